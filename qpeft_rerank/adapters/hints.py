@@ -1,0 +1,126 @@
+"""What Q-PEFT-R and Q-PEFT-A share: E', g, and the hint block (method 4.1)."""
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from collections.abc import Sequence as ListLike
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+from qpeft_rerank.adapters.base import Adapter, Decay, SoftPrompt, prompt_start
+from qpeft_rerank.adapters.config import AdapterConfig
+from qpeft_rerank.adapters.embeddings import FrozenTable, HintTable
+from qpeft_rerank.adapters.layout import Part, joined, part, write
+from qpeft_rerank.adapters.mlp import HintMLP
+from qpeft_rerank.adapters.tokens import TokenText, token_tables
+from qpeft_rerank.errors import InputError
+from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.prompt.segments import Sequence
+from qpeft_rerank.prompt.templates import Template
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HintConfig(AdapterConfig):
+    """Options of both.
+
+    :param layers: L of g; 0 for no g.
+    :param residual: add g's input to its output, and start with g adding nothing.
+    :param embeddings: E' keeps the ``rows`` that training may touch, the ``whole`` vocabulary (scores
+        and training are the same, it costs memory), or is ``frozen``, the model's own.
+    :param selectable: tokens that hints are made from: those of the ``passage``, or the whole ``row``
+        before the query, template included, as the authors' code has it (defect D12).
+    :param token_text: how the filters s and a read a token: ``decoded``, or ``raw`` as the authors (D10, D11).
+    :param soft_prompt: also train the prompt piece's vectors.
+    :param decay: which weights decay.
+    """
+
+    layers: int = 1
+    residual: bool = True
+    embeddings: Literal["rows", "whole", "frozen"] = "rows"
+    selectable: Literal["passage", "row"] = "passage"
+    token_text: TokenText = "decoded"
+    soft_prompt: bool = False
+    decay: Decay = "matrices"
+
+
+#: The fields in which the authors' code differs, for R and A alike.
+FAITHFUL = {
+    "residual": False,
+    "embeddings": "whole",
+    "selectable": "row",
+    "token_text": "raw",
+    "decay": "all",
+}
+Hints = TypeVar("Hints", bound=HintConfig)
+
+
+class HintAdapter(Adapter[Hints]):
+    """An adapter that fills the hint block: opener, hints and closer go through E' (or A) and then g."""
+
+    dropped: Tensor
+
+    def __init__(self, config: Hints, model: LanguageModel, template: Template) -> None:
+        super().__init__(config, model, template)
+        if config.layers < 0:
+            raise InputError(f"adapter {config.name}: layers must be 0 or more, not {config.layers}")
+        size = int(model.embedding.weight.shape[0])
+        self.frozen = FrozenTable(model.embedding, size)
+        example = self.frozen(torch.tensor(self.fixed.prompt or (0,), device=model.device))
+        self.table = HintTable(self.frozen, example.shape[1])
+        self.table.to(model.device)
+        self.mlp = HintMLP(example.shape[1], config.layers, config.residual)
+        self.soft = SoftPrompt(prompt_start(config, self.fixed, example)) if config.soft_prompt else None
+        self.tables = token_tables(model.pieces.tokenizer, size, config.token_text)
+        self.table.rows.requires_grad_(config.embeddings != "frozen")
+        self.cover(range(size) if config.embeddings == "whole" else self.fixed.frame)
+
+    @abstractmethod
+    def slots(self, sequences: ListLike[Sequence], ids: Tensor, width: int) -> Tensor:
+        """Float32 vectors ``[batch, width, d]`` of the hint slots, before g; padding is ignored."""
+
+    def cover(self, ids: Iterable[int]) -> None:
+        """Make room for training the hint embeddings of these ids; before the optimizer is made."""
+        if self.config.embeddings != "frozen":
+            self.table.cover(ids)
+
+    def forward(self, sequences: ListLike[Sequence], ids: Tensor, embedded: Tensor) -> Tensor:
+        """Fill hint block and prompt vectors: ``[batch, tokens, d]`` in and out."""
+        if self.soft is not None:
+            embedded = self.soft(sequences, ids, embedded)
+        block = part(sequences, ids, "hints", "whole")
+        body = part(sequences, ids, "hints")
+        vectors = self.table(block.ids)
+        if body.mask.shape[1]:
+            inside = Part(body.where - block.where[:, :1], body.ids, body.mask)
+            vectors = write(vectors, inside, self.slots(sequences, ids, body.mask.shape[1]))
+        return write(embedded, block, self.mlp(vectors))
+
+    def columns(self, sequences: ListLike[Sequence], ids: Tensor) -> Part:
+        """The tokens that hints may be made from."""
+        if self.config.selectable == "passage":
+            return part(sequences, ids, "passage")
+        return joined(part(sequences, ids, "passage", "whole"), part(sequences, ids, "question", "whole"))
+
+    def weights(self) -> dict[str, Tensor]:
+        """What is saved: of E' only the rows that differ from E."""
+        row_ids, rows = self.table.changed()
+        return super().weights() | {"table.row_ids": row_ids.cpu(), "table.rows": rows.cpu().contiguous()}
+
+    def load_weights(self, weights: dict[str, Tensor], source: str) -> None:
+        """Take saved tensors; a missing, unknown or misshapen one is a fault of ``source``."""
+        row_ids, rows = weights.get("table.row_ids"), weights.get("table.rows")
+        if row_ids is None or rows is None or rows.dim() != 2 or len(row_ids) != len(rows):
+            raise InputError(f"{source}: damaged (no table of hint embeddings)")
+        fits = rows.shape[1] == self.table.rows.shape[1] and len(row_ids.unique()) == len(row_ids)
+        if not fits or (len(row_ids) and not 0 <= int(row_ids.min()) <= int(row_ids.max()) < self.tables.size):
+            raise InputError(f"{source}: damaged (its hint embeddings do not fit the model's vocabulary)")
+        rest = {name: tensor for name, tensor in weights.items() if not name.startswith("table.")}
+        empty = {"table.row_ids": self.table.row_ids.cpu(), "table.rows": self.table.rows.detach().cpu()}
+        changed = self.table.changed()
+        kept = {"table.row_ids": changed[0].cpu(), "table.rows": changed[1].cpu()}
+        del empty
+        super().load_weights(rest | kept, source)
+        self.table.set_rows(row_ids, rows.float())
+        self.cover(range(self.tables.size) if self.config.embeddings == "whole" else self.fixed.frame)

@@ -1,0 +1,89 @@
+"""Names of prebuilt indexes and topics: aliases, defaults, spellings, near misses."""
+
+import os
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+# Names that papers use and that some Pyserini versions do not know (0.22-0.35) or know under another name.
+ALIASES = {
+    "msmarco-passage": "msmarco-v1-passage",
+    "msmarco-passage-slim": "msmarco-v1-passage-slim",
+    "msmarco-doc": "msmarco-v1-doc",
+    "wikipedia-dpr": "wikipedia-dpr-100w",
+    "wikipedia-dpr-slim": "wikipedia-dpr-100w-slim",
+}
+
+DEFAULT_TOPICS = {"msmarco-v1-passage": "dl19-passage", "wikipedia-dpr-100w": "dpr-nq-test"}
+
+DEFAULT_BM25 = (0.9, 0.4)
+
+# What Pyserini's command line sets by itself, by the name given to --index: (k1, b).
+_TUNED = {
+    (0.82, 0.68): (
+        "msmarco-v1-passage",
+        "msmarco-v1-passage-slim",
+        "msmarco-v1-passage-full",
+        "msmarco-passage",
+    ),
+    (2.18, 0.86): (
+        "msmarco-v1-passage.d2q-t5",
+        "msmarco-v1-passage.d2q-t5-docvectors",
+        "msmarco-v1-passage-d2q-t5",
+    ),
+    (4.46, 0.82): ("msmarco-v1-doc", "msmarco-v1-doc-slim", "msmarco-v1-doc-full"),
+    (2.16, 0.61): (
+        "msmarco-v1-doc-segmented",
+        "msmarco-v1-doc-segmented-slim",
+        "msmarco-v1-doc-segmented-full",
+    ),
+    (4.68, 0.87): ("msmarco-v1-doc.d2q-t5", "msmarco-v1-doc.d2q-t5-docvectors"),
+    (2.56, 0.59): ("msmarco-v1-doc-segmented.d2q-t5", "msmarco-v1-doc-segmented.d2q-t5-docvectors"),
+}
+_BM25 = {name: values for values, names in _TUNED.items() for name in names}
+
+
+def canonical_index_name(name: str) -> str:
+    """Return today's name of a prebuilt index; a folder, ``embedded`` or another name comes back as it is."""
+    return name if os.path.exists(name) else ALIASES.get(name, name)
+
+
+def default_topics(index: str) -> str | None:
+    """Return the topics an index is searched with when none are named, or ``None``.
+
+    A ``-slim`` or ``-full`` variant holds the same passages and takes the same topics.
+    """
+    name = canonical_index_name(index).removesuffix("-slim").removesuffix("-full")
+    return "embedded" if name == "embedded" else DEFAULT_TOPICS.get(name)
+
+
+def bm25_parameters(index: str) -> tuple[float, float]:
+    """Return the (k1, b) that Pyserini's command line uses for ``--index`` with this spelling."""
+    return _BM25.get(index) or _BM25.get(canonical_index_name(index)) or DEFAULT_BM25
+
+
+def spellings(name: str) -> Iterable[str]:
+    """Yield ``name`` as given, then with the old hyphens, then with the dots that came in 2026."""
+    yield name
+    yield name.replace(".", "-")
+    parts = name.split("-")
+    if parts[0] in {"dpr", "nq"}:
+        yield ".".join(parts)
+    if len(parts) > 1:
+        yield "-".join(parts[:-1]) + "." + parts[-1]
+        yield name.replace("-dev-subset", ".dev-subset")
+
+
+def same_name(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is ``name`` up to dots and hyphens, an exact match first."""
+    known = list(known)
+    for spelling in spellings(name):
+        if spelling in known:
+            return spelling
+    flat = name.replace(".", "-")
+    return next((other for other in known if other.replace(".", "-") == flat), None)
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return ``; did you mean a, b?`` for the nearest known names, or nothing."""
+    near = get_close_matches(name, sorted(set(known)), n=3, cutoff=0.6)
+    return f"; did you mean {', '.join(near)}?" if near else ""

@@ -1,0 +1,102 @@
+"""A passage, and how one is read from the JSON shapes that collections use."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from qpeft_rerank.errors import InputError
+
+# In order of preference; MS MARCO v2 says "passage", its segmented documents and TREC RAG say "segment".
+TEXT_FIELDS = ("text", "contents", "passage", "segment", "body", "content")
+ID_FIELDS = ("id", "_id", "docid", "doc_id", "pid", "passage_id")
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """One passage; ``title`` is empty where the collection has none, and ``text`` may be empty."""
+
+    docid: str
+    title: str
+    text: str
+
+
+class Passages(Protocol):
+    """Where passages come from: a Lucene index or a file."""
+
+    name: str
+    """How messages call this source."""
+
+    def prepare(self, docids: Sequence[str]) -> None:
+        """Say which ids will be asked for, so that a file is read once; may be called again with more."""
+
+    def fetch(self, docids: Sequence[str]) -> dict[str, Passage]:
+        """Return the passages that exist among ``docids``, keyed by docid; absent ids are left out."""
+
+
+def passage_from_raw(docid: str, raw: str) -> Passage:
+    """Read what a collection stored for ``docid``: a JSON record, or else plain text without a title.
+
+    Raises :class:`InputError` for a JSON record that holds no text.
+    """
+    if raw.lstrip().startswith("{"):
+        try:
+            record = json.loads(raw)
+        except json.JSONDecodeError:
+            return Passage(docid, "", raw)
+        return passage_from_record(docid, record)
+    return Passage(docid, "", raw)
+
+
+def passage_from_record(docid: str, record: Mapping[str, Any]) -> Passage:
+    """Read a JSON record of any of the usual shapes.
+
+    - BEIR, KILT and other wiki corpora: ``title`` and ``text`` are taken as they are.
+    - ``contents`` (or ``passage``, ``segment``, ``body``, ``content``): the text; MS MARCO v1 has
+      nothing else. Its first line is a title in two cases only: it is wrapped in double quotes
+      (``"Title"⏎text``, wikipedia-dpr-100w), or it repeats the record's own ``title``. Any other
+      first line belongs to the text, for nothing tells it from a short first sentence. The split
+      is at the first newline; later ones stay.
+
+    Raises :class:`InputError` when there is no text field or it is not a string.
+    """
+    field = next((name for name in TEXT_FIELDS if name in record), None)
+    if field is None:
+        keys = ", ".join(sorted(map(str, record))) or "none"
+        raise InputError(f"passage {docid!r} has no text; add a field 'contents' or 'text' (fields: {keys})")
+    text = record[field]
+    title = record.get("title")
+    if title is None:
+        title = ""
+    for key, value in ((field, text), ("title", title)):
+        if not isinstance(value, str):
+            raise InputError(
+                f"passage {docid!r}: field {key!r} is {type(value).__name__}; it must be a string"
+            )
+    if field == "contents":
+        title, text = _split_contents(title, text)
+    return Passage(docid, title, text)
+
+
+def record_id(record: Mapping[str, Any]) -> str | None:
+    """Return the record's id as a string (whole numbers too), or ``None`` if it has none."""
+    for name in ID_FIELDS:
+        value = record.get(name)
+        if isinstance(value, str) and value.strip():
+            return value.strip()
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+    return None
+
+
+def _split_contents(title: str, contents: str) -> tuple[str, str]:
+    first, newline, rest = contents.partition("\n")
+    if not newline:
+        return title, contents
+    line = first.strip()
+    if len(line) >= 2 and line[0] == line[-1] == '"':
+        # Titles that hold quotes were doubled when the collection went through CSV.
+        return title or line[1:-1].replace('""', '"').strip(), rest
+    if title and line == title.strip():
+        return title, rest
+    return title, contents

@@ -1,0 +1,32 @@
+"""What every command shares: messages on stderr, and one line instead of a traceback."""
+
+import os
+import sys
+from collections.abc import Callable
+
+from qpeft_rerank.errors import InputError
+
+
+def say(message: str) -> None:
+    """Print one line for the user on stderr, which leaves stdout to runs and tables."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def run(command: Callable[[], int]) -> int:
+    """Call ``command`` and return its exit status.
+
+    :class:`InputError` becomes one line and status 2. A reader that closed the pipe is no fault
+    (status 0, as ``head`` expects). Ctrl-C ends with 130; what was journalled stays.
+    """
+    try:
+        return command()
+    except InputError as error:
+        say(f"error: {error}")
+        return 2
+    except BrokenPipeError:
+        # Python would complain again when it flushes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        say("interrupted; the same command goes on from here")
+        return 130

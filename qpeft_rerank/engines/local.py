@@ -1,0 +1,97 @@
+"""Scoring on this machine: shard by shard, longest first, journalled batch by batch."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from qpeft_rerank.collection.passages import Passage
+from qpeft_rerank.likelihood.batches import plan_batches
+from qpeft_rerank.likelihood.journal import Journal, score_key
+from qpeft_rerank.likelihood.scorer import Scorer, refuse_nan
+from qpeft_rerank.likelihood.scores import Score
+from qpeft_rerank.trec.topics import Topic
+
+# Candidates tokenised and sorted at a time: memory stays flat however long the run.
+SHARD = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One topic with one of its passages."""
+
+    topic: Topic
+    passage: Passage
+
+    @property
+    def texts(self) -> tuple[str, str, str]:
+        """Query, title and text: what a score depends on."""
+        return self.topic.text, self.passage.title, self.passage.text
+
+
+class LocalEngine:
+    """Scores candidates in this process.
+
+    :param scorer: what scores them.
+    :param batch_tokens: tokens in one forward pass, padding included.
+    :param journal: where scores are kept, or None.
+    """
+
+    def __init__(self, scorer: Scorer, batch_tokens: int, journal: Journal | None = None) -> None:
+        self.scorer = scorer
+        self.batch_tokens = batch_tokens
+        self.journal = journal
+
+    def run_digest(self, candidates: Iterable[tuple[str, str]]) -> str:
+        """A digest of the plan: the scorer, the ids in order, and what decides the batches."""
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(f"{self.scorer.fingerprint} {self.batch_tokens} {SHARD}".encode("ascii"))
+        for topic, docid in candidates:
+            digest.update(f"{topic}\t{docid}\n".encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()
+
+    def score(
+        self, candidates: Iterable[Candidate], progress: Callable[[int], object] = lambda done: None
+    ) -> Iterator[Score]:
+        """The score of each candidate, in the order given.
+
+        :param progress: called with the number of candidates done, after each batch.
+        :raises InputError: if the model gives NaN; batches scored before stay in the journal.
+        """
+        stream = iter(candidates)
+        number = 0
+        while shard := list(islice(stream, SHARD)):
+            yield from self._score_shard(number, shard, progress)
+            number += 1
+
+    def _score_shard(
+        self, number: int, shard: list[Candidate], progress: Callable[[int], object]
+    ) -> list[Score]:
+        keys = [score_key(self.scorer.fingerprint, *candidate.texts) for candidate in shard]
+        found: dict[str, Score] = {}
+        fresh: dict[str, Candidate] = {}
+        for key, candidate in zip(keys, shard, strict=True):
+            earlier = self.journal.earlier(key) if self.journal else None
+            if earlier is not None:
+                found[key] = earlier
+            else:
+                fresh.setdefault(key, candidate)
+        pending = list(fresh)
+        progress(len(shard) - len(pending))
+        sequences = self.scorer.encode(fresh[key].texts for key in pending)
+        for batch in plan_batches([len(sequence) for sequence in sequences], self.batch_tokens):
+            known = [self.journal.mine(pending[index], number) if self.journal else None for index in batch]
+            if None in known:
+                scores = self.scorer.score([sequences[index] for index in batch])
+                for index, score in zip(batch, scores, strict=True):
+                    candidate = fresh[pending[index]]
+                    refuse_nan(score, f"topic {candidate.topic.id}, passage {candidate.passage.docid}")
+                if self.journal:
+                    self.journal.add(
+                        ((pending[index], score) for index, score in zip(batch, scores, strict=True)), number
+                    )
+            else:
+                scores = [score for score in known if score is not None]
+            found.update((pending[index], score) for index, score in zip(batch, scores, strict=True))
+            progress(len(batch))
+        return [found[key] for key in keys]

@@ -1,0 +1,18 @@
+"""The two ways a command can fail that are the user's to mend."""
+
+
+class InputError(Exception):
+    """Something the user gave is wrong: one line naming the file, the line, the fault and the fix.
+
+    Commands print the message on stderr and exit with status 2 (:func:`qpeft_rerank.console.run`).
+    """
+
+
+class MissingError(InputError):
+    """An optional part (a package, a Java, a model) is absent; the message says how to get it."""
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's error says, in one line, for a message of our own."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

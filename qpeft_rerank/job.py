@@ -1,0 +1,217 @@
+"""One reranking job, from resolved names to the files it leaves behind."""
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from qpeft_rerank import sources
+from qpeft_rerank.cache import cache_dir
+from qpeft_rerank.collection.passages import Passages
+from qpeft_rerank.console import say
+from qpeft_rerank.errors import InputError
+from qpeft_rerank.likelihood.journal import Journal
+from qpeft_rerank.prompt.templates import Template, load_template
+from qpeft_rerank.reranker import DEFAULT_PROMPT, RerankedRun, Reranker, check_topics, count_pairs
+from qpeft_rerank.trec.measures import evaluate, parse_measure
+from qpeft_rerank.trec.output import check_output, write_lines
+from qpeft_rerank.trec.qrels import Qrels
+from qpeft_rerank.trec.runs import Run, read_run, write_run
+from qpeft_rerank.trec.topics import Topic
+
+
+class Job:
+    """What ``python -m qpeft_rerank.rerank`` does with its arguments.
+
+    Everything cheap is checked first: names, files and outputs, then texts, then the model.
+    """
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.index: str | None = args.index
+        if self.index is None and args.run is None and args.corpus is None:
+            self.index = sources.EMBEDDED
+        if not 0.0 <= args.alpha <= 1.0:
+            raise InputError(
+                f"--alpha {args.alpha}: give a number from 0 (first stage only) to 1 (likelihood only)"
+            )
+        if args.max_passage_tokens is not None and args.max_passage_tokens < 1:
+            raise InputError(f"--max-passage-tokens {args.max_passage_tokens}: give a positive number")
+        for measure in args.measures:
+            parse_measure(measure)
+        self.template: Template = load_template(args.prompt or DEFAULT_PROMPT)
+        if args.topics is None and self.index is None:
+            raise InputError("a run's topics have no text of their own; add --topics FILE or NAME")
+        self.topics_name: str = args.topics or sources.topics_of_index(str(self.index))
+        if args.run == "-" and self.topics_name == "-":
+            raise InputError("--run - and --topics - : only one of them can come from stdin")
+        self.output: str = args.output or self._default_output()
+        if not args.dry_run:
+            if args.output is None:
+                Path(self.output).parent.mkdir(parents=True, exist_ok=True)
+            check_output(self.output, args.overwrite)
+            if args.scores:
+                check_output(args.scores, args.overwrite)
+
+    @property
+    def method(self) -> str:
+        """What the run's tag and file name call this way of scoring."""
+        model = (
+            ""
+            if self.args.model == sources.EMBEDDED
+            else f"-{sources.label(self.args.model.replace('/', '-'))}"
+        )
+        fused = "" if self.args.alpha == 1.0 else f"-alpha{self.args.alpha:g}"
+        return f"ql-{self.template.name}{model}{fused}".replace(" ", "-")
+
+    def _default_output(self) -> str:
+        where = self.index or self.args.run or self.args.corpus
+        name = f"{sources.label(where) if where != '-' else 'stdin'}.{sources.label(self.topics_name)}.{self.method}"
+        return str(Path("runs") / f"{name}.trec")
+
+    def run(self) -> int:
+        """Do the job; return the exit status."""
+        if self.args.threads:
+            import torch
+
+            torch.set_num_threads(self.args.threads)
+        topics = sources.find_topics(self.topics_name)
+        run = self._first_stage(topics)
+        check_topics(run, topics)
+        run = dict(islice(run.items(), self.args.limit))
+        passages = sources.find_passages(self.index, self.args.corpus)
+        say(
+            f"reranking {count_pairs(run, self.args.depth):,} passages of {len(run):,} topics "
+            f"(depth {self.args.depth}) with {self.args.model}, prompt {self.template.name}"
+        )
+        if self.args.dry_run:
+            from qpeft_rerank.plan import plan_lines
+
+            for line in [
+                f"output     {self.output}",
+                *plan_lines(run, topics, passages, self.template, self.args),
+            ]:
+                say(line)
+            return 0
+        # Judgments before scores: a wrong name should not cost an hour.
+        qrels = sources.find_qrels(self.args.qrels, run, topics, passages) if self.args.qrels else {}
+        with Journal(self._journal_path(run, topics)) as journal:
+            reranker = Reranker.from_pretrained(
+                self.args.model,
+                prompt=self.template,
+                dtype=self.args.dtype,
+                device=self.args.device,
+                batch_tokens=self.args.batch_tokens,
+                max_passage_tokens=self.args.max_passage_tokens,
+            )
+            result = self._rerank(reranker, run, topics, passages, journal)
+            write_run(self.output, result.run, self.method)
+            if self.args.scores:
+                write_lines(self.args.scores, score_lines(result))
+            if self.output == "-":
+                journal.path.unlink()  # nothing is left to resume, and there is no output to keep it beside
+        say(f"wrote {'stdout' if self.output == '-' else self.output}")
+        self._report(run, result, topics, passages, qrels)
+        return 0
+
+    def _first_stage(self, topics: dict[str, Topic]) -> Run:
+        if self.args.run is not None:
+            return read_run(self.args.run)
+        if self.index is None:
+            raise InputError("--corpus holds passages but no ranking; add --run FILE, or search an --index")
+        say(f"searching {self.index} with {len(topics):,} topics of {self.topics_name}")
+        if self.args.limit:
+            topics = dict(islice(topics.items(), self.args.limit))
+        run = sources.search(self.index, topics, self.args.hits, self.args.threads or 1, self.topics_name)
+        if not run:
+            raise InputError(f"index {self.index} finds nothing for any topic of {self.topics_name}")
+        return run
+
+    def _journal_path(self, run: Run, topics: dict[str, Topic]) -> Path:
+        if self.output != "-" and (os.path.isfile(self.output) or not os.path.exists(self.output)):
+            return Path(f"{self.output}.journal")
+        # A pipe has no place for a journal beside it: the same job finds its own in the cache.
+        digest = hashlib.blake2b(digest_size=12)
+        for topic, hits in run.items():
+            digest.update(f"{topic}\t{topics[topic].text}\t{' '.join(hit.docid for hit in hits)}\n".encode())
+        return cache_dir() / "journals" / f"{digest.hexdigest()}.journal"
+
+    def _rerank(
+        self, reranker: Reranker, run: Run, topics: dict[str, Topic], passages: Passages, journal: Journal
+    ) -> RerankedRun:
+        from tqdm import tqdm
+
+        total = count_pairs(run, self.args.depth)
+        with tqdm(total=total, unit="pair", desc="scoring", file=sys.stderr, smoothing=0.1) as bar:
+            result = reranker.rerank_run(
+                run,
+                topics,
+                passages,
+                depth=self.args.depth,
+                alpha=self.args.alpha,
+                missing=self.args.missing,
+                journal=journal,
+                progress=bar.update,
+            )
+        if result.missing:
+            topic, docid = result.missing[0]
+            say(
+                f"{len(result.missing):,} passages are not in {passages.name} and keep their place below the "
+                f"reranked ones (first: {docid} of topic {topic})"
+            )
+        cut = sum(pair.score.truncated for pair in result.pairs)
+        if cut:
+            say(f"{cut:,} passages were cut to fit; --scores tells which")
+        return result
+
+    def _report(
+        self, run: Run, result: RerankedRun, topics: dict[str, Topic], passages: Passages, qrels: Qrels
+    ) -> None:
+        from qpeft_rerank import report
+
+        # stdout belongs to the run when it goes there.
+        out = sys.stderr if self.output == "-" else sys.stdout
+        for line in report.before_and_after(run, result.run, topics, passages, qrels, self.args.show):
+            print(line, file=out)
+        if not qrels:
+            return
+        rows = []
+        for name, scores in (
+            ("first stage", run_scores(run)),
+            (self.method, dict(map(as_scores, result.run.items()))),
+        ):
+            evaluation = evaluate(scores, qrels, self.args.measures)
+            rows.append((name, evaluation.mean))
+        for line in report.table(rows, self.args.measures):
+            print(line, file=out)
+        if evaluation.missing:
+            say(f"{len(evaluation.missing)} judged topics are not in the run and count 0")
+
+
+def as_scores(ranked: tuple[str, list[tuple[str, float]]]) -> tuple[str, dict[str, float]]:
+    """A topic's ranking as pytrec_eval takes it."""
+    topic, pairs = ranked
+    return topic, dict(pairs)
+
+
+def run_scores(run: Run) -> dict[str, dict[str, float]]:
+    """A run as pytrec_eval takes it."""
+    return {topic: {hit.docid: hit.score for hit in hits} for topic, hits in run.items()}
+
+
+def score_lines(result: RerankedRun) -> Iterator[str]:
+    """One JSON line a scored candidate: nats summed and per token, tokens scored, truncated or not."""
+    for pair in result.pairs:
+        record = {
+            "qid": pair.topic,
+            "docid": pair.docid,
+            "sum": pair.score.total,
+            "mean": pair.score.mean,
+            "tokens": pair.score.tokens,
+            "truncated": pair.score.truncated,
+        }
+        yield json.dumps(record, ensure_ascii=False) + "\n"

@@ -1,0 +1,74 @@
+"""What a run will cost, from the model's shape and the machine's speed, without loading weights."""
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from qpeft_rerank.errors import InputError, first_line
+from qpeft_rerank.likelihood.quiet import quiet_transformers
+from qpeft_rerank.likelihood.sources import ModelSource
+from qpeft_rerank.prompt.pieces import Pieces
+
+# A forward pass reaches this share of a large matrix product's speed, as measured on two CPUs.
+_EFFICIENCY = 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """What is known of a model before its weights are read.
+
+    :param body: parameters that every token passes through: all but embeddings and head.
+    :param head: parameters that every scored token passes through as well.
+    """
+
+    pieces: Pieces
+    max_tokens: int
+    body: int
+    head: int
+
+    def operations(self, tokens: int, scored: int) -> int:
+        """Floating-point operations to score: a multiplication and an addition per parameter."""
+        return 2 * (self.body * tokens + self.head * scored)
+
+
+def model_shape(source: ModelSource) -> ModelShape:
+    """Read a model's configuration and tokenizer, and count its parameters on the meta device."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    quiet_transformers()
+    try:
+        whole = AutoConfig.from_pretrained(source.folder)
+        tokenizer = AutoTokenizer.from_pretrained(source.folder)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(whole)
+    except (ValueError, OSError, KeyError, ImportError) as error:
+        raise InputError(
+            f"{source.folder}: not a causal language model ({first_line(error)})"
+        ) from None
+    config = whole.get_text_config()
+    table = model.get_input_embeddings().weight.numel()
+    head = model.get_output_embeddings()
+    outside = table if head is None or head.weight is model.get_input_embeddings().weight else 2 * table
+    body = sum(parameter.numel() for parameter in model.parameters()) - outside
+    context = int(getattr(config, "max_position_embeddings", None) or 2048)
+    return ModelShape(Pieces(tokenizer, config.model_type), context, body, table)
+
+
+def operations_per_second(device: torch.device, dtype: torch.dtype) -> float:
+    """Speed of a matrix product of a forward pass's size on this device, in operations a second."""
+    rows, width = 1024, 1024
+    left, right = (torch.randn(rows, width, device=device).to(dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(4):
+        start = time.perf_counter()
+        for _ in range(4):
+            product = left @ right
+        product[0, 0].item()  # waits for a GPU
+        best = min(best, time.perf_counter() - start)
+    return 4 * 2 * rows * width * width / best
+
+
+def estimated_seconds(operations: int, device: torch.device, dtype: torch.dtype) -> float:
+    """A rough time for that many operations; expect it to be right within a factor of two."""
+    return operations / (_EFFICIENCY * operations_per_second(device, dtype))

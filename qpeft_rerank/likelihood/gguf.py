@@ -1,0 +1,68 @@
+"""GGUF files, converted once to a plain model folder in the user's cache."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from qpeft_rerank.cache import cache_dir
+from qpeft_rerank.console import say
+from qpeft_rerank.errors import InputError, first_line
+from qpeft_rerank.likelihood.identity import file_digest
+
+# Raised when a change here makes folders converted earlier wrong.
+_FORMAT = 1
+
+
+def converted_folder(path: Path) -> Path:
+    """The folder with this GGUF file's model in float32, converting it on first use.
+
+    Safe when two processes start together: one converts, the other waits for it. The folder
+    appears only when it is complete.
+
+    :raises InputError: if the file is not GGUF, or of an architecture that is not supported.
+    """
+    from filelock import FileLock
+
+    with path.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise InputError(f"{path}: not a GGUF file (it does not start with 'GGUF')")
+    folder = cache_dir() / "models" / f"{path.stem}-{file_digest(path)[:16]}-v{_FORMAT}"
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not folder.is_dir():
+            say(f"converting {path.name} to {folder} (once, up to a minute)")
+            fresh = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
+            try:
+                _convert(path, fresh)
+                os.replace(fresh, folder)
+            finally:
+                shutil.rmtree(fresh, ignore_errors=True)
+    return folder
+
+
+def _convert(path: Path, target: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from qpeft_rerank.likelihood.quiet import quiet_transformers
+
+    quiet_transformers()
+    place = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(**place)
+        loaded = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
+    except (ValueError, KeyError, OSError, NotImplementedError, RuntimeError) as error:
+        raise InputError(
+            f"{path}: cannot be read as a causal language model ({first_line(error)})"
+        ) from None
+    config = loaded.config
+    if hasattr(config, "quantization_config"):
+        # Weights are dequantised now; transformers refuses to save them as long as this is set.
+        del config.quantization_config
+    plain = type(loaded)(config)
+    plain.load_state_dict(loaded.state_dict())
+    plain.save_pretrained(target)
+    tokenizer.save_pretrained(target)

@@ -1,0 +1,41 @@
+"""What a model's files contain, as a short digest: the same weights are the same model, whatever the path."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from qpeft_rerank.cache import cache_dir
+
+# A digest is kept under the file's inode, size and time, so that large weights are read only once.
+_KEPT = "digests"
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal; remembered until the file changes."""
+    state = path.stat()
+    seen = f"{state.st_dev}-{state.st_ino}-{state.st_size}-{state.st_mtime_ns}"
+    kept = cache_dir() / _KEPT / seen
+    if kept.is_file() and len(digest := kept.read_text("ascii").strip()) == 64:
+        return digest
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    fresh = kept.with_name(f"{seen}.{os.getpid()}")
+    fresh.write_text(digest, "ascii")
+    fresh.replace(kept)
+    return digest
+
+
+def model_identity(folder: Path) -> str:
+    """A digest of a model folder: its weights, and the configuration that shapes them."""
+    weights = sorted(path for pattern in ("*.safetensors", "*.bin") for path in folder.glob(pattern))
+    summary = hashlib.sha256()
+    for path in weights:
+        summary.update(file_digest(path).encode("ascii"))
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    # Which release wrote the file, and from where, changes no score.
+    for key in ("_name_or_path", "_model_name_or_path", "transformers_version"):
+        config.pop(key, None)
+    summary.update(json.dumps(config, sort_keys=True).encode("utf-8"))
+    return summary.hexdigest()[:32]

@@ -1,0 +1,159 @@
+"""The score journal: every scored batch on disk before the next begins.
+
+One file of JSON lines. ``{"run": digest}`` opens a section, the scores of that run follow, a batch
+in one write. A score's key covers all that it depends on, so a score found here is never wrong,
+whatever else changed. Resuming the same run reopens its section; scores of earlier sections serve as
+a cache (another depth, another alpha). See :meth:`Journal.begin` for why the two differ.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from qpeft_rerank.errors import InputError
+from qpeft_rerank.likelihood.scores import Score
+
+_FORMAT = 1
+
+
+def score_key(scorer: str, query: str, title: str, text: str) -> str:
+    """The journal's key of one candidate under a scorer's fingerprint: 32 hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in (scorer, query, title, text):
+        data = part.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+class Journal:
+    """Scores on disk, by key. Use it in a ``with`` block: it holds a lock on its file.
+
+    :param path: the journal's file; made if absent, a torn last line is cut off.
+    :raises InputError: if the file is another format, is damaged, cannot be written, or is in use.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._kept: dict[str, Score] = {}
+        self._section: dict[tuple[int, str], Score] = {}
+        self._run: str | None = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file: IO[bytes] = path.open("a+b")
+        except OSError as error:
+            raise InputError(
+                f"{path}: cannot be written ({error.strerror}); choose another --output"
+            ) from None
+        try:
+            self._lock()
+            self._read()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def _lock(self) -> None:
+        try:
+            import fcntl
+        except ImportError:  # Windows has no flock; there, two runs into one output are the user's to avoid
+            return
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(
+                f"{self.path}: another process is computing this output; wait for it or choose another --output"
+            ) from None
+
+    def _read(self) -> None:
+        self._file.seek(0)
+        good = 0
+        for number, line in enumerate(self._file, 1):
+            if not line.endswith(b"\n"):
+                break  # the write that was cut short; its batch is scored again
+            try:
+                self._take(json.loads(line), number)
+            except (ValueError, KeyError, TypeError):
+                raise InputError(
+                    f"{self.path}:{number}: not a journal line; delete the file to start afresh"
+                ) from None
+            good += len(line)
+        self._file.truncate(good)
+        if good == 0:
+            self._write(json.dumps({"journal": _FORMAT}) + "\n")
+
+    def _take(self, record: dict[str, object], number: int) -> None:
+        if number == 1:
+            if record["journal"] != _FORMAT:
+                raise InputError(f"{self.path}: journal of another version; delete it to start afresh")
+        elif "run" in record:
+            self._close_section(str(record["run"]))
+        else:
+            total, tokens = record["sum"], record["tokens"]
+            if not isinstance(total, float) or not isinstance(tokens, int):
+                raise ValueError
+            place = (int(str(record.get("shard", 0))), str(record["key"]))
+            self._section[place] = Score(total, tokens, bool(record.get("truncated")))
+
+    def _close_section(self, run: str) -> None:
+        self._kept.update((key, score) for (_, key), score in self._section.items())
+        self._section = {}
+        self._run = run
+
+    def _write(self, text: str) -> None:
+        data = text.encode("ascii")
+        try:
+            # Straight to the system: a killed process loses nothing that it wrote.
+            while data:
+                data = data[os.write(self._file.fileno(), data) :]
+        except OSError as error:
+            raise InputError(
+                f"{self.path}: cannot be written ({error.strerror}); free some space and go on"
+            ) from None
+
+    def begin(self, run: str) -> None:
+        """Open the section of the run with this digest, or reopen it if it was the last one.
+
+        Which candidates are batched together must not depend on when a run was killed, or its
+        scores would differ in the last digit. So only what was here *before* the run began is left
+        out of its plan (:meth:`earlier`); what the run itself wrote (:meth:`mine`) saves batches.
+        """
+        if run == self._run:
+            return
+        self._close_section(run)
+        self._write(json.dumps({"run": run}) + "\n")
+
+    def earlier(self, key: str) -> Score | None:
+        """The score found before this run began, or None."""
+        return self._kept.get(key)
+
+    def mine(self, key: str, shard: int = 0) -> Score | None:
+        """The score that this run has written for this shard, before or after a restart, or None.
+
+        The same texts may occur in two shards, in different batches: each keeps its own score.
+        """
+        return self._section.get((shard, key))
+
+    def add(self, scores: Iterable[tuple[str, Score]], shard: int = 0) -> None:
+        """Append one batch, as a single write."""
+        lines = []
+        for key, score in scores:
+            self._section[shard, key] = score
+            record = {"key": key, "sum": score.total, "tokens": score.tokens}
+            if shard:
+                record["shard"] = shard
+            if score.truncated:
+                record["truncated"] = True
+            lines.append(json.dumps(record) + "\n")
+        self._write("".join(lines))

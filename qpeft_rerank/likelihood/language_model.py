@@ -1,0 +1,167 @@
+"""A frozen causal language model: its body, its head, and the log-probabilities of targets."""
+
+from collections.abc import Sequence as ListLike
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from qpeft_rerank.errors import InputError, first_line
+from qpeft_rerank.likelihood.quiet import quiet_transformers
+from qpeft_rerank.likelihood.sources import ModelSource, find_model
+from qpeft_rerank.prompt.pieces import Pieces
+from qpeft_rerank.prompt.segments import Sequence
+
+# Logits held at once, in numbers: 64 MB of float32.
+_HEAD_CHUNK = 16 * 1024 * 1024
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Embedder(Protocol):
+    """What an adapter does to a batch: replace the embeddings of the hint slots."""
+
+    def __call__(self, sequences: ListLike[Sequence], ids: Tensor, embedded: Tensor) -> Tensor:
+        """Take ids ``[batch, tokens]`` and embeddings ``[batch, tokens, d]``; return the latter, hints filled in."""
+        ...
+
+
+def pick_device(name: str) -> torch.device:
+    """Resolve ``--device``. ``auto`` takes CUDA, then MPS, then the CPU."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"--device {name}: give auto, cpu, cuda, cuda:N or mps") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"--device {name}: this torch sees no CUDA device; take --device cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"--device {name}: there are {torch.cuda.device_count()} CUDA devices, counted from 0"
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise InputError(f"--device {name}: this torch has no MPS device; take --device cpu")
+    return device
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Resolve ``--dtype``. ``auto`` is bfloat16 on a GPU that has it, else float32."""
+    if name != "auto":
+        if name not in DTYPES:
+            raise InputError(f"--dtype {name}: give auto, {', '.join(DTYPES)}")
+        return DTYPES[name]
+    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return torch.bfloat16
+    return torch.float32
+
+
+class LanguageModel:
+    """A causal LM from ``transformers``, in eval mode and without gradients of its own.
+
+    :param source: where its files are.
+    :param model: the loaded ``AutoModelForCausalLM``.
+    :param tokenizer: its tokenizer.
+    """
+
+    def __init__(self, source: ModelSource, model: Any, tokenizer: Any) -> None:
+        self.source = source
+        self.model = model.eval().requires_grad_(False)
+        self.config = model.config.get_text_config()
+        self.pieces = Pieces(tokenizer, self.config.model_type)
+        self.embedding = model.get_input_embeddings()
+        self._split = self._head_is_plain()
+
+    @classmethod
+    def load(cls, name: str | ModelSource, dtype: str = "auto", device: str = "auto") -> "LanguageModel":
+        """Load a model by name (see :func:`~qpeft_rerank.likelihood.sources.find_model`).
+
+        :raises InputError: if it cannot be found, read, or is no causal language model.
+        """
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        source = name if isinstance(name, ModelSource) else find_model(name)
+        place = pick_device(device)
+        quiet_transformers()
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(source.folder)
+            model = AutoModelForCausalLM.from_pretrained(source.folder, dtype=pick_dtype(dtype, place))
+        except Exception as error:  # a damaged folder fails in as many ways as it has files
+            raise InputError(
+                f"{source.folder}: cannot be loaded as a causal language model ({first_line(error)})"
+            ) from None
+        return cls(source, model.to(place), tokenizer)
+
+    @property
+    def device(self) -> torch.device:
+        return self.embedding.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.dtype
+
+    @property
+    def max_tokens(self) -> int:
+        """The context, in tokens."""
+        return int(getattr(self.config, "max_position_embeddings", None) or 2048)
+
+    @torch.no_grad()
+    def _head_is_plain(self) -> bool:
+        """Whether logits are nothing but the output matrix applied to the body's states.
+
+        Some architectures scale or cap them; those go through the model's own forward. Asking the
+        model itself is safer than a list of names.
+        """
+        head, body = self.model.get_output_embeddings(), self.model.base_model
+        if head is None or body is self.model:
+            return False
+        ids = torch.tensor([[1, 2, 3]], device=self.device)
+        whole = self.model(input_ids=ids, use_cache=False).logits
+        return bool(torch.equal(whole, head(body(input_ids=ids, use_cache=False).last_hidden_state)))
+
+    def target_log_probs(self, sequences: ListLike[Sequence], embedder: Embedder | None = None) -> Tensor:
+        """Log-probability of every target token of a batch.
+
+        Rows are padded on the right: a causal model's states do not depend on what follows, so the
+        padding needs no mask and changes nothing. The head is applied to scored positions only.
+
+        :param sequences: the batch.
+        :param embedder: fills the hint slots, or None where there are none.
+        :return: float32 nats ``[scored]``, the rows' targets one after another. Carries gradients
+            if the embedder's parameters do and gradients are on.
+        """
+        rows = [sequence.ids for sequence in sequences]
+        longest = max(map(len, rows))
+        ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows]).to(self.device)
+        inputs: dict[str, Tensor] = {"input_ids": ids}
+        if embedder is not None:
+            inputs = {"inputs_embeds": embedder(sequences, ids, self.embedding(ids))}
+        # State t predicts token t + 1.
+        where = [
+            (row, place - 1)
+            for row, (tokens, sequence) in enumerate(zip(rows, sequences, strict=True))
+            for place in range(len(tokens) - len(sequence.target), len(tokens))
+        ]
+        at = torch.tensor(where).to(self.device)
+        targets = ids[at[:, 0], at[:, 1] + 1]
+        if self._split:
+            states = self.model.base_model(**inputs, use_cache=False).last_hidden_state[at[:, 0], at[:, 1]]
+            return _chosen(states, targets, self.model.get_output_embeddings(), self.config.vocab_size)
+        first = int(at[:, 1].min())
+        logits = self.model(**inputs, use_cache=False, logits_to_keep=longest - first).logits
+        if logits.shape[1] == longest:  # an architecture without logits_to_keep returns all of them
+            first = 0
+        return _chosen(
+            logits[at[:, 0], at[:, 1] - first], targets, torch.nn.Identity(), self.config.vocab_size
+        )
+
+
+def _chosen(states: Tensor, targets: Tensor, head: torch.nn.Module, vocabulary: int) -> Tensor:
+    """Float32 log-probability of each target ``[scored]``, the logits made a chunk at a time."""
+    step = max(1, _HEAD_CHUNK // vocabulary)
+    parts = [
+        -torch.nn.functional.cross_entropy(
+            head(states[start : start + step]).float(), targets[start : start + step], reduction="none"
+        )
+        for start in range(0, len(targets), step)
+    ]
+    return torch.cat(parts)

@@ -1,0 +1,123 @@
+"""The reference scorer: simple, exact, the yardstick for every faster one."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable
+from collections.abc import Sequence as ListLike
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from qpeft_rerank.errors import InputError
+from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.likelihood.scores import Score
+from qpeft_rerank.prompt.builder import PromptBuilder
+from qpeft_rerank.prompt.segments import Sequence
+from qpeft_rerank.prompt.templates import Template
+
+# Raised when the same inputs give other scores than before: journals must then not be reused.
+_FORMAT = 1
+
+
+class Hinter(Protocol):
+    """An adapter as the scorer sees it: how long a candidate's hints are, and what they are."""
+
+    identity: str
+
+    def hint_tokens(self, query: ListLike[int], passage: ListLike[int]) -> int | None:
+        """Number of hint slots for these token ids; None for no hint block."""
+        ...
+
+    def __call__(self, sequences: ListLike[Sequence], ids: Tensor, embedded: Tensor) -> Tensor:
+        """Fill the hint slots: ``[batch, tokens, d]`` in and out."""
+        ...
+
+
+class Scorer:
+    """Scores (query, passage) pairs with a language model, a prompt and, perhaps, an adapter.
+
+    :param model: the frozen language model.
+    :param template: the prompt.
+    :param hinter: the adapter, or None for the plain model.
+    :param max_passage_tokens: a limit on passages beyond the model's own, or None.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        template: Template,
+        hinter: Hinter | None = None,
+        max_passage_tokens: int | None = None,
+    ) -> None:
+        self.model = model
+        self.template = template
+        self.hinter = hinter
+        self.builder = PromptBuilder(template, model.pieces, model.max_tokens, max_passage_tokens)
+        described = {
+            "format": _FORMAT,
+            "model": model.source.identity,
+            "adapter": hinter.identity if hinter else None,
+            "prompt": {key: value for key, value in template.to_dict().items() if key != "name"},
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "max_tokens": model.max_tokens,
+            "max_passage_tokens": max_passage_tokens,
+        }
+        #: Digest of everything but the texts that a score depends on.
+        self.fingerprint = hashlib.sha256(json.dumps(described, sort_keys=True).encode("utf-8")).hexdigest()
+
+    def encode(self, pairs: Iterable[tuple[str, str, str]]) -> list[Sequence]:
+        """Segments of candidates given as ``(query, title, text)``. Each distinct text is tokenised once."""
+        return encode_pairs(self.builder, pairs, self.hinter)
+
+    def log_probs(self, sequences: ListLike[Sequence]) -> list[Tensor]:
+        """Log-probability of each target token: float32 nats ``[scored]`` for each sequence."""
+        with torch.inference_mode():
+            flat = self.model.target_log_probs(sequences, self.hinter).cpu()
+        return list(flat.split([len(sequence.target) for sequence in sequences]))
+
+    def score(self, sequences: ListLike[Sequence]) -> list[Score]:
+        """Score one batch. When memory runs out it is halved, down to single sequences.
+
+        :raises InputError: if the model gives NaN for a pair, or one pair alone does not fit.
+        """
+        try:
+            logs = self.log_probs(sequences)
+        except torch.OutOfMemoryError:
+            if len(sequences) == 1:
+                raise InputError(
+                    f"out of memory on one sequence of {len(sequences[0])} tokens; set --max-passage-tokens "
+                    "or a smaller --dtype"
+                ) from None
+            half = len(sequences) // 2
+            return self.score(sequences[:half]) + self.score(sequences[half:])
+        # Summed in float64: the order of summation then shows in no digit that is written.
+        totals = [float(log.double().sum()) for log in logs]
+        return [
+            Score(total, len(sequence.target), sequence.truncated)
+            for total, sequence in zip(totals, sequences, strict=True)
+        ]
+
+
+def encode_pairs(
+    builder: PromptBuilder, pairs: Iterable[tuple[str, str, str]], hinter: Hinter | None = None
+) -> list[Sequence]:
+    """Segments of candidates given as ``(query, title, text)``, each distinct text tokenised once."""
+    pairs = list(pairs)
+    queries = list(dict.fromkeys(query for query, _, _ in pairs))
+    passages = list(dict.fromkeys((title, text) for _, title, text in pairs))
+    query_of = dict(zip(queries, builder.encode_queries(queries), strict=True))
+    passage_of = dict(zip(passages, builder.encode_passages(passages), strict=True))
+    sequences = []
+    for text_of_query, title, text in pairs:
+        query, passage = query_of[text_of_query], passage_of[title, text]
+        hints = hinter.hint_tokens(query.ids, passage.ids) if hinter else None
+        sequences.append(builder.build(query, passage, hints))
+    return sequences
+
+
+def refuse_nan(score: Score, what: str) -> None:
+    """Stop on a score that is no number: it would rank arbitrarily."""
+    if not math.isfinite(score.total):
+        raise InputError(f"the model gave {score.total} for {what}; try --dtype float32, or another model")

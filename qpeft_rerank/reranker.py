@@ -1,0 +1,227 @@
+"""The public API: rerank passages, score pairs, rewrite a TREC run."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Sequence as ListLike
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+
+from qpeft_rerank.collection.passages import Passage, Passages
+from qpeft_rerank.engines.local import Candidate, LocalEngine
+from qpeft_rerank.errors import InputError
+from qpeft_rerank.fusion import interpolate, with_tail
+from qpeft_rerank.likelihood.journal import Journal
+from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.likelihood.scorer import Scorer
+from qpeft_rerank.likelihood.scores import Score
+from qpeft_rerank.prompt.templates import Template, load_template
+from qpeft_rerank.trec.runs import Run
+from qpeft_rerank.trec.topics import Topic
+
+DEFAULT_PROMPT = "plain"
+DEFAULT_DEPTH = 100
+# Tokens a forward pass: more gains nothing on a CPU, and a GPU wants many.
+BATCH_TOKENS = {"cpu": 2048, "cuda": 32768, "mps": 8192}
+# Passages fetched at once, so that a long run never holds all its texts.
+_FETCH = 4096
+
+
+class Ranked(NamedTuple):
+    """A passage's place in the list given, and its log-likelihood in nats."""
+
+    index: int
+    score: float
+
+
+class ScoredPair(NamedTuple):
+    """One reranked candidate of a run."""
+
+    topic: str
+    docid: str
+    score: Score
+
+
+@dataclass(slots=True)
+class RerankedRun:
+    """A run with new scores.
+
+    :param run: per topic, (docid, score) in trec_eval's order, the tail below the reranked head.
+    :param pairs: what was scored, in the order of the first stage.
+    :param missing: (topic, docid) not in the collection, left in the tail.
+    """
+
+    run: dict[str, list[tuple[str, float]]]
+    pairs: list[ScoredPair] = field(default_factory=list)
+    missing: list[tuple[str, str]] = field(default_factory=list)
+
+
+class Reranker:
+    """Reranks by the likelihood that a causal language model gives the query after the passage.
+
+    :param scorer: model, prompt and adapter.
+    :param batch_tokens: tokens in one forward pass, padding included; None chooses by device.
+    """
+
+    def __init__(self, scorer: Scorer, batch_tokens: int | None = None) -> None:
+        self.scorer = scorer
+        self.batch_tokens = batch_size(batch_tokens, scorer.model.device)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str = "embedded",
+        *,
+        prompt: str | Template = DEFAULT_PROMPT,
+        dtype: str = "auto",
+        device: str = "auto",
+        batch_tokens: int | None = None,
+        max_passage_tokens: int | None = None,
+    ) -> "Reranker":
+        """Load a reranker.
+
+        :param model: hub name, folder, GGUF file, or ``embedded`` (SmolLM2-135M-Instruct).
+        :param prompt: a prompt's name, a YAML file, or a :class:`Template`.
+        :param dtype: ``float32``, ``bfloat16``, ``float16`` or ``auto``.
+        :param device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        :raises InputError: with one line saying what is wrong with which of these.
+        """
+        template = prompt if isinstance(prompt, Template) else load_template(prompt)
+        if max_passage_tokens is not None and max_passage_tokens < 1:
+            raise InputError(f"--max-passage-tokens {max_passage_tokens}: give a positive number")
+        loaded = LanguageModel.load(model, dtype, device)
+        return cls(Scorer(loaded, template, max_passage_tokens=max_passage_tokens), batch_tokens)
+
+    def score(self, pairs: Iterable[tuple[str, str | Passage]]) -> list[Score]:
+        """Log-likelihood of each query given its passage, in the order given."""
+        candidates = [
+            Candidate(Topic(str(place), query), _passage(text, place))
+            for place, (query, text) in enumerate(pairs)
+        ]
+        return list(LocalEngine(self.scorer, self.batch_tokens).score(candidates))
+
+    def rerank(self, query: str, passages: ListLike[str | Passage]) -> list[Ranked]:
+        """Passages of one query, the likeliest first; equal ones keep the order given."""
+        scores = self.score((query, passage) for passage in passages)
+        order = sorted(range(len(scores)), key=lambda index: (-scores[index].total, index))
+        return [Ranked(index, scores[index].total) for index in order]
+
+    def rerank_run(
+        self,
+        run: Run,
+        topics: Mapping[str, Topic],
+        passages: Passages,
+        *,
+        depth: int = DEFAULT_DEPTH,
+        alpha: float = 1.0,
+        missing: str = "strict",
+        journal: Journal | None = None,
+        progress: Callable[[int], object] = lambda done: None,
+    ) -> RerankedRun:
+        """Rewrite a run: the first ``depth`` of each topic by likelihood, the rest below in their order.
+
+        :param alpha: weight of the likelihood against the first stage (:func:`~qpeft_rerank.fusion.interpolate`).
+        :param missing: ``strict`` raises for a docid that is not in the collection, ``skip`` leaves it
+            in the tail and lists it.
+        :param journal: keeps each scored batch; a second call goes on where the first was stopped.
+        :param progress: called with the number of candidates done, after each batch.
+        :raises InputError: for a topic without text, a missing docid, a query that does not fit.
+        """
+        check_topics(run, topics)
+        engine = LocalEngine(self.scorer, self.batch_tokens, journal)
+        if journal:
+            wanted = ((topic, hit.docid) for topic, hits in run.items() for hit in hits[:depth])
+            journal.begin(engine.run_digest(wanted))
+        result = RerankedRun({})
+        scored: list[Candidate] = []
+
+        def remembered() -> Iterator[Candidate]:
+            for candidate in candidates(run, topics, passages, depth, missing, result.missing):
+                scored.append(candidate)
+                yield candidate
+
+        for score in engine.score(remembered(), progress):
+            candidate = scored[len(result.pairs)]
+            result.pairs.append(ScoredPair(candidate.topic.id, candidate.passage.docid, score))
+        result.run = merge(run, result.pairs, alpha)
+        return result
+
+
+def batch_size(batch_tokens: int | None, device: torch.device) -> int:
+    """Tokens in one forward pass: as asked, else what suits the device."""
+    if batch_tokens is not None and batch_tokens < 1:
+        raise InputError(f"--batch-tokens {batch_tokens}: give a positive number")
+    return batch_tokens or BATCH_TOKENS.get(device.type, BATCH_TOKENS["cpu"])
+
+
+def count_pairs(run: Run, depth: int) -> int:
+    """How many candidates a run has down to this depth."""
+    return sum(min(len(hits), depth) for hits in run.values())
+
+
+def check_topics(run: Run, topics: Mapping[str, Topic]) -> None:
+    """Refuse a run whose topics have no text."""
+    absent = [topic for topic in run if topic not in topics]
+    if absent:
+        raise InputError(
+            f"topic {absent[0]} is in the run but not among the {len(topics)} topics"
+            f"{f' (and {len(absent) - 1} more)' if absent[1:] else ''}; give the topics that the run was made for"
+        )
+
+
+def candidates(
+    run: Run,
+    topics: Mapping[str, Topic],
+    passages: Passages,
+    depth: int,
+    missing: str = "strict",
+    absent: list[tuple[str, str]] | None = None,
+) -> Iterator[Candidate]:
+    """The first ``depth`` of each topic joined to their texts, fetched a few thousand at a time.
+
+    :param absent: receives (topic, docid) that the collection lacks, when ``missing`` is ``skip``.
+    """
+    passages.prepare(list({hit.docid for hits in run.values() for hit in hits[:depth]}))
+    wanted: list[tuple[str, str]] = []
+
+    def joined() -> Iterator[Candidate]:
+        found = passages.fetch(list(dict.fromkeys(docid for _, docid in wanted)))
+        for topic, docid in wanted:
+            if docid in found:
+                yield Candidate(topics[topic], found[docid])
+            elif missing == "skip":
+                if absent is not None:
+                    absent.append((topic, docid))
+            else:
+                raise InputError(
+                    f"docid {docid} (topic {topic}) is not in {passages.name}; give the collection that the run "
+                    "was made from, or --missing skip"
+                )
+
+    for topic, hits in run.items():
+        wanted += [(topic, hit.docid) for hit in hits[:depth]]
+        if len(wanted) >= _FETCH:
+            yield from joined()
+            wanted = []
+    yield from joined()
+
+
+def merge(run: Run, pairs: Iterable[ScoredPair], alpha: float = 1.0) -> dict[str, list[tuple[str, float]]]:
+    """A run's new rankings: scored passages first, interpolated, the others below in their old order."""
+    if not 0.0 <= alpha <= 1.0:
+        raise InputError(f"--alpha {alpha}: give a number from 0 (first stage only) to 1 (likelihood only)")
+    likelihood: dict[str, dict[str, float]] = {topic: {} for topic in run}
+    for pair in pairs:
+        likelihood[pair.topic][pair.docid] = pair.score.total
+    merged = {}
+    for topic, hits in run.items():
+        new = likelihood[topic]
+        head = [hit for hit in hits if hit.docid in new]
+        mixed = interpolate([new[hit.docid] for hit in head], [hit.score for hit in head], alpha)
+        tail = [hit.docid for hit in hits if hit.docid not in new]
+        merged[topic] = with_tail([(hit.docid, score) for hit, score in zip(head, mixed, strict=True)], tail)
+    return merged
+
+
+def _passage(text: str | Passage, place: int) -> Passage:
+    return text if isinstance(text, Passage) else Passage(str(place), "", text)

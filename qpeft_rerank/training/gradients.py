@@ -1,0 +1,139 @@
+"""The gradient of one optimizer step, in as many micro-batches as memory asks for.
+
+Groups are independent, so whole groups are packed under a budget of tokens and their losses add up. A
+group that alone exceeds the budget is computed twice: once without gradients for its log-probabilities,
+from which the loss's derivative by each follows, and again in parts for the gradients. Either way the
+result is that of one large batch, up to rounding (and to the draws of dropout, where there is any).
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from qpeft_rerank.console import say
+from qpeft_rerank.errors import InputError
+from qpeft_rerank.likelihood.batches import plan_batches
+from qpeft_rerank.prompt.segments import Sequence
+from qpeft_rerank.training.losses import GroupLoss, pad_groups
+
+MeanLogProbs = Callable[[list[Sequence]], Tensor]
+Groups = list[list[Sequence]]
+
+
+@dataclass(frozen=True, slots=True)
+class Accumulated:
+    """What one process added to a step.
+
+    :param loss: its groups' share of the step's mean loss, in nats per token.
+    :param tokens: tokens of its sequences, without padding.
+    """
+
+    loss: float
+    tokens: int
+
+
+class GradientAccumulator:
+    """Adds the gradients of groups into the ``grad`` of the trainable parameters.
+
+    :param mean_log_probs: sequences to ``[batch]``, with gradients.
+    :param parameters: what learns, to clear when a step must be begun anew.
+    :param batch_tokens: rows times longest row of one micro-batch; halved when memory runs out.
+    """
+
+    def __init__(
+        self,
+        mean_log_probs: MeanLogProbs,
+        loss: GroupLoss,
+        parameters: list[torch.nn.Parameter],
+        batch_tokens: int,
+    ) -> None:
+        self.mean_log_probs = mean_log_probs
+        self.loss = loss
+        self.parameters = parameters
+        self.batch_tokens = batch_tokens
+
+    def add(self, groups: Groups, of: int, seed: int) -> Accumulated:
+        """Add the gradient of ``sum(losses of groups) / of``.
+
+        :param of: groups of the whole step, over all processes.
+        :param seed: for dropout; the same call with the same seed draws the same.
+        :raises InputError: if a single sequence does not fit into memory.
+        """
+        while True:
+            for parameter in self.parameters:
+                parameter.grad = torch.zeros_like(parameter)
+            try:
+                with torch.random.fork_rng():
+                    total = sum(self._micro_batch(batch, of, seed + place) for place, batch in self._planned(groups))
+                return Accumulated(float(total), sum(len(sequence) for group in groups for sequence in group))
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Begun anew: a backward pass that broke off may have added half of its gradients.
+            self._halve(groups)
+
+    def _planned(self, groups: Groups) -> Iterator[tuple[int, Groups]]:
+        """Number and groups of each micro-batch, groups of like length together."""
+        order = sorted(range(len(groups)), key=lambda index: (-_longest(groups[index]), index))
+        batch: Groups = []
+        number = rows = 0
+        for index in order:
+            group = groups[index]
+            if batch and (rows + len(group)) * _longest(batch[0]) > self.batch_tokens:
+                yield number, batch
+                number, batch, rows = number + 1, [], 0
+            batch.append(group)
+            rows += len(group)
+        if batch:
+            yield number, batch
+
+    def _micro_batch(self, groups: Groups, of: int, seed: int) -> float:
+        sequences = [sequence for group in groups for sequence in group]
+        sizes = [len(group) for group in groups]
+        if len(sequences) * _longest(sequences) > self.batch_tokens and len(sequences) > 1:
+            return self._in_parts(sequences, of, seed)
+        torch.manual_seed(seed)
+        loss = self.loss(*pad_groups(self.mean_log_probs(sequences), sizes)).sum() / of
+        loss.backward()
+        return loss.item()
+
+    def _in_parts(self, sequences: list[Sequence], of: int, seed: int) -> float:
+        """One group that exceeds the budget."""
+        parts = plan_batches([len(sequence) for sequence in sequences], self.batch_tokens)
+        values = torch.zeros(len(sequences), device=self.parameters[0].device)
+        for number, part in enumerate(parts):
+            torch.manual_seed(seed + number)
+            with torch.no_grad():
+                values[part] = self.mean_log_probs([sequences[index] for index in part])
+        values.requires_grad_()
+        loss = self.loss(*pad_groups(values, [len(sequences)])).sum() / of
+        (slopes,) = torch.autograd.grad(loss, values)
+        for number, part in enumerate(parts):
+            # The same draws as before, so the slopes belong to these values.
+            torch.manual_seed(seed + number)
+            (self.mean_log_probs([sequences[index] for index in part]) * slopes[part]).sum().backward()
+        return loss.item()
+
+    def _halve(self, groups: Groups) -> None:
+        longest = max(map(_longest, groups))
+        used = max(sum(map(len, batch)) * _longest(batch[0]) for _, batch in self._planned(groups))
+        if min(used, self.batch_tokens) <= longest:
+            raise InputError(
+                f"out of memory on one sequence of {longest} tokens; add --gradient-checkpointing, set "
+                "--max-passage-tokens, or take a smaller --dtype"
+            )
+        self.batch_tokens = max(longest, min(used, self.batch_tokens) // 2)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        say(f"out of memory: micro-batches of {self.batch_tokens:,} tokens from here on (the result is the same)")
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error means that memory ran out, on a GPU or a CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _longest(sequences: list[Sequence]) -> int:
+    return max(map(len, sequences))

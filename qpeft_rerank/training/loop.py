@@ -1,0 +1,253 @@
+"""The training loop: steps, epochs, the dev metric, checkpoints."""
+
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qpeft_rerank.console import say
+from qpeft_rerank.errors import InputError
+from qpeft_rerank.prompt.segments import Sequence
+from qpeft_rerank.training import prefix
+from qpeft_rerank.training.checkpoints import Checkpoints, State, pack_optimizer, unpack_optimizer
+from qpeft_rerank.training.dev import DevSet, score_dev
+from qpeft_rerank.training.gradients import GradientAccumulator
+from qpeft_rerank.training.logbook import Logbook
+from qpeft_rerank.training.progress import Progress
+from qpeft_rerank.training.recipe import Recipe
+from qpeft_rerank.training.sampler import EpochSampler, Group
+from qpeft_rerank.training.schedule import Schedule, learning_rates
+from qpeft_rerank.training.student import Student, gradient_checkpointing
+from qpeft_rerank.training.workers import Workers
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """How a training runs; none of it decides the weights, up to rounding.
+
+    :param batch_tokens: rows times longest row of one micro-batch.
+    :param checkpoint_steps: optimizer steps between checkpoints (there is one after each epoch, too).
+    """
+
+    folder: Path
+    batch_tokens: int = 4096
+    checkpoint_steps: int = 50
+    gradient_checkpointing: bool = False
+    tensorboard: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a training came to.
+
+    :param epoch: the epoch whose weights the student has now.
+    :param dev: dev metric by epoch, the first before any training; empty without a dev set.
+    :param steps: optimizer steps done.
+    """
+
+    epoch: int
+    dev: tuple[float, ...]
+    steps: int
+    early: bool
+
+
+@dataclass(slots=True)
+class Trainer:
+    """Trains a student's parameters.
+
+    Killed and made again with the same arguments, :meth:`train` goes on from the last checkpoint; on one
+    process the final weights are, bit for bit, those of a training that was never killed.
+
+    :param settings: digest of data, model and adapter, to tell this training's checkpoints.
+    :param dev: judges the epochs; without it, the last one is kept.
+    """
+
+    student: Student
+    sampler: EpochSampler
+    recipe: Recipe
+    running: Running
+    settings: str
+    dev: DevSet | None = None
+    workers: Workers = field(default_factory=Workers)
+    _state: State = field(init=False)
+    _log: Logbook | None = field(init=False, default=None)
+    _sharing: bool = field(init=False, default=False)
+
+    def train(self) -> Outcome:
+        """Train to the end, or until the dev metric stops rising; the student then has the best weights.
+
+        :raises InputError: if the loss is no number, or memory or disk do not suffice.
+        """
+        recipe, running = self.recipe, self.running
+        named = {name: part.parameter for name, part in self.student.parts.items()}
+        self.workers.agree(named.values())
+        optimizer, rates = self._optimizer()
+        checkpoints = Checkpoints(running.folder / "checkpoints")
+        self._resume(checkpoints, optimizer, named)
+        state = self._state
+        plan = self.sampler.epoch(state.epoch)
+        # An epoch has the same number of steps as any other, up to negatives that were filtered out.
+        schedule = Schedule(len(self.sampler.epoch(1)) * recipe.epochs, recipe.warmup, recipe.decay)
+        self._sharing = self._can_share_prefixes(plan)
+        accumulator = GradientAccumulator(
+            self._mean_log_probs, recipe.group_loss(), list(named.values()), state.batch_tokens
+        )
+        if self.workers.main:
+            self._log = Logbook(running.folder / "log.csv", state.step, len(state.dev), running.tensorboard)
+        with Progress(schedule.steps, state.step, self.workers.main) as progress, self._context():
+            if self.dev is not None and not state.dev:
+                self._judge(progress)
+            while not state.stopped and state.epoch <= recipe.epochs:
+                for groups in plan[state.done :]:
+                    self._step(groups, accumulator, optimizer, rates, schedule, progress)
+                    if state.step % running.checkpoint_steps == 0:
+                        self._save(checkpoints, optimizer, named)
+                state.epoch, state.done = state.epoch + 1, 0
+                self._end_epoch(checkpoints, progress)
+                self._save(checkpoints, optimizer, named)
+                plan = self.sampler.epoch(state.epoch)
+        if self._log is not None:
+            self._log.close()
+        self.workers.wait()
+        self.student.load_weights(checkpoints.load_best(state.best))
+        return Outcome(state.best, tuple(state.dev), state.step, state.epoch <= recipe.epochs)
+
+    def _optimizer(self) -> tuple[torch.optim.Optimizer, list[float]]:
+        recipe = self.recipe
+        rates = learning_rates(self.student.model.embedding.weight, recipe.lr)
+        grouped: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+        for part in self.student.parts.values():
+            decayed = part.decay or recipe.decay_embeddings
+            key = (rates[part.kind], recipe.weight_decay if decayed else 0.0)
+            grouped.setdefault(key, []).append(part.parameter)
+        groups = [{"params": held, "lr": lr, "weight_decay": decay} for (lr, decay), held in grouped.items()]
+        return torch.optim.AdamW(groups), [lr for lr, _ in grouped]
+
+    def _resume(
+        self, checkpoints: Checkpoints, optimizer: torch.optim.Optimizer, named: dict[str, torch.nn.Parameter]
+    ) -> None:
+        described = {"data": self.settings, "recipe": self.recipe.to_dict()}
+        digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:32]
+        if self.workers.main:
+            checkpoints.mend()
+        self.workers.wait()
+        found = checkpoints.latest(digest)
+        asked = self.running.batch_tokens
+        if found is None:
+            self._state = State(digest, batch_tokens=asked, asked_tokens=asked)
+            return
+        self._state, weights, packed = found
+        self.student.load_weights(weights)
+        unpack_optimizer(optimizer, named, packed)
+        if self._state.asked_tokens != asked:
+            self._state.batch_tokens = self._state.asked_tokens = asked
+        if self.workers.main:
+            say(f"going on after step {self._state.step:,}")
+
+    def _step(
+        self,
+        groups: list[Group],
+        accumulator: GradientAccumulator,
+        optimizer: torch.optim.Optimizer,
+        rates: list[float],
+        schedule: Schedule,
+        progress: Progress,
+    ) -> None:
+        state, workers = self._state, self.workers
+        begun = time.perf_counter()
+        mine = self.student.encode(groups[workers.rank :: workers.count])
+        # Far apart, so that no two micro-batches of a training draw the same dropout.
+        seed = (self.recipe.seed << 40) + (state.step << 16) + (workers.rank << 12)
+        with self.student.training():
+            added = accumulator.add(mine, len(groups), seed % (1 << 63))
+        loss, tokens = workers.add_up(accumulator.parameters, added)
+        limit = self.recipe.clip if self.recipe.clip is not None else float("inf")
+        norm = float(torch.nn.utils.clip_grad_norm_(accumulator.parameters, limit))
+        if not (abs(loss) < float("inf") and norm < float("inf")):
+            raise InputError(self._not_a_number(loss, norm))
+        factor = schedule.factor(state.step)
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * factor
+        optimizer.step()
+        state.step, state.done = state.step + 1, state.done + 1
+        state.batch_tokens = accumulator.batch_tokens
+        seconds = time.perf_counter() - begun
+        values: dict[str, Any] = {"step": state.step, "epoch": state.epoch, "loss": loss, "lr": rates[0] * factor}
+        self._write(values | {"grad_norm": norm, "tokens": tokens, "seconds": seconds})
+        progress.step(loss, tokens, seconds)
+
+    def _not_a_number(self, loss: float, norm: float) -> str:
+        kept = f"the weights of epoch {self._state.best} and the last checkpoint" if self._state.best else "the last checkpoint"
+        what = f"loss is {loss}" if not abs(loss) < float("inf") else f"gradient's norm is {norm}"
+        return (
+            f"step {self._state.step + 1}: the {what}; {kept} are kept in {self.running.folder}; start again "
+            "with --overwrite and a lower --lr, or --dtype float32"
+        )
+
+    def _end_epoch(self, checkpoints: Checkpoints, progress: Progress) -> None:
+        state = self._state
+        ended = state.epoch - 1
+        if self.dev is not None:
+            self._judge(progress)
+            # The untrained adapter, dev[0], is no candidate: it has learnt nothing.
+            better = state.best == 0 or state.dev[ended] > state.dev[state.best]
+        else:
+            better = True
+        if better:
+            state.best = ended
+            if self.workers.main:
+                checkpoints.save_best(self.student.weights(), ended)
+        elif state.waited() >= self.recipe.patience:
+            state.stopped = True
+
+    def _judge(self, progress: Progress) -> None:
+        """Add the dev metric of the weights as they are."""
+        assert self.dev is not None
+        state, workers = self._state, self.workers
+        share = slice(workers.rank, None, workers.count)
+        scores = score_dev(self.dev, self.student.scorer(), self.running.batch_tokens, share)
+        value = self.dev.metric(workers.interleave(scores, len(self.dev.candidates)))
+        epoch = len(state.dev)
+        state.dev.append(value)
+        self._write({"step": state.step, "epoch": epoch, "dev": value})
+        progress.judged(epoch, value)
+
+    def _save(
+        self, checkpoints: Checkpoints, optimizer: torch.optim.Optimizer, named: dict[str, torch.nn.Parameter]
+    ) -> None:
+        if self.workers.main:
+            checkpoints.save(self._state, self.student.weights(), pack_optimizer(optimizer, named))
+            checkpoints.forget_but(self._state.best)
+        self.workers.wait()
+
+    def _write(self, values: dict[str, Any]) -> None:
+        if self._log is not None:
+            self._log.write(values)
+
+    def _mean_log_probs(self, sequences: list[Sequence]) -> Tensor:
+        if self._sharing and self.student.hinter is not None:
+            return prefix.means_after_prefix(self.student.model, sequences, self.student.hinter)
+        return prefix.means(self.student.model, sequences, self.student.hinter)
+
+    def _can_share_prefixes(self, plan: list[list[Group]]) -> bool:
+        if self.running.gradient_checkpointing or not plan:
+            return False
+        sample = [sequence for group in self.student.encode(self.sampler.epoch(1)[0][:2]) for sequence in group[:2]]
+        return prefix.prefix_works(self.student.model, sample, self.student.hinter)
+
+    @contextlib.contextmanager
+    def _context(self) -> Iterator[None]:
+        deterministic = torch.are_deterministic_algorithms_enabled()
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        try:
+            with gradient_checkpointing(self.student.model, self.running.gradient_checkpointing):
+                yield
+        finally:
+            torch.use_deterministic_algorithms(deterministic)

@@ -1,0 +1,206 @@
+"""Training triples from a first stage: positives by answers or qrels, hard negatives from the top."""
+
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from qpeft_rerank.collection.passages import Passage, Passages
+from qpeft_rerank.errors import InputError
+from qpeft_rerank.training.examples import Example
+from qpeft_rerank.trec.answers import AnswerMatcher
+from qpeft_rerank.trec.qrels import Qrels
+from qpeft_rerank.trec.runs import Hit, Run
+from qpeft_rerank.trec.topics import Topic
+
+# Topics searched and fetched together: enough to keep Lucene busy, few enough to lose little when killed.
+BATCH = 32
+
+
+class Searcher(Protocol):
+    """A first stage: a Lucene index."""
+
+    def search(self, topics: Mapping[str, Topic], hits: int = ...) -> Iterator[tuple[str, list[Hit]]]:
+        """Yield (topic id, hits) for each topic."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Mining:
+    """How triples are made.
+
+    :param hits: candidates a topic.
+    :param negatives: most hard negatives a topic, from the top of the ranking.
+    :param positives: most positives a topic, from the top of the ranking.
+    :param limit: stop after so many triples, visiting topics in an order drawn with ``seed``; None
+        takes all topics in their own order.
+    """
+
+    hits: int = 100
+    negatives: int = 8
+    positives: int = 1
+    limit: int | None = None
+    seed: int = 42
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the topics."""
+
+    topics: int = 0
+    triples: int = 0
+    unretrieved: int = 0
+    without_positive: int = 0
+    without_negative: int = 0
+    false_negatives: int = 0
+
+    def lines(self) -> Iterator[str]:
+        """The report, a line for everything that happened."""
+        yield f"{self.triples:,} of {self.topics:,} topics gave triples"
+        if self.unretrieved:
+            yield f"{self.unretrieved:,} topics retrieved nothing"
+        if self.without_positive:
+            yield f"{self.without_positive:,} topics have no positive among their candidates and were left out"
+        if self.without_negative:
+            yield f"{self.without_negative:,} topics have a positive but no negative"
+        if self.false_negatives:
+            yield f"{self.false_negatives:,} passages hold an answer though qrels do not list them: not taken"
+
+
+@dataclass(frozen=True, slots=True)
+class Mined:
+    """The outcome for one topic; ``example`` is None where it gave no triple."""
+
+    topic: str
+    example: Example | None
+    outcome: str = ""
+    false_negatives: int = 0
+
+    def count(self, tally: Tally) -> None:
+        """Add this outcome to a tally."""
+        tally.topics += 1
+        tally.triples += self.example is not None
+        tally.unretrieved += self.outcome == "unretrieved"
+        tally.without_positive += self.outcome == "no positive"
+        tally.without_negative += self.outcome == "no negative"
+        tally.false_negatives += self.false_negatives
+
+
+@dataclass(slots=True)
+class Miner:
+    """Makes triples topic by topic.
+
+    :param topics: the questions; those without answers need ``qrels``.
+    :param passages: texts of the candidates.
+    :param first: an index to search, or a run made before.
+    :param qrels: judgements that give the positives (grade 1 or more); None takes the topics' answers.
+    """
+
+    mining: Mining
+    topics: Mapping[str, Topic]
+    passages: Passages
+    first: Searcher | Run
+    qrels: Qrels | None = None
+    _order: list[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.qrels is None:
+            lacking = next((topic.id for topic in self.topics.values() if not topic.answers), None)
+            if lacking is not None:
+                raise InputError(f"topic {lacking} has no answers to tell positives by; give judgements with --qrels")
+        self._order = list(self.topics)
+        if isinstance(self.first, dict):
+            run = self.first
+            self._order = [topic for topic in self._order if topic in run]
+            if not self._order:
+                raise InputError(
+                    f"none of the run's {len(run)} topics is among the {len(self.topics)} topics; "
+                    "give the topics that the run was made for"
+                )
+        if self.mining.limit is not None:
+            random.Random(self.mining.seed).shuffle(self._order)
+
+    def mine(self, skip: int = 0, made: int = 0) -> Iterator[Mined]:
+        """Yield the outcome of each topic in order, after the first ``skip`` of which ``made`` gave triples.
+
+        :raises InputError: for a candidate that the passages lack.
+        """
+        order = self._order[skip:]
+        if isinstance(self.first, dict):
+            run = self.first
+            depth = self.mining.hits
+            self.passages.prepare([hit.docid for topic in order for hit in run[topic][:depth]])
+        for start in range(0, len(order), BATCH):
+            if self.mining.limit is not None and made >= self.mining.limit:
+                return
+            for mined in self._batch(order[start : start + BATCH]):
+                yield mined
+                made += mined.example is not None
+                if self.mining.limit is not None and made >= self.mining.limit:
+                    return
+
+    def _batch(self, ids: Sequence[str]) -> Iterator[Mined]:
+        found = self._candidates(ids)
+        judged = [docid for topic in ids for docid in self._relevant(topic)]
+        wanted = [hit.docid for topic in ids for hit in found[topic]] + judged
+        texts = self.passages.fetch(list(dict.fromkeys(wanted)))
+        for topic in ids:
+            yield self._topic(self.topics[topic], found[topic], texts)
+
+    def _candidates(self, ids: Sequence[str]) -> dict[str, list[Hit]]:
+        if isinstance(self.first, dict):
+            return {topic: self.first[topic][: self.mining.hits] for topic in ids}
+        found: dict[str, list[Hit]] = {topic: [] for topic in ids}
+        found.update(self.first.search({topic: self.topics[topic] for topic in ids}, hits=self.mining.hits))
+        return found
+
+    def _relevant(self, topic: str) -> list[str]:
+        """Docids that the qrels call relevant, the highest grade first."""
+        grades = (self.qrels or {}).get(topic, {})
+        return sorted((docid for docid in grades if grades[docid] > 0), key=lambda docid: -grades[docid])
+
+    def _topic(self, topic: Topic, hits: Sequence[Hit], texts: Mapping[str, Passage]) -> Mined:
+        listed = []
+        for hit in hits:
+            if hit.docid not in texts:
+                raise InputError(
+                    f"docid {hit.docid} (topic {topic.id}) is not in {self.passages.name}; "
+                    "give the collection that the run was made from"
+                )
+            listed.append(texts[hit.docid])
+        matcher = AnswerMatcher(topic.answers)
+        holding = {passage.docid for passage in listed if matcher.matches(passage.text)}
+        if self.qrels is None:
+            relevant, doubtful = holding, set[str]()
+            positives = [passage for passage in listed if passage.docid in relevant]
+        else:
+            judged = self._relevant(topic.id)
+            relevant = set(judged)
+            doubtful = holding - relevant
+            # Those that the first stage found come first, in its order; then the other judged ones.
+            positives = [passage for passage in listed if passage.docid in relevant]
+            met = {passage.docid for passage in positives}
+            positives += [texts[docid] for docid in judged if docid not in met and docid in texts]
+        if not listed and not positives:
+            return Mined(topic.id, None, "unretrieved")
+        if not positives:
+            return Mined(topic.id, None, "no positive")
+        # A copy of a positive under another docid is no negative.
+        same = {passage.text for passage in listed if passage.docid in relevant}
+        sure = (p for p in listed if p.docid not in relevant | doubtful and p.text not in same and p.text.strip())
+        negatives = list(_first(sure, self.mining.negatives))
+        example = Example(
+            topic.id,
+            topic.text,
+            tuple(topic.answers),
+            tuple(positives[: self.mining.positives]),
+            tuple(negatives),
+        )
+        return Mined(topic.id, example, "" if negatives else "no negative", len(doubtful))
+
+
+def _first(passages: Iterable[Passage], most: int) -> Iterator[Passage]:
+    for place, passage in enumerate(passages):
+        if place >= most:
+            return
+        yield passage

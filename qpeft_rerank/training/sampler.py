@@ -1,0 +1,113 @@
+"""What each optimizer step trains on, as a pure function of seed and epoch (method section 5)."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qpeft_rerank.collection.passages import Passage
+from qpeft_rerank.training.examples import Example
+from qpeft_rerank.trec.answers import AnswerMatcher
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One question with a positive passage, which comes first, and its negatives."""
+
+    query: str
+    passages: tuple[Passage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How questions become groups.
+
+    :param queries_per_step: questions drawn together; in-batch negatives come from among them.
+    :param negatives: hard negatives of each question.
+    :param in_batch: also take, as the paper does, the other questions' positives and hard negatives.
+    :param any_positive: draw the positive at random; False takes the first listed, as the authors do.
+    :param filter_answers: leave out negatives that hold one of the question's answers or are one of
+        its positives; False does not check, as the authors do not.
+    :param pairs_per_step: split the groups into pairs and take so many in an optimizer step (the
+        authors take 2); None makes one step of all the groups drawn together.
+    """
+
+    queries_per_step: int = 4
+    negatives: int = 1
+    in_batch: bool = False
+    any_positive: bool = False
+    filter_answers: bool = True
+    pairs_per_step: int | None = None
+
+
+class EpochSampler:
+    """The optimizer steps of every epoch.
+
+    An epoch's steps depend on the examples, the sampling, the seed and the epoch's number alone, so
+    a training that was restarted draws what it would have drawn.
+    """
+
+    def __init__(self, examples: Sequence[Example], sampling: Sampling, seed: int) -> None:
+        self.examples = examples
+        self.sampling = sampling
+        self.seed = seed
+
+    def epoch(self, number: int) -> list[list[Group]]:
+        """The steps of epoch ``number`` (from 1): each a list of groups, every question once."""
+        draw = random.Random(f"{self.seed} {number}")
+        order = list(range(len(self.examples)))
+        draw.shuffle(order)
+        size = self.sampling.queries_per_step
+        steps = []
+        for start in range(0, len(order), size):
+            groups = self._groups([self.examples[index] for index in order[start : start + size]], draw)
+            steps += self._split(groups)
+        return steps
+
+    def _groups(self, batch: list[Example], draw: random.Random) -> list[Group]:
+        positives = [
+            draw.choice(example.positives) if self.sampling.any_positive else example.positives[0]
+            for example in batch
+        ]
+        drawn = [self._hard(example, draw) for example in batch]
+        groups = []
+        for place, example in enumerate(batch):
+            if self.sampling.in_batch:
+                negatives = [other for at, other in enumerate(positives) if at != place]
+                negatives += [passage for hard in drawn for passage in hard]
+            else:
+                negatives = drawn[place]
+            if self.sampling.filter_answers:
+                negatives = _without_false(example, negatives)
+            groups.append(Group(example.query, (positives[place], *negatives)))
+        return groups
+
+    def _hard(self, example: Example, draw: random.Random) -> list[Passage]:
+        # The pool is shuffled at every draw; ordinary negatives stand in where there are no hard ones.
+        pool = list(example.hard or example.plain)
+        if self.sampling.filter_answers:
+            pool = _without_false(example, pool)
+        draw.shuffle(pool)
+        return pool[: self.sampling.negatives]
+
+    def _split(self, groups: list[Group]) -> list[list[Group]]:
+        size = self.sampling.pairs_per_step
+        if size is None:
+            return [groups]
+        pairs = [
+            Group(group.query, (group.passages[0], *negative))
+            for group in groups
+            for negative in ([(passage,) for passage in group.passages[1:]] or [()])
+        ]
+        return [pairs[start : start + size] for start in range(0, len(pairs), size)]
+
+
+def _without_false(example: Example, passages: Sequence[Passage]) -> list[Passage]:
+    """Leave out passages that are not surely irrelevant to the question, and repeated ones."""
+    matcher = AnswerMatcher(example.answers)
+    seen = {(passage.title, passage.text) for passage in example.positives}
+    kept = []
+    for passage in passages:
+        if (passage.title, passage.text) not in seen and not matcher.matches(passage.text):
+            seen.add((passage.title, passage.text))
+            kept.append(passage)
+    return kept

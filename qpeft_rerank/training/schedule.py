@@ -1,0 +1,58 @@
+"""Learning rates: where they start, and how they move over the optimizer steps.
+
+**Where they start.** AdamW moves every number by about the learning rate in a step, whatever the
+gradient's size. So what a rate means depends on what it is compared with, and that differs by model:
+
+- a vector that lives among the embeddings (E', prompt vectors) has numbers of the size of the
+  embeddings' root mean square r (0.14 for SmolLM2, 0.02 for Llama-2): its rate is ``r / 100``, one
+  per cent of it a step;
+- the output of a d x d layer sums d such moves: with inputs of the same size as its outputs, a step
+  moves it by up to ``rate * d`` of its own size. Its rate is ``1 / (2 d)``, 9e-4 for d = 576 and
+  1.2e-4 for d = 4096, which for LoRA, too, is where published rates lie.
+
+**How they move.** A linear warm-up, then constant or linearly down to zero. The horizon counts
+optimizer steps (the authors count batches and are at zero in the second epoch, method D4).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from qpeft_rerank.training.student import Kind
+
+Decay = Literal["linear", "constant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The factor on all learning rates.
+
+    :param steps: optimizer steps of the whole training.
+    :param warmup: share of them in which the factor rises from near 0 to 1.
+    :param decay: ``linear`` falls to 0 at the end, ``constant`` stays.
+    """
+
+    steps: int
+    warmup: float = 0.1
+    decay: Decay = "linear"
+
+    def factor(self, step: int) -> float:
+        """The factor for optimizer step ``step``, from 0."""
+        rising = int(self.steps * self.warmup)
+        if step < rising:
+            return (step + 1) / (rising + 1)
+        if self.decay == "constant":
+            return 1.0
+        return max(0.0, (self.steps - step) / max(1, self.steps - rising))
+
+
+def learning_rates(embeddings: Tensor, fixed: float | None = None) -> dict[Kind, float]:
+    """The rate of each kind of parameter for a model with this embedding table ``[V, d]``.
+
+    :param fixed: one rate for everything, as the user or the authors set it.
+    """
+    if fixed is not None:
+        return {"embedding": fixed, "matrix": fixed}
+    size = embeddings.detach().float().pow(2).mean().sqrt().item()
+    return {"embedding": size / 100, "matrix": 0.5 / embeddings.shape[1]}

@@ -1,0 +1,111 @@
+"""What is trained: a frozen language model, and the few parameters that learn."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.likelihood.scorer import Hinter, Scorer, encode_pairs
+from qpeft_rerank.prompt.builder import PromptBuilder
+from qpeft_rerank.prompt.segments import Sequence
+from qpeft_rerank.prompt.templates import Template
+from qpeft_rerank.training.sampler import Group
+
+Kind = Literal["embedding", "matrix"]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One trainable parameter.
+
+    :param kind: ``embedding`` for vectors that live among the model's embeddings (E', prompt
+        vectors), ``matrix`` for everything else; it decides the learning rate.
+    :param decay: whether weight decay applies.
+    """
+
+    parameter: nn.Parameter
+    kind: Kind
+    decay: bool
+
+
+@dataclass(slots=True)
+class Student:
+    """A frozen model with its prompt, its adapter and the parameters to train.
+
+    :param hinter: the adapter as the scorer sees it; None where the parameters are inside the model.
+    :param parts: what learns, by name, in float32; names are those of the checkpoint.
+    :param modules: modules whose train mode matters (dropout).
+    """
+
+    model: LanguageModel
+    template: Template
+    hinter: Hinter | None
+    parts: dict[str, Part]
+    modules: tuple[nn.Module, ...] = ()
+    max_passage_tokens: int | None = None
+    builder: PromptBuilder = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.builder = PromptBuilder(
+            self.template, self.model.pieces, self.model.max_tokens, self.max_passage_tokens
+        )
+        for name, part in self.parts.items():
+            if part.parameter.dtype != torch.float32:
+                raise TypeError(f"{name} is {part.parameter.dtype}; trainable parameters are kept in float32")
+
+    def encode(self, groups: list[Group]) -> list[list[Sequence]]:
+        """The sequences of each group, the positive first; each distinct text is tokenised once."""
+        pairs = [(group.query, passage.title, passage.text) for group in groups for passage in group.passages]
+        flat = iter(encode_pairs(self.builder, pairs, self.hinter))
+        return [[next(flat) for _ in group.passages] for group in groups]
+
+    def scorer(self) -> Scorer:
+        """The scorer that ranks with the parameters as they are now."""
+        return Scorer(self.model, self.template, self.hinter, self.max_passage_tokens)
+
+    @contextlib.contextmanager
+    def training(self) -> Iterator[None]:
+        """Train mode (dropout) within the block, eval mode after it."""
+        for module in self.modules:
+            module.train()
+        try:
+            yield
+        finally:
+            for module in self.modules:
+                module.eval()
+
+    def weights(self) -> dict[str, Tensor]:
+        """A copy of the parameters, on the CPU."""
+        return {name: part.parameter.detach().cpu().clone().contiguous() for name, part in self.parts.items()}
+
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Set the parameters to those of :meth:`weights`."""
+        with torch.no_grad():
+            for name, part in self.parts.items():
+                part.parameter.copy_(weights[name])
+
+
+@contextlib.contextmanager
+def gradient_checkpointing(model: LanguageModel, wanted: bool) -> Iterator[None]:
+    """Recompute activations in the backward pass within the block: less memory, a third more time.
+
+    The layers look at their train flag, so it is set on them alone: what they hold stays in eval
+    mode, without dropout.
+    """
+    if not wanted:
+        yield
+        return
+    model.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    layers = [module for module in model.model.modules() if hasattr(module, "gradient_checkpointing")]
+    for layer in layers:
+        layer.training = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.training = False
+        model.model.gradient_checkpointing_disable()

@@ -1,0 +1,80 @@
+"""Writing a text file whole or not at all."""
+
+import gzip
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import IO
+
+from qpeft_rerank.errors import InputError
+
+
+def write_lines(path: str, lines: Iterable[str]) -> None:
+    """Write ``lines`` (each with its line end) to ``path`` as UTF-8; ``-`` is standard output.
+
+    A regular file appears only when it is complete: a temporary file in the same directory is
+    renamed over it, so a reader or a crash never sees half of it. A name that ends in ``.gz`` is
+    compressed, the same lines always to the same bytes. :class:`InputError` where the place cannot
+    be written.
+    """
+    if path == "-":
+        sys.stdout.writelines(lines)
+        sys.stdout.flush()
+        return
+    try:
+        with _replacing(path) as target:
+            if path.endswith(".gz"):
+                # No name and no time inside: equal runs give equal files.
+                with gzip.GzipFile(filename="", mode="wb", fileobj=target, mtime=0) as packed:
+                    packed.writelines(line.encode() for line in lines)
+            else:
+                target.writelines(line.encode() for line in lines)
+    except BrokenPipeError:
+        raise  # a closed pipe is no fault; console.run ends quietly
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}); choose another place or create the directory"
+        ) from None
+
+
+def check_output(path: str, overwrite: bool) -> None:
+    """Refuse an output that exists or cannot be written, before any work is done for it."""
+    if path == "-":
+        return
+    parent = os.path.dirname(os.path.realpath(path))
+    if os.path.isdir(path):
+        raise InputError(f"--output {path}: is a folder; name a file in it")
+    if os.path.isfile(path) and not overwrite:
+        raise InputError(f"--output {path}: exists; add --overwrite to replace it, or name another file")
+    if os.path.exists(path) and not os.path.isfile(path):
+        # A device or a pipe such as /dev/stdout is written to directly.
+        if not os.access(path, os.W_OK):
+            raise InputError(f"--output {path}: cannot be written; name another file")
+        return
+    if not os.path.isdir(parent):
+        raise InputError(f"--output {path}: the folder {parent} does not exist; create it first")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise InputError(f"--output {path}: the folder {parent} cannot be written; name another")
+
+
+@contextmanager
+def _replacing(path: str) -> Iterator[IO[bytes]]:
+    """Give a stream that becomes ``path`` when the block ends well and vanishes otherwise."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        # /dev/stdout, a named pipe: renaming over it would destroy it. (A directory fails here.)
+        with open(path, "wb") as direct:
+            yield direct
+        return
+    final = os.path.realpath(path)  # keep a symbolic link, replace what it points to
+    temporary = os.path.join(os.path.dirname(final), f".{os.path.basename(final)}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, final)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise

@@ -1,0 +1,129 @@
+"""TREC runs: read with every fault named, written so that trec_eval sees our order."""
+
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from operator import attrgetter, itemgetter
+
+from qpeft_rerank.errors import InputError
+from qpeft_rerank.trec.lines import display_name, read_lines
+from qpeft_rerank.trec.output import write_lines
+
+_COLUMNS = "topic Q0 docid rank score tag"
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One line of a run: a docid, its score, and the rank the file states."""
+
+    docid: str
+    score: float
+    rank: int
+
+
+Run = dict[str, list[Hit]]
+"""Topics in file order; hits by descending score, ties by stated rank, then by line."""
+
+
+def read_run(path: str) -> Run:
+    """Read a TREC run (six columns, any white space, blank lines skipped; ``.gz``, ``-`` = stdin).
+
+    :class:`InputError` with file and line for a malformed line, a score that is not a finite
+    number, a docid twice for a topic, and a file without any line.
+    """
+    run: dict[str, dict[str, Hit]] = {}
+    number = 0
+    for number, line in read_lines(path):
+        columns = line.split()
+        if len(columns) != 6:
+            if not columns:
+                continue
+            fault = f"expected 6 columns ({_COLUMNS}), found {len(columns)}; "
+            raise _fault(path, number, fault + "ids must not contain spaces")
+        topic, _, docid, rank, score, _ = columns
+        try:
+            hit = Hit(docid, float(score), int(rank))
+        except ValueError:
+            raise _not_a_number(path, number, rank, score) from None
+        if not isfinite(hit.score) or "_" in score:
+            raise _not_a_number(path, number, rank, score)
+        hits = run.get(topic)
+        if hits is None:
+            hits = run[topic] = {}
+        if hits.setdefault(docid, hit) is not hit:
+            raise _fault(path, number, f"docid {docid} occurs twice for topic {topic}; keep one of the lines")
+    if not run:
+        raise _fault(path, max(number, 1), f"no run lines; expected {_COLUMNS}")
+    return {topic: _ordered(list(hits.values())) for topic, hits in run.items()}
+
+
+def trec_order(scored: Iterable[tuple[str, float]]) -> list[tuple[str, float]]:
+    """Return (docid, score) pairs in the order in which trec_eval ranks them.
+
+    trec_eval stores scores as float32 and breaks ties by docid, descending as a string; the
+    returned scores are rounded to float32, so that what looks equal is equal. :class:`InputError`
+    for a score that is no finite float32.
+    """
+    pairs = list(scored)
+    single = array("f", [score for _, score in pairs])
+    rounded = [(docid, score) for (docid, _), score in zip(pairs, single, strict=True)]
+    for (docid, score), (_, kept) in zip(pairs, rounded, strict=True):
+        if not isfinite(kept):
+            raise InputError(f"docid {docid}: score {score} is not a finite number; it cannot be ranked")
+    # Code points order as UTF-8 bytes do, which is what trec_eval's strcmp compares.
+    rounded.sort(key=itemgetter(1, 0), reverse=True)
+    return rounded
+
+
+def format_run(run: Mapping[str, Sequence[tuple[str, float]]], tag: str) -> Iterator[str]:
+    """Yield the lines of a TREC run from (docid, score) pairs per topic.
+
+    Pairs are put in :func:`trec_order` first, so the written rank is the one that trec_eval uses
+    whatever the order given; nine significant digits give every float32 back exactly.
+    :class:`InputError` for a score that is not finite, a docid twice, and an id with white space.
+    """
+    _check_word(tag, "the run's tag")
+    for topic, scored in run.items():
+        _check_word(topic, "topic id")
+        try:
+            ordered = trec_order(scored)
+        except InputError as error:
+            raise InputError(f"topic {topic}, {error}") from None
+        seen: set[str] = set()
+        for rank, (docid, score) in enumerate(ordered, 1):
+            _check_word(docid, f"topic {topic}: docid")
+            if docid in seen:
+                raise InputError(f"topic {topic}: docid {docid} occurs twice; rank it once")
+            seen.add(docid)
+            yield f"{topic} Q0 {docid} {rank} {score:.9g} {tag}\n"
+
+
+def write_run(path: str, run: Mapping[str, Sequence[tuple[str, float]]], tag: str) -> None:
+    """Write :func:`format_run`'s lines to ``path``, whole or not at all (``.gz``; ``-`` = stdout)."""
+    write_lines(path, format_run(run, tag))
+
+
+def _ordered(hits: list[Hit]) -> list[Hit]:
+    # Two stable sorts keep the order of the lines where score and rank are equal.
+    hits.sort(key=attrgetter("rank"))
+    hits.sort(key=attrgetter("score"), reverse=True)
+    return hits
+
+
+def _check_word(word: str, what: str) -> None:
+    if word.split() != [word]:
+        raise InputError(f"{what} {word!r} is empty or contains white space; a TREC run cannot hold it")
+
+
+def _not_a_number(path: str, number: int, rank: str, score: str) -> InputError:
+    try:
+        if "_" not in score and isfinite(float(score)):
+            return _fault(path, number, f"rank {rank!r} is not a whole number; columns are {_COLUMNS}")
+    except ValueError:
+        pass
+    return _fault(path, number, f"score {score!r} is not a finite number; columns are {_COLUMNS}")
+
+
+def _fault(path: str, number: int, what: str) -> InputError:
+    return InputError(f"{display_name(path)}:{number}: {what}")

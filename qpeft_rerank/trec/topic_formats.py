@@ -1,0 +1,274 @@
+"""The shapes in which topics come, each read into raw records with their lines.
+
+No record is judged here: :mod:`qpeft_rerank.trec.topics` checks ids and texts, the same for all.
+"""
+
+import ast
+import json
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from qpeft_rerank.errors import InputError
+
+_ID_KEYS = ("id", "qid", "_id", "query_id")
+_TEXT_KEYS = ("question", "query", "text", "title")
+_ANSWER_KEYS = ("answers", "answer")
+
+Lines = list[tuple[int, str]]
+"""Numbered lines that are not blank."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What one place of a file says of a topic; ``id`` is ``None`` where the position is the id."""
+
+    line: int
+    id: str | None
+    text: str
+    answers: tuple[str, ...] = ()
+
+
+class FormatError(Exception):
+    """A fault at a line (``args`` = line, message); the caller knows the file."""
+
+
+def choose(path: str, lines: Lines) -> Callable[[Lines], Iterator[Record]]:
+    """Return the reader for a file of this name and content.
+
+    The content decides, as DPR's and TREC's own files are all called ``.txt``; the name decides
+    where the content could be read both ways.
+    """
+    name = path.removesuffix(".gz").lower()
+    first = lines[0][1].strip()
+    if name.endswith(".jsonl"):
+        return read_json_lines
+    if first.startswith(("{", "[")) and not name.endswith((".tsv", ".csv")):
+        return _choose_json(name, first, lines)
+    if name.endswith(".json"):
+        return read_json
+    if first.startswith("<"):
+        return read_trec
+    cells = lines[0][1].split("\t")
+    if (
+        len(cells) == 2
+        and _unquote(cells[1].strip()).startswith("[")
+        and cells[1].rstrip(' "\t').endswith("]")
+    ):
+        return read_dpr
+    return read_tsv
+
+
+def read_tsv(lines: Lines) -> Iterator[Record]:
+    """``id<TAB>text``; a further tab is white space of the text."""
+    for number, line in lines:
+        id_, tab, text = line.partition("\t")
+        if not tab:
+            raise FormatError(number, "no tab; expected id<TAB>query")
+        yield Record(number, id_, text.replace("\t", " "))
+
+
+def read_dpr(lines: Lines) -> Iterator[Record]:
+    """DPR's ``question<TAB>['an answer', …]``, cells possibly quoted as in CSV; ids are positions."""
+    for number, line in lines:
+        cells = line.split("\t")
+        if len(cells) != 2:
+            raise FormatError(number, f"expected question<TAB>[answers], found {len(cells)} column(s)")
+        question, answers = (_unquote(cell.strip()) for cell in cells)
+        yield Record(number, None, question, _answers(number, answers))
+
+
+def read_json_lines(lines: Lines) -> Iterator[Record]:
+    """One JSON object a line."""
+    for number, line in lines:
+        yield _record(number, _parse(line, number))
+
+
+def read_json(lines: Lines) -> Iterator[Record]:
+    """One JSON value: a list of records, or an object from id to text or to a record."""
+    start = lines[0][0]
+    text = "\n" * (start - 1)
+    for number, line in lines:
+        # Blank lines were dropped; put them back so that positions tell line numbers.
+        text += "\n" * (number - start) + line
+        start = number
+    decoder = json.JSONDecoder(object_pairs_hook=_Pairs)
+    try:
+        data = decoder.decode(text)
+    except json.JSONDecodeError as error:
+        raise FormatError(error.lineno, f"broken JSON ({error.msg}); mend it") from None
+    except (ValueError, RecursionError):  # a number of thousands of digits; brackets a thousand deep
+        raise FormatError(
+            lines[0][0], "JSON too deep or its numbers too long; expected a list of topics"
+        ) from None
+    if isinstance(data, _Pairs):
+        yield from _from_pairs(data, text)
+        return
+    if not isinstance(data, list):
+        raise FormatError(lines[0][0], "expected a JSON list of topics or an object from id to text")
+    position = text.index("[") + 1
+    for item in data:
+        position = _skip(text, position)
+        line = text.count("\n", 0, position) + 1
+        _, position = decoder.raw_decode(text, position)
+        yield _record(line, item)
+
+
+def read_trec(lines: Lines) -> Iterator[Record]:
+    """Classic TREC topics: ``<top>`` with ``<num> Number: 1`` and ``<title> …``."""
+    blocks: list[tuple[int, list[str]]] = []
+    for number, line in lines:
+        if re.match(r"\s*<top>", line, re.IGNORECASE):
+            blocks.append((number, []))
+        if not blocks:
+            raise FormatError(number, "expected <top>; for other XML write the topics as id<TAB>query")
+        blocks[-1][1].append(line)
+    for number, parts in blocks:
+        block = "\n".join(parts)
+        found = re.search(r"<num>\s*(?:Number:)?\s*([^\s<]+)", block, re.IGNORECASE)
+        if not found:
+            raise FormatError(number, "topic without <num>; add its number")
+        title = re.search(r"<title>\s*(?:Topic:)?([^<]*)", block, re.IGNORECASE)
+        yield Record(number, found[1], " ".join(title[1].split()) if title else "")
+
+
+def parse_answers(text: str) -> tuple[str, ...]:
+    """Return the answers that a string holds: a JSON or Python list of them, else the string itself.
+
+    Pyserini gives the answers of DPR's topics as such strings. :class:`InputError` (without a file
+    name, which the caller knows) for a list that cannot be read. Nothing is evaluated.
+    """
+    text = text.strip()
+    if not text:
+        return ()
+    if not text.startswith("["):
+        return (text,)
+    try:
+        # Where a text is both JSON and Python the two agree, but for JSON's escapes (\/, surrogates).
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # '\d' in a regular expression is no concern of the user's
+                value = ast.literal_eval(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            raise InputError(f"answers {_short(text)} are no list of strings; write a JSON list") from None
+    return _strings(value)
+
+
+def _strings(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple):
+        raise InputError(f"answers {_short(value)} are no list of strings; write a JSON list")
+    for item in value:
+        if isinstance(item, bool) or not isinstance(item, str | int | float):
+            raise InputError(f"answer {_short(item)} is no string; write a JSON list of strings")
+    return tuple(str(item) for item in value)
+
+
+def _answers(line: int, value: Any) -> tuple[str, ...]:
+    try:
+        return parse_answers(value) if isinstance(value, str) else _strings(value)
+    except InputError as error:
+        raise FormatError(line, str(error)) from None
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object with its keys as written, so that a key given twice is seen."""
+
+
+def _record(line: int, item: Any) -> Record:
+    """Read one JSON object as a topic."""
+    if isinstance(item, _Pairs):
+        item = dict(item)
+    if not isinstance(item, dict):
+        raise FormatError(line, f"expected a JSON object, found {_short(item)}; write {{id, question}}")
+    return Record(line, _id(line, item), _text(line, item), _answers_of(line, item))
+
+
+def _id(line: int, item: dict[str, Any]) -> str | None:
+    for key in _ID_KEYS:
+        if key in item:
+            value = item[key]
+            if isinstance(value, bool) or not isinstance(value, str | int):
+                raise FormatError(
+                    line, f"{key} {_short(value)} is no string; write a string or a whole number"
+                )
+            return str(value)
+    return None
+
+
+def _text(line: int, item: dict[str, Any]) -> str:
+    for key in _TEXT_KEYS:
+        if key in item:
+            if not isinstance(item[key], str):
+                raise FormatError(line, f"{key} {_short(item[key])} is no string; write the query's text")
+            return str(item[key])
+    raise FormatError(line, f"no query; expected one of the keys {', '.join(_TEXT_KEYS)}")
+
+
+def _answers_of(line: int, item: dict[str, Any]) -> tuple[str, ...]:
+    for key in _ANSWER_KEYS:
+        if item.get(key) is not None:
+            return _answers(line, item[key])
+    return ()
+
+
+def _from_pairs(pairs: _Pairs, text: str) -> Iterator[Record]:
+    """Read an object from id to text or record. A bare record is one topic."""
+    keys = {key for key, value in pairs if isinstance(value, str | int)}
+    if keys.intersection(_TEXT_KEYS) and keys.intersection(_ID_KEYS):
+        yield _record(text.count("\n", 0, text.index("{")) + 1, pairs)
+        return
+    position = text.index("{") + 1
+    decoder = json.JSONDecoder()
+    for key, value in pairs:
+        position = _skip(text, position)
+        line = text.count("\n", 0, position) + 1
+        _, position = decoder.raw_decode(text, position)
+        _, position = decoder.raw_decode(text, _skip(text, position))
+        item = dict(value) if isinstance(value, _Pairs) else {"text": value}
+        yield Record(line, key, _text(line, item), _answers_of(line, item))
+
+
+def _choose_json(name: str, first: str, lines: Lines) -> Callable[[Lines], Iterator[Record]]:
+    """Tell JSON lines from one JSON value that may span lines."""
+    if first.startswith("["):
+        return read_json
+    try:
+        item = json.loads(first)
+    except (ValueError, RecursionError):
+        # A broken first line of JSONL, or the opening of an object over several lines.
+        return read_json if first == "{" or name.endswith(".json") else read_json_lines
+    is_record = any(isinstance(item.get(key), str) for key in _TEXT_KEYS)
+    return read_json_lines if len(lines) > 1 or is_record else read_json
+
+
+def _parse(line: str, number: int) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise FormatError(number, f"broken JSON ({error.msg}, column {error.colno}); mend the line") from None
+    except (ValueError, RecursionError):
+        raise FormatError(number, "JSON too deep or its numbers too long; expected a topic") from None
+
+
+def _skip(text: str, position: int) -> int:
+    """Return the place of the next value after white space and punctuation between values."""
+    while text[position] in " \t\r\n,:":
+        position += 1
+    return position
+
+
+def _unquote(cell: str) -> str:
+    """Undo CSV quoting; a cell that merely starts with a quote is left as it is."""
+    inner = cell[1:-1]
+    if len(cell) >= 2 and cell[0] == cell[-1] == '"' and '"' not in inner.replace('""', ""):
+        return inner.replace('""', '"')
+    return cell
+
+
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else shown[:57] + "..."

@@ -1,0 +1,77 @@
+"""Topics: the questions of a run, from every file format that the field uses."""
+
+from dataclasses import dataclass
+
+from qpeft_rerank.errors import InputError
+from qpeft_rerank.trec.lines import display_name, read_lines
+from qpeft_rerank.trec.topic_formats import FormatError, choose, parse_answers
+
+__all__ = ["Topic", "parse_answers", "read_topics"]
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A question: its id (always a string), its text, and its answers where the file has them."""
+
+    id: str
+    text: str
+    answers: tuple[str, ...] = ()
+
+
+def read_topics(path: str) -> dict[str, Topic]:
+    """Read topics in file order (``.gz``; ``-`` = stdin).
+
+    Formats, told apart by content and name: ``id<TAB>text``; JSON lines with an id
+    (``id|qid|_id|query_id``), a text (``question|query|text|title``) and perhaps ``answers|answer``;
+    a JSON list of such, or an object from id to text or to such; classic TREC ``<top>``; DPR's
+    ``question<TAB>['answer', …]`` and ``{"question", "answer"}``, whose ids are positions from 0.
+
+    :class:`InputError` with file and line for an empty query, an id twice, an id with white space
+    (a run could not hold it), broken JSON and a file without topics.
+    """
+    name = display_name(path)
+    lines = [(number, line) for number, line in read_lines(path) if line.strip()]
+    if not lines:
+        raise InputError(f"{name}:1: no topics; expected id<TAB>query, one a line")
+    topics: dict[str, Topic] = {}
+    places: dict[str, int] = {}
+    by_position: bool | None = None
+    try:
+        for position, record in enumerate(choose(path, lines)(lines)):
+            if by_position is None:
+                by_position = record.id is None
+            if (record.id is None) != by_position:
+                raise FormatError(
+                    record.line, "some topics have an id and some have none; give one to all or none"
+                )
+            id_ = str(position) if record.id is None else record.id.strip()
+            text = record.text.strip()
+            if id_.split() != [id_]:
+                raise FormatError(
+                    record.line, f"topic id {id_!r} is empty or contains white space; rename it"
+                )
+            if not text:
+                raise FormatError(record.line, f"empty query for topic {id_}; write its text or remove it")
+            if not _is_text(id_ + text):
+                raise FormatError(
+                    record.line, f"topic {id_!r} holds half of a surrogate pair; mend the \\u escape"
+                )
+            if id_ in topics:
+                raise FormatError(record.line, f"topic {id_} is already on line {places[id_]}; remove one")
+            topics[id_] = Topic(id_, text, record.answers)
+            places[id_] = record.line
+    except FormatError as error:
+        line, what = error.args
+        raise InputError(f"{name}:{line}: {what}") from None
+    if not topics:
+        raise InputError(f"{name}:{lines[0][0]}: no topics in the JSON value; add some")
+    return topics
+
+
+def _is_text(text: str) -> bool:
+    """Tell whether ``text`` is Unicode text: JSON escapes can make a string that no file can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

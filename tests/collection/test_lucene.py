@@ -1,0 +1,294 @@
+"""Real Lucene: search, fetch, prebuilt indexes, topics by name, and each trap of Pyserini."""
+
+import hashlib
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qpeft_rerank.collection import evalfiles, lucene
+from qpeft_rerank.collection.building import build_index
+from qpeft_rerank.collection.jvm import anserini_jar, find_java
+from qpeft_rerank.collection.lucene import LuceneIndex, load_qrels, load_topics, open_index
+from qpeft_rerank.collection.passages import Passage
+from qpeft_rerank.errors import InputError
+from qpeft_rerank.trec.topics import Topic
+
+pytest.importorskip("jnius_config", reason="Pyserini is not installed")
+
+NAME = "lucene-index.tiny"
+
+
+@pytest.fixture(scope="module")
+def index(tiny_index: Path) -> LuceneIndex:
+    return open_index(str(tiny_index))
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PYSERINI_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def catalogue(index: LuceneIndex, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Pyserini's catalogue, with ``msmarco-v1-passage`` described as the tiny index is."""
+    info = lucene._pyserini("pyserini.prebuilt_index_info").TF_INDEX_INFO
+    stats = index._searcher.index_reader.stats()
+    entry = {
+        **info["msmarco-v1-passage"],
+        "filename": f"{NAME}.tar.gz",
+        "md5": "0" * 32,
+        "urls": [f"http://127.0.0.1:9/{NAME}.tar.gz"],
+        **{key: stats[key] for key in ("documents", "unique_terms", "total_terms")},
+    }
+    monkeypatch.setitem(info, "msmarco-v1-passage", entry)
+    monkeypatch.setitem(info, "msmarco-passage", entry)
+    return entry
+
+
+def refusal(action: Any, *args: Any) -> str:
+    with pytest.raises(InputError) as caught:
+        action(*args)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_fetch(index: LuceneIndex) -> None:
+    found = index.fetch(["21", "absent", "40", "41", "42"])
+    assert found["21"] == Passage("21", "Kurt Gödel", "Kurt Gödel proved that arithmetic is incomplete.")
+    assert found["40"].text.count("\n") == 1
+    assert found["41"] == Passage("41", "Empty", "")
+    assert found["42"].title == ""
+    assert "absent" not in found
+    assert index.fetch([]) == {}
+
+
+def test_an_integer_docid_is_the_collections_id(index: LuceneIndex) -> None:
+    # Pyserini's own doc(7) would be the document with Lucene's number 7.
+    assert index.fetch([7])["7"].title == "Alan Turing"  # type: ignore[list-item]
+    assert index._searcher.doc(7).docid() != "7"
+
+
+def test_search_orders_topics_and_hits_as_pyserini(index: LuceneIndex, topics: dict[str, Topic]) -> None:
+    results = dict(index.search(topics, hits=3))
+    assert list(results) == ["9", "10", "11", "12", "100"]
+    assert [hit.rank for hit in results["10"]] == [1, 2, 3]
+    assert results["12"] == []
+    assert [hit.docid for hit in results["100"]][:2] in (["12", "3"], ["3", "12"])
+    assert results["100"][0].score > results["100"][1].score  # Lucene's searcher separates ties itself
+
+
+def test_search_options(index: LuceneIndex, topics: dict[str, Topic]) -> None:
+    plain = dict(index.search(topics, hits=5))
+    assert dict(index.search(topics, hits=5, threads=2)) == plain
+    assert dict(index.search(topics, hits=5, k1=0.9, b=0.4)) == plain
+    assert dict(index.search(topics, hits=5, k1=2.0, b=0.9)) != plain
+    assert dict(index.search(topics, hits=5, rm3=True)) != plain
+    assert dict(index.search(topics, hits=5)) == plain
+    with pytest.raises(InputError, match="go together"):
+        next(index.search(topics, k1=0.9))
+
+
+def test_mixed_ids_are_sorted_as_text() -> None:
+    assert lucene._sorted_ids(["b", "10", "9"]) == ["10", "9", "b"]
+    assert lucene._sorted_ids(["10", "9", "007"]) == ["007", "9", "10"]
+
+
+def test_bad_index_names(tmp_path: Path, tiny_corpus: Path) -> None:
+    assert "not a Lucene index" in refusal(open_index, str(tmp_path))
+    assert "a passage file is given with --corpus" in refusal(open_index, str(tiny_corpus))
+    assert "no such folder" in refusal(open_index, "no/such/folder")
+    assert "did you mean msmarco-v1-passage" in refusal(open_index, "msmarco-v1-pasage")
+
+
+def test_a_damaged_index_is_one_line(tiny_index: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_index, tmp_path / "damaged")
+    for path in (tmp_path / "damaged").glob("segments_*"):
+        path.write_bytes(b"nonsense")
+    assert "cannot read the index" in refusal(open_index, str(tmp_path / "damaged"))
+
+
+def test_an_index_without_text_says_so(tiny_corpus: Path, tmp_path: Path, topics: dict[str, Topic]) -> None:
+    command = [str(find_java().executable), "-cp", str(anserini_jar()), "io.anserini.index.IndexCollection"]
+    command += ["-collection", "JsonCollection", "-generator", "DefaultLuceneDocumentGenerator"]
+    command += ["-input", str(tiny_corpus.parent), "-index", str(tmp_path / "slim"), "-threads", "1"]
+    subprocess.run(command, check=True, capture_output=True)
+    slim = open_index(str(tmp_path / "slim"))
+    assert len(dict(slim.search(topics))["10"]) > 0
+    assert "stores no passage text (a -slim index" in refusal(slim.fetch, ["7"])
+    assert "--rm3 needs" in refusal(lambda: next(slim.search(topics, rm3=True)))
+
+
+def test_prebuilt_index_planted_in_the_cache(
+    catalogue: dict[str, Any], cache: Path, tiny_index: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(tiny_index, cache / "indexes" / f"{NAME}.{catalogue['md5']}")
+    index = open_index("msmarco-passage")
+    assert (index.name, len(index)) == ("msmarco-v1-passage", 11)
+    assert index.fetch(["7"])["7"].title == "Alan Turing"
+    assert capfd.readouterr().out == ""
+
+
+def test_old_name_where_pyserini_knows_only_the_new(
+    catalogue: dict[str, Any], cache: Path, tiny_index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Versions 0.22 to 0.35.
+    monkeypatch.delitem(lucene._pyserini("pyserini.prebuilt_index_info").TF_INDEX_INFO, "msmarco-passage")
+    shutil.copytree(tiny_index, cache / "indexes" / f"{NAME}.{catalogue['md5']}")
+    assert len(open_index("msmarco-passage")) == 11
+
+
+def test_prebuilt_index_is_downloaded(
+    catalogue: dict[str, Any],
+    cache: Path,
+    tiny_index: Path,
+    served: tuple[str, Path],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    url, root = served
+    tarball = root / f"{NAME}.tar.gz"
+    with tarfile.open(tarball, "w:gz") as archive:
+        archive.add(tiny_index, arcname=NAME)
+    catalogue["urls"] = [f"{url}/{tarball.name}"]
+    catalogue["md5"] = hashlib.md5(tarball.read_bytes()).hexdigest()
+    catalogue["size compressed (bytes)"] = tarball.stat().st_size
+    index = open_index("msmarco-passage")
+    assert index.fetch(["12"])["12"].title == "Grace Hopper"
+    assert (cache / "indexes" / f"{NAME}.{catalogue['md5']}").is_dir()
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    assert "Downloading" in printed.err
+
+    # A second index with a wrong checksum, and one whose address is gone.
+    catalogue["md5"] = "1" * 32
+    assert "does not match checksum" in refusal(open_index, "msmarco-v1-passage")
+    catalogue["urls"] = [f"{url}/gone.tar.gz"]
+    assert f"unpack the index by hand as {cache}" in refusal(open_index, "msmarco-v1-passage")
+
+
+def test_a_failed_download_is_no_none(catalogue: dict[str, Any], cache: Path) -> None:
+    message = refusal(open_index, "msmarco-passage")
+    assert "the download of http://127.0.0.1:9/" in message
+    assert str(cache / "indexes" / f"{NAME}.{'0' * 32}") in message
+
+
+def test_a_prebuilt_index_that_is_another(catalogue: dict[str, Any], cache: Path, tiny_index: Path) -> None:
+    shutil.copytree(tiny_index, cache / "indexes" / f"{NAME}.{catalogue['md5']}")
+    catalogue["documents"] = 8841823
+    message = refusal(open_index, "msmarco-v1-passage")
+    assert "consistency check" in message and f"Remove {cache}" in message
+
+
+def plant(cache: Path, name: str, text: str) -> None:
+    (cache / "topics-and-qrels").mkdir(parents=True, exist_ok=True)
+    (cache / "topics-and-qrels" / name).write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["dpr-nq-test", "dpr.nq.test"])
+def test_topics_by_name(cache: Path, name: str) -> None:
+    plant(cache, "topics.dpr.nq.test.txt", "who is gödel\t['Kurt Gödel', \"a 'logician'\"]\nsecond\t['x']\n")
+    topics = load_topics(name)
+    # Pyserini would give integers.
+    assert topics == {
+        "0": Topic("0", "who is gödel", ("Kurt Gödel", "a 'logician'")),
+        "1": Topic("1", "second", ("x",)),
+    }
+
+
+def test_topics_with_json_answers(cache: Path) -> None:
+    plant(cache, "topics.dpr.wq.test.txt", '{"question": "what?", "answer": ["a", "it\'s"]}\n')
+    assert load_topics("dpr-wq-test")["0"].answers == ("a", "it's")
+
+
+def test_topics_are_fetched_from_the_new_address(
+    cache: Path, served: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, root = served
+    monkeypatch.setattr(evalfiles, "SOURCES", (url + "/{kind}/{file}",))
+    (root / "topics").mkdir()
+    (root / "topics" / "topics.dl19-passage.txt").write_text(
+        "1037798\twho is robert gray\n19335\tanthropology\n"
+    )
+    assert list(load_topics("dl19-passage")) == ["19335", "1037798"]
+    (root / "qrels").mkdir()
+    (root / "qrels" / "qrels.dl19-passage.txt").write_text("19335 Q0 1017759 0\n19335 Q0 99 3\n")
+    assert load_qrels("dl19-passage") == {"19335": {"1017759": 0, "99": 3}}
+    assert "put the file into" in refusal(load_topics, "dl20-passage")
+
+
+def test_renamed_reader_function(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(cache, "topics.dl19-passage.txt", "1\ta\n")
+    base = lucene._pyserini("pyserini.search._base")
+    old = getattr(base, "get_topics_with_reader", None)
+    if old is None:
+        pytest.skip("this Pyserini has the new name already")
+    monkeypatch.delattr(base, "get_topics_with_reader")
+    for name in ("load_topics_with_reader", "load_topics_from_file"):
+        with monkeypatch.context() as patch:
+            patch.setattr(base, name, lambda file, reader: old(reader, file), raising=False)
+            assert list(load_topics("dl19-passage")) == ["1"]
+
+
+def test_names_from_the_network_that_cannot_be_had(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Version 2.4: no mapping, and a function that asks the network for it.
+    plant(cache, "topics.dpr.squad.test.txt", '{"question": "q", "answer": ["a"]}\n')
+    base = lucene._pyserini("pyserini.search._base")
+    monkeypatch.delattr(base, "topics_mapping", raising=False)
+
+    def unreachable() -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(base, "_get_topics_mapping", unreachable, raising=False)
+    assert load_topics("dpr.squad.test")["0"].text == "q"
+    assert "did you mean dpr-squad-test" in refusal(load_topics, "dpr-squad-tset")
+
+
+def test_unknown_topics_and_qrels(cache: Path) -> None:
+    assert "did you mean dpr-nq-test" in refusal(load_topics, "dpr-nq-tst")
+    assert "did you mean dl19-passage" in refusal(load_qrels, "dl19-pasage")
+
+
+def test_two_builders_at_once(tiny_corpus: Path, tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    target = tmp_path / "both"
+    with ThreadPoolExecutor(2) as pool:
+        futures = [pool.submit(build_index, tiny_corpus.parent, target) for _ in range(2)]
+    assert [future.result() for future in futures] == [target, target]
+    assert [path.name for path in tmp_path.iterdir()] == ["both"]
+    assert len(open_index(str(target))) == 11
+
+
+def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "indexing" in refusal(build_index, tmp_path / "absent", tmp_path / "index")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty"]
+
+
+@pytest.mark.slow
+def test_miniwiki_gives_the_known_hit_rates(shared_data: Path, tmp_path: Path) -> None:
+    from qpeft_rerank.trec.answers import has_answer
+    from qpeft_rerank.trec.topics import read_topics
+
+    source = tmp_path / "source"
+    source.mkdir()
+    shutil.copy(shared_data / "miniwiki" / "corpus.jsonl", source)
+    index = open_index(str(build_index(source, tmp_path / "index")))
+    topics = read_topics(str(shared_data / "miniwiki" / "topics.nq.test.jsonl"))
+    hit = dict.fromkeys((1, 5, 10, 20), 0)
+    for topic, hits in index.search(topics, hits=20):
+        texts = index.fetch([one.docid for one in hits])
+        right = [one.rank for one in hits if has_answer(topics[topic].answers, texts[one.docid].text)]
+        for depth in hit:
+            hit[depth] += bool(right) and right[0] <= depth
+    assert {depth: round(100 * count / len(topics), 1) for depth, count in hit.items()} == {
+        1: 69.7,
+        5: 85.9,
+        10: 90.7,
+        20: 94.2,
+    }

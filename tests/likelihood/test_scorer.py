@@ -1,0 +1,152 @@
+"""The reference scorer equals a plain forward pass of one pair at a time, whatever the batch."""
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qpeft_rerank.errors import InputError
+from qpeft_rerank.likelihood.language_model import LanguageModel, pick_device, pick_dtype
+from qpeft_rerank.likelihood.scorer import Scorer, refuse_nan
+from qpeft_rerank.likelihood.scores import Score
+from qpeft_rerank.prompt import load_template
+
+WORDS = st.text("abcdefgh .?\n", max_size=120)
+# Gemma 2 caps its logits and Granite scales them: there the head is not a plain matrix product.
+KINDS = {
+    "smollm2": {"kind": "bytes", "tie_word_embeddings": True},
+    "llama": {"kind": "llama"},
+    "gemma3": {"kind": "gemma", "model_type": "gemma3_text", "sliding_window": 16},
+    "gemma2": {"kind": "gemma", "model_type": "gemma2", "sliding_window": 16},
+    "granite": {"kind": "bytes", "model_type": "granite", "logits_scaling": 3.0},
+    "qwen3": {"kind": "bytes", "model_type": "qwen3"},
+    "mixtral": {"kind": "llama", "model_type": "mixtral", "num_local_experts": 4},
+    "gpt2": {"kind": "bytes", "model_type": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256},
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
+    folder = tmp_path_factory.mktemp("model") / request.param
+    return LanguageModel.load(str(tiny.save_model(folder, **KINDS[request.param])), "float32", "cpu")
+
+
+@cache
+def plain_log_probs(model: LanguageModel, ids: tuple[int, ...], scored: int) -> torch.Tensor:
+    """One pair alone, all logits, by transformers' own forward."""
+    with torch.no_grad():
+        logits = model.model(torch.tensor([ids])).logits[0]
+    logs = logits.float().log_softmax(-1)
+    return logs[range(len(ids) - scored - 1, len(ids) - 1), list(ids[-scored:])]
+
+
+@pytest.mark.parametrize("prompt", ["plain", "qpeft"])
+@given(pairs=st.lists(st.tuples(WORDS.filter(str.strip), WORDS, WORDS), min_size=1, max_size=6))
+@settings(max_examples=15, deadline=None)
+def test_any_batch_equals_one_pair_at_a_time(model: LanguageModel, prompt: str, pairs: list) -> None:
+    scorer = Scorer(model, load_template(prompt))
+    sequences = scorer.encode(pairs)
+    for sequence, logs, score in zip(sequences, scorer.log_probs(sequences), scorer.score(sequences), strict=True):
+        expected = plain_log_probs(model, tuple(sequence.ids), len(sequence.target))
+        assert torch.allclose(logs, expected, atol=1e-4, rtol=0)
+        assert score.total == pytest.approx(float(expected.sum()), abs=1e-4 * len(expected))
+        assert score.tokens == len(expected)
+        assert score.mean == pytest.approx(score.total / len(expected))
+
+
+def test_bos_begins_the_sequence_where_the_model_wants_it(model: LanguageModel) -> None:
+    sequence = Scorer(model, load_template("plain")).encode([("query", "", "text")])[0]
+    wants = model.config.model_type in ("llama", "mixtral", "gemma2", "gemma3_text") and model.pieces.bos is not None
+    assert (sequence.ids[0] == 1) == wants
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
+    return LanguageModel.load(str(tiny.save_model(tmp_path_factory.mktemp("llama"))), "float32", "cpu")
+
+
+def test_the_model_has_no_gradients_of_its_own(llama: LanguageModel) -> None:
+    assert not any(parameter.requires_grad for parameter in llama.model.parameters())
+    assert not llama.model.training
+
+
+def test_memory_running_out_halves_the_batch(llama: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer = Scorer(llama, load_template("plain"))
+    sequences = scorer.encode([(f"query {n}", "", "text " * n) for n in range(7)])
+    expected = scorer.score(sequences)
+    original, sizes = scorer.log_probs, []
+
+    def scarce(batch):  # noqa: ANN001, ANN202
+        sizes.append(len(batch))
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError("no memory")
+        return original(batch)
+
+    monkeypatch.setattr(scorer, "log_probs", scarce)
+    assert [score.total for score in scorer.score(sequences)] == pytest.approx([s.total for s in expected], abs=1e-4)
+    assert max(sizes) == 7 and sizes[-1] <= 2
+
+
+def test_one_sequence_too_large_for_memory_gets_one_line(llama: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer = Scorer(llama, load_template("plain"))
+
+    def never(batch):  # noqa: ANN001, ANN202
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr(scorer, "log_probs", never)
+    with pytest.raises(InputError, match="out of memory on one sequence"):
+        scorer.score(scorer.encode([("a", "", "b")]))
+
+
+def test_nan_is_refused_with_the_pair_named() -> None:
+    with pytest.raises(InputError, match="topic 7, passage D3"):
+        refuse_nan(Score(float("nan"), 3), "topic 7, passage D3")
+
+
+def test_the_fingerprint_covers_all_that_a_score_depends_on(llama: LanguageModel, tmp_path: Path) -> None:
+    plain = load_template("plain")
+    same = Scorer(llama, plain).fingerprint
+    other_weights = LanguageModel.load(str(tiny.save_model(tmp_path / "other", seed=1)), "float32", "cpu")
+    half = LanguageModel.load(llama.source, "bfloat16", "cpu")
+    prints = [
+        same,
+        Scorer(llama, load_template("qpeft")).fingerprint,
+        Scorer(llama, plain, max_passage_tokens=5).fingerprint,
+        Scorer(other_weights, plain).fingerprint,
+        Scorer(half, plain).fingerprint,
+    ]
+    assert len(set(prints)) == len(prints)
+    copied = LanguageModel.load(str(tiny.save_model(tmp_path / "copy", seed=0)), "float32", "cpu")
+    assert Scorer(copied, plain).fingerprint == same
+
+
+def test_bfloat16_is_near_float32(llama: LanguageModel) -> None:
+    pairs = [("who wrote it", "", "Ada wrote it"), ("what", "", "a longer passage about a machine")]
+    exact = Scorer(llama, load_template("plain"))
+    rough = Scorer(LanguageModel.load(llama.source, "bfloat16", "cpu"), load_template("plain"))
+    for one, other in zip(exact.score(exact.encode(pairs)), rough.score(rough.encode(pairs)), strict=True):
+        assert one.mean == pytest.approx(other.mean, abs=0.1)
+
+
+def test_devices_and_dtypes_that_do_not_exist_get_one_line() -> None:
+    with pytest.raises(InputError, match="give auto, cpu"):
+        pick_device("gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="no CUDA device"):
+            pick_device("cuda:0")
+    with pytest.raises(InputError, match="float32, bfloat16"):
+        pick_dtype("int3", torch.device("cpu"))
+
+
+@pytest.mark.parametrize("damage", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_damaged_model_folder_gets_one_line(tmp_path: Path, damage: str) -> None:
+    folder = tiny.save_model(tmp_path / "model")
+    (folder / damage).write_text("{", "utf-8")
+    with pytest.raises(InputError) as caught:
+        LanguageModel.load(str(folder), "float32", "cpu")
+    assert "\n" not in str(caught.value)
+    assert str(folder) in str(caught.value)

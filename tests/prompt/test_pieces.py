@@ -1,0 +1,33 @@
+"""Pieces side by side read as the whole text would, for each kind of tokenizer."""
+
+import pytest
+import tiny
+
+from qpeft_rerank.prompt import Pieces
+
+PIECES = ["Passage:", " Ada wrote the first program", "\nQuestion:", " who wrote it"]
+
+
+@pytest.mark.parametrize("kind", ["bytes", "llama", "gemma"])
+def test_pieces_make_the_tokens_of_the_whole_text(kind: str) -> None:
+    pieces = Pieces(tiny.tokenizer(kind), kind)
+    whole = pieces.tokenizer("".join(PIECES), add_special_tokens=False)["input_ids"]
+    first = pieces.encode(PIECES[:1], first=True)[0]
+    rest = [token for ids in pieces.encode(PIECES[1:]) for token in ids]
+    assert first + rest == whole
+
+
+@pytest.mark.parametrize(("kind", "model_type", "bos"), [("bytes", "llama", None), ("llama", "llama", 1), ("gemma", "gemma3_text", 1)])
+def test_bos_is_what_the_model_starts_with(kind: str, model_type: str, bos: int | None) -> None:
+    assert Pieces(tiny.tokenizer(kind), model_type).bos == bos
+
+
+def test_empty_text_has_no_tokens() -> None:
+    for kind in ("bytes", "llama", "gemma"):
+        assert Pieces(tiny.tokenizer(kind)).encode(["", "a"])[0] == []
+
+
+def test_special_tokens_in_a_text_are_not_split_off_as_bos() -> None:
+    # A passage that spells BOS must not move any span: spans are counted, never searched for.
+    pieces = Pieces(tiny.tokenizer("llama"), "llama")
+    assert pieces.encode([" see <s> here"])[0]

@@ -1,0 +1,75 @@
+"""Templates: the ones that ship, the user's own, and what is wrong with a bad one."""
+
+from pathlib import Path
+
+import pytest
+
+from qpeft_rerank.errors import InputError
+from qpeft_rerank.prompt import load_template, named_templates
+from qpeft_rerank.prompt.templates import render_passage
+
+GOOD = 'passage: "Text: {passage}"\nquestion: "\\nAsk:"\ntarget: " {query}"\n'
+
+
+def test_the_shipped_ones_load() -> None:
+    assert named_templates() == ["plain", "qpeft", "upr"]
+    for name in named_templates():
+        assert load_template(name).name == name
+
+
+def test_a_users_file_is_named_after_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(GOOD, "utf-8")
+    template = load_template(str(path))
+    assert (template.name, template.question) == ("mine", "\nAsk:")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (GOOD + "colour: red\n", "unknown key 'colour'"),
+        (GOOD.replace("target", "targets"), "unknown key 'targets'"),
+        ('passage: "{passage}"\nquestion: ""\n', "'target' is missing"),
+        (GOOD.replace("{passage}", "{body}"), "{body}"),
+        (GOOD.replace("{passage}", ""), "must hold {passage} or {text} once"),
+        (GOOD.replace("{passage}", "{title} {passage}"), "use {title} with {text}"),
+        (GOOD.replace("{query}", "{query}?"), "must end with {query}"),
+        (GOOD.replace("{query}", "what"), "must hold {query}"),
+        (GOOD + "score_eos: perhaps\n", "score_eos is true or false"),
+        (GOOD + "bos: sometimes\n", "bos is auto, always or never"),
+        ("- a\n- b\n", "YAML mapping"),
+        ('passage: "unclosed\n', ":2: not YAML"),
+    ],
+)
+def test_a_bad_file_gets_one_line(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text, "utf-8")
+    with pytest.raises(InputError) as caught:
+        load_template(str(path))
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(InputError, match="plain, qpeft, upr"):
+        load_template("plian")
+
+
+@pytest.mark.parametrize(
+    ("region", "title", "expected"),
+    [
+        ("{passage}", "Ada", "Ada. wrote"),
+        ("{passage}", "", "wrote"),
+        ("{title} {text}", "Ada", "Ada wrote"),
+        ("{title} {text}", "", "wrote"),
+        ("{text} -- {title}", "Ada", "wrote -- Ada"),
+        ("{text} -- {title}", "", "wrote"),
+        ("{text}", "Ada", "wrote"),
+    ],
+)
+def test_a_missing_title_leaves_no_separator(region: str, title: str, expected: str) -> None:
+    assert render_passage(region, title, "wrote") == expected
+
+
+def test_braces_in_a_passage_are_text() -> None:
+    assert render_passage("{title} {text}", "{text}", "{title}") == "{text} {title}"
