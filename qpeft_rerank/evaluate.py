@@ -29,16 +29,14 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m qpeft_rerank.evaluate",
         description="Evaluate TREC runs with trec_eval's measures. Topics missing from a run count 0.",
     )
-    result.add_argument(
-        "--qrels", required=True, metavar="Q", help="qrels file (.gz too), or Pyserini's name for it"
-    )
+    result.add_argument("--qrels", required=True, metavar="Q", help="qrels file, or Pyserini's name for it")
     result.add_argument(
         "--run",
         required=True,
         nargs="+",
         action="extend",
         metavar="RUN",
-        help="TREC run(s), .gz too; - is stdin",
+        help="TREC runs, .gz too; - is stdin",
     )
     result.add_argument(
         "--measures",
@@ -50,9 +48,7 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--topics", metavar="T", help="topics file: average over exactly these topics")
     result.add_argument("--per-topic", action="store_true", help="a row for every topic, then one for all")
-    result.add_argument(
-        "--format", choices=("text", "csv", "json", "markdown"), default="text", help="default: text"
-    )
+    result.add_argument("--format", choices=("text", "csv", "json", "markdown"), default="text", help="default: text")
     return result
 
 
@@ -96,9 +92,7 @@ def _qrels(source: str) -> Qrels:
     return load_qrels(source)
 
 
-def _evaluate(
-    path: str, qrels: Qrels, measures: Sequence[str], topic_ids: Sequence[str] | None
-) -> Evaluation:
+def _evaluate(path: str, qrels: Qrels, measures: Sequence[str], topic_ids: Sequence[str] | None) -> Evaluation:
     run = read_run(path)
     evaluation = evaluate(run, qrels, measures, topic_ids)
     if qrels.keys().isdisjoint(run):
@@ -117,9 +111,7 @@ def _report(name: str, evaluation: Evaluation) -> None:
         total = len(next(iter(evaluation.per_topic.values())))
         console.say(f"{name}: {len(missing)} of {total} topics are not in the run and count 0: {shown}")
     if evaluation.unjudged:
-        console.say(
-            f"{name}: {len(evaluation.unjudged)} topics of the run have no judgements and do not count"
-        )
+        console.say(f"{name}: {len(evaluation.unjudged)} topics without judgements do not count")
 
 
 def _table(evaluations: dict[str, Evaluation], measures: Sequence[str], per_topic: bool) -> Table:
@@ -158,7 +150,7 @@ def _csv(table: Table) -> str:
 def _markdown(table: Table) -> str:
     names = 2 if table[0][1] == "topic" else 1
     rule = ["---"] * names + ["---:"] * (len(table[0]) - names)
-    rows = [[cell.replace("|", "\\|") for cell in row] for row in table]
+    rows = [[cell.replace("|", "\\|").replace("<", "&lt;") for cell in row] for row in table]
     return "".join(f"| {' | '.join(row)} |\n" for row in [rows[0], rule, *rows[1:]])
 
 

@@ -36,9 +36,7 @@ class Job:
         if self.index is None and args.run is None and args.corpus is None:
             self.index = sources.EMBEDDED
         if not 0.0 <= args.alpha <= 1.0:
-            raise InputError(
-                f"--alpha {args.alpha}: give a number from 0 (first stage only) to 1 (likelihood only)"
-            )
+            raise InputError(f"--alpha {args.alpha}: give a number from 0 (first stage only) to 1 (likelihood only)")
         if args.max_passage_tokens is not None and args.max_passage_tokens < 1:
             raise InputError(f"--max-passage-tokens {args.max_passage_tokens}: give a positive number")
         for measure in args.measures:
@@ -55,16 +53,13 @@ class Job:
                 Path(self.output).parent.mkdir(parents=True, exist_ok=True)
             check_output(self.output, args.overwrite)
             if args.scores:
-                check_output(args.scores, args.overwrite)
+                check_output(args.scores, args.overwrite, "--scores")
 
     @property
     def method(self) -> str:
         """What the run's tag and file name call this way of scoring."""
-        model = (
-            ""
-            if self.args.model == sources.EMBEDDED
-            else f"-{sources.label(self.args.model.replace('/', '-'))}"
-        )
+        name = Path(self.args.model).name.removesuffix(".gguf")
+        model = "" if self.args.model == sources.EMBEDDED else f"-{name}"
         fused = "" if self.args.alpha == 1.0 else f"-alpha{self.args.alpha:g}"
         return f"ql-{self.template.name}{model}{fused}".replace(" ", "-")
 

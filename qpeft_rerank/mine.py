@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from qpeft_rerank import console
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.trec.output import check_output
 
 if TYPE_CHECKING:
     from qpeft_rerank.training.mining import Miner
@@ -45,10 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _mine(args: argparse.Namespace) -> int:
     output = Path(args.output)
-    if output.exists() and not args.overwrite:
-        raise InputError(f"--output {output}: exists; add --overwrite to replace it, or name another file")
-    if args.output == "-" or output.is_dir():
-        raise InputError(f"--output {output}: name a file; it is made in steps and cannot go to stdout")
+    if args.output == "-":
+        raise InputError("--output -: name a file; it is made in steps and cannot go to stdout")
+    check_output(args.output, args.overwrite)
     if args.run and not args.corpus:
         raise InputError("--run names passages but does not hold them; add --corpus FILE")
     from tqdm import tqdm
@@ -61,7 +61,11 @@ def _mine(args: argparse.Namespace) -> int:
         tally = file.tally()
         if tally.topics:
             console.say(f"going on after {tally.topics:,} topics")
-        bar = tqdm(total=args.limit or len(miner.topics), unit="q", initial=tally.triples if args.limit else tally.topics)
+        bar = tqdm(
+            total=args.limit or len(miner.topics),
+            unit="q",
+            initial=tally.triples if args.limit else tally.topics,
+        )
         for mined in file.extend(miner.mine(tally.topics, tally.triples)):
             mined.count(tally)
             bar.update(mined.example is not None if args.limit else 1)
@@ -83,7 +87,7 @@ def _miner(args: argparse.Namespace) -> tuple["Miner", dict[str, Any]]:
     topics = find_topics(args.topics)
     mining = Mining(args.hits, args.negatives, args.positives, args.limit, args.seed)
     passages = find_passages(args.index, args.corpus)
-    qrels = find_qrels(args.qrels, {}, topics, passages) if args.qrels else None
+    qrels = find_qrels(args.qrels, {}, topics, passages) if args.qrels not in (None, "answers") else None
     first: Any
     if args.run:
         first = read_run(args.run)
@@ -107,7 +111,7 @@ def _stamp(name: str | None) -> str | None:
         return name
     path = Path(name).resolve()
     files = sorted(path.glob("segments_*")) if path.is_dir() else [path]
-    return f"{path} " + " ".join(f"{file.stat().st_size} {file.stat().st_mtime_ns}" for file in files)
+    return " ".join(f"{file.stat().st_size} {file.stat().st_mtime_ns}" for file in files)
 
 
 def _positive(text: str) -> int:

@@ -16,13 +16,9 @@ def table(rows: Sequence[tuple[str, Mapping[str, float]]], measures: Sequence[st
     """Means of measures, a row a run, four decimals."""
     first = max(len(name) for name, _ in rows)
     widths = [max(len(measure), 6) for measure in measures]
-    yield "  ".join(
-        [" " * first, *(measure.rjust(width) for measure, width in zip(measures, widths, strict=True))]
-    )
+    yield "  ".join([" " * first, *(measure.rjust(width) for measure, width in zip(measures, widths, strict=True))])
     for name, means in rows:
-        cells = (
-            f"{means[measure]:.4f}".rjust(width) for measure, width in zip(measures, widths, strict=True)
-        )
+        cells = (f"{means[measure]:.4f}".rjust(width) for measure, width in zip(measures, widths, strict=True))
         yield "  ".join([name.ljust(first), *cells])
 
 
@@ -44,11 +40,7 @@ def before_and_after(
         for name, ranking in (("before", old), ("after", new)):
             for rank, docid in enumerate(ranking[:_TOP], 1):
                 passage = texts.get(docid)
-                text = (
-                    " ".join(f"{passage.title}: {passage.text}".split())
-                    if passage
-                    else "(not in the collection)"
-                )
+                text = " ".join(f"{passage.title}: {passage.text}".split()) if passage else "(not in the collection)"
                 text = text.removeprefix(": ")
                 mark = "*" if qrels.get(topic, {}).get(docid, 0) > 0 else " "
                 moved = f"({old.index(docid) + 1})" if name == "after" else ""

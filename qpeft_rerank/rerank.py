@@ -21,15 +21,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="Pyserini index name, index folder, or 'embedded' (the default, alone)",
     )
-    source.add_argument(
-        "--corpus", metavar="FILE", help="passages as JSONL or TSV, .gz too: no index, no Java"
-    )
-    source.add_argument(
-        "--topics", metavar="NAME", help="Pyserini topics name or file (default: the index's own)"
-    )
-    source.add_argument(
-        "--run", metavar="FILE", help="TREC run to rerank, .gz too, - for stdin (default: BM25)"
-    )
+    source.add_argument("--corpus", metavar="FILE", help="passages as JSONL or TSV, .gz too: no index, no Java")
+    source.add_argument("--topics", metavar="NAME", help="Pyserini topics name or file (default: the index's own)")
+    source.add_argument("--limit", type=_positive, metavar="N", help="rerank the first N topics only")
+    source.add_argument("--run", metavar="FILE", help="TREC run to rerank, .gz too, - for stdin (default: BM25)")
     source.add_argument("--hits", type=_positive, default=1000, metavar="N", help="BM25 hits a topic (1000)")
     source.add_argument("--depth", type=_positive, default=100, metavar="N", help="how many to rerank (100)")
     source.add_argument(
@@ -45,9 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="hub name, folder, GGUF file, or 'embedded' (default)",
     )
-    model.add_argument(
-        "--adapter", metavar="NAME", help="Q-PEFT or PEFT adapter: folder, hub name, or one that ships"
-    )
+    model.add_argument("--adapter", metavar="NAME", help="Q-PEFT or PEFT adapter: folder, hub name, or one that ships")
     model.add_argument("--prompt", metavar="NAME", help="plain (default), qpeft, upr, or a YAML file")
     model.add_argument(
         "--alpha",
@@ -56,29 +49,19 @@ def _parser() -> argparse.ArgumentParser:
         metavar="A",
         help="A * likelihood + (1-A) * first stage, min-max (1)",
     )
-    model.add_argument(
-        "--max-passage-tokens", type=int, metavar="N", help="cut passages to N tokens (the context)"
-    )
+    model.add_argument("--max-passage-tokens", type=int, metavar="N", help="cut passages to N tokens (the context)")
     model.add_argument("--dtype", choices=["auto", "float32", "bfloat16", "float16"], default="auto")
     model.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, cuda:N or mps (auto)")
-    model.add_argument(
-        "--batch-tokens", type=_positive, metavar="N", help="tokens a forward pass (by device)"
-    )
+    model.add_argument("--batch-tokens", type=_positive, metavar="N", help="tokens a forward pass (by device)")
     model.add_argument("--threads", type=_positive, metavar="N", help="threads of torch and of the search")
     output = parser.add_argument_group("what comes out")
     output.add_argument(
         "--output", metavar="FILE", help="run to write, - for stdout (runs/<index>.<topics>.<method>.trec)"
     )
-    output.add_argument(
-        "--scores", metavar="FILE", help="also write each candidate's log-probability as JSONL"
-    )
+    output.add_argument("--scores", metavar="FILE", help="also write each candidate's log-probability as JSONL")
     output.add_argument("--overwrite", action="store_true", help="replace an existing output")
-    output.add_argument(
-        "--qrels", metavar="NAME", help="file, Pyserini name, or 'answers': measure before and after"
-    )
-    output.add_argument(
-        "--measures", nargs="+", metavar="M", default=DEFAULT_MEASURES, help="e.g. nDCG@10 R@100"
-    )
+    output.add_argument("--qrels", metavar="NAME", help="file, Pyserini name, or 'answers': measure before and after")
+    output.add_argument("--measures", nargs="+", metavar="M", default=DEFAULT_MEASURES, help="e.g. nDCG@10 R@100")
     output.add_argument(
         "--show", type=int, default=0, metavar="N", help="show N topics' top passages, before and after"
     )

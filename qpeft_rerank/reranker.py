@@ -28,9 +28,9 @@ _FETCH = 4096
 
 
 class Ranked(NamedTuple):
-    """A passage's place in the list given, and its log-likelihood in nats."""
+    """A passage's place in the list given, counted from 0, and its log-likelihood in nats."""
 
-    index: int
+    place: int
     score: float
 
 
@@ -95,16 +95,15 @@ class Reranker:
     def score(self, pairs: Iterable[tuple[str, str | Passage]]) -> list[Score]:
         """Log-likelihood of each query given its passage, in the order given."""
         candidates = [
-            Candidate(Topic(str(place), query), _passage(text, place))
-            for place, (query, text) in enumerate(pairs)
+            Candidate(Topic(str(place), query), _passage(text, place)) for place, (query, text) in enumerate(pairs)
         ]
         return list(LocalEngine(self.scorer, self.batch_tokens).score(candidates))
 
     def rerank(self, query: str, passages: ListLike[str | Passage]) -> list[Ranked]:
         """Passages of one query, the likeliest first; equal ones keep the order given."""
         scores = self.score((query, passage) for passage in passages)
-        order = sorted(range(len(scores)), key=lambda index: (-scores[index].total, index))
-        return [Ranked(index, scores[index].total) for index in order]
+        order = sorted(range(len(scores)), key=lambda place: (-scores[place].total, place))
+        return [Ranked(place, scores[place].total) for place in order]
 
     def rerank_run(
         self,

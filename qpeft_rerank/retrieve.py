@@ -1,32 +1,17 @@
 """BM25 first stage: ``python -m qpeft_rerank.retrieve --index I --topics T --output run.trec``."""
 
 import argparse
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from qpeft_rerank import console
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.trec.output import write_lines
+from qpeft_rerank.sources import find_topics, topics_of_index
+from qpeft_rerank.trec.output import check_output, write_lines
 from qpeft_rerank.trec.runs import Hit
-from qpeft_rerank.trec.topics import Topic, read_topics
+from qpeft_rerank.trec.topics import Topic
 
 TAG = "Anserini"
-
-
-def load(name: str) -> dict[str, Topic]:
-    """Return topics by ``embedded``, a file, or a Pyserini name; :class:`InputError` says which is wrong."""
-    if name == "-" or os.path.exists(name):
-        return read_topics(name)
-    if name == "embedded":
-        from qpeft_rerank.collection.embedded import demo_topics
-
-        return demo_topics()
-    if os.sep in name or name.endswith((".tsv", ".txt", ".jsonl", ".json", ".gz")):
-        raise InputError(f"{name}: no such topics file; give a file or the name of a topic set")
-    from qpeft_rerank.collection.lucene import load_topics
-
-    return load_topics(name)
 
 
 def run_lines(results: Iterable[tuple[str, Sequence[Hit]]], tag: str = TAG) -> Iterator[str]:
@@ -34,26 +19,6 @@ def run_lines(results: Iterable[tuple[str, Sequence[Hit]]], tag: str = TAG) -> I
     for topic, hits in results:
         for hit in hits:
             yield f"{topic} Q0 {hit.docid} {hit.rank} {hit.score:.6f} {tag}\n"
-
-
-def check_output(path: str, overwrite: bool) -> None:
-    """Refuse an output that exists or cannot be written, before any work is done for it."""
-    if path == "-":
-        return
-    parent = os.path.dirname(os.path.realpath(path))
-    if os.path.isdir(path):
-        raise InputError(f"--output {path}: is a folder; name a file in it")
-    if os.path.isfile(path) and not overwrite:
-        raise InputError(f"--output {path}: exists; add --overwrite to replace it, or name another file")
-    if os.path.exists(path) and not os.path.isfile(path):
-        # A device or a pipe such as /dev/stdout is written to directly.
-        if not os.access(path, os.W_OK):
-            raise InputError(f"--output {path}: cannot be written; name another file")
-        return
-    if not os.path.isdir(parent):
-        raise InputError(f"--output {path}: the folder {parent} does not exist; create it first")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise InputError(f"--output {path}: the folder {parent} cannot be written; name another")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,19 +30,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--index", required=True, help="folder of a Lucene index, name of a prebuilt index, or 'embedded'"
     )
-    parser.add_argument(
-        "--topics", help="topics file, Pyserini name, or 'embedded' (default: the index's own)"
-    )
+    parser.add_argument("--topics", help="topics file, Pyserini name, or 'embedded' (default: the index's own)")
     parser.add_argument("--output", required=True, metavar="FILE", help="run to write; - is stdout")
-    parser.add_argument(
-        "--hits", type=_positive, default=1000, metavar="N", help="hits per topic (default: 1000)"
-    )
+    parser.add_argument("--hits", type=_positive, default=1000, metavar="N", help="hits per topic (default: 1000)")
     parser.add_argument("--k1", type=float, help="BM25 k1 (default: as Pyserini for this index)")
     parser.add_argument("--b", type=float, help="BM25 b (default: as Pyserini for this index)")
     parser.add_argument("--rm3", action="store_true", help="expand queries with RM3")
-    parser.add_argument(
-        "--threads", type=_positive, default=1, metavar="N", help="search threads (default: 1)"
-    )
+    parser.add_argument("--threads", type=_positive, default=1, metavar="N", help="search threads (default: 1)")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
     return parser
 
@@ -92,27 +51,21 @@ def _retrieve(args: argparse.Namespace) -> int:
     if (args.k1 is None) != (args.b is None):
         raise InputError("--k1 and --b go together; set both or neither")
     check_output(args.output, args.overwrite)
-    from qpeft_rerank.collection.lucene import default_topics, open_index
+    from qpeft_rerank.collection.lucene import open_index
 
-    name = args.topics or default_topics(args.index)
-    if name is None:
-        raise InputError(f"index {args.index} has no default topics; name some with --topics")
+    name = args.topics or topics_of_index(args.index)
     # Topics first: they are quick to read, an index may be gigabytes to download.
-    topics = load(name)
+    topics = find_topics(name)
     index = open_index(args.index)
     console.say(f"searching {index.name} ({len(index):,} passages) with {len(topics):,} topics")
-    results = index.search(
-        topics, hits=args.hits, k1=args.k1, b=args.b, rm3=args.rm3, threads=args.threads, order=name
-    )
+    results = index.search(topics, hits=args.hits, k1=args.k1, b=args.b, rm3=args.rm3, threads=args.threads, order=name)
     counts: dict[str, int] = {}
     write_lines(args.output, run_lines(_counted(results, counts)))
     _report(topics, counts, args.output)
     return 0
 
 
-def _counted(
-    results: Iterable[tuple[str, list[Hit]]], counts: dict[str, int]
-) -> Iterator[tuple[str, list[Hit]]]:
+def _counted(results: Iterable[tuple[str, list[Hit]]], counts: dict[str, int]) -> Iterator[tuple[str, list[Hit]]]:
     for topic, hits in results:
         counts[topic] = len(hits)
         yield topic, hits

@@ -46,9 +46,7 @@ def topics_of_index(index: str) -> str:
     return name
 
 
-def search(
-    index: str, topics: Mapping[str, Topic], hits: int, threads: int = 1, order: str | None = None
-) -> Run:
+def search(index: str, topics: Mapping[str, Topic], hits: int, threads: int = 1, order: str | None = None) -> Run:
     """The BM25 first stage of an index, with Pyserini's parameters for it."""
     from qpeft_rerank.collection.lucene import open_index
 
@@ -84,9 +82,7 @@ def find_qrels(name: str, run: Run, topics: Mapping[str, Topic], passages: Passa
         answered = {topic: value for topic, value in topics.items() if value.answers}
         if not answered:
             raise InputError("--qrels answers: none of the topics has answers; give a qrels file or name")
-        docids = list(
-            dict.fromkeys(hit.docid for topic, hits in run.items() if topic in answered for hit in hits)
-        )
+        docids = list(dict.fromkeys(hit.docid for topic, hits in run.items() if topic in answered for hit in hits))
         passages.prepare(docids)
         texts = {docid: passage.text for docid, passage in passages.fetch(docids).items()}
         return qrels_from_answers(answered, run, texts)

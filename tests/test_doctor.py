@@ -17,9 +17,7 @@ def no_real_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "HOSTS", (("host.invalid", "nothing"),))
 
 
-def test_a_sound_machine(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_a_sound_machine(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     pytest.importorskip("pyserini", reason="Pyserini is not installed")
     monkeypatch.setenv("QPEFT_RERANK_CACHE", str(tmp_path))
     (tmp_path / "file").write_bytes(b"x" * 2_000_000)
@@ -62,9 +60,7 @@ def listening() -> Iterator[int]:
 
 def test_network(listening: int, monkeypatch: pytest.MonkeyPatch) -> None:
     real = socket.create_connection
-    monkeypatch.setattr(
-        socket, "create_connection", lambda address, timeout: real(("127.0.0.1", listening), timeout)
-    )
+    monkeypatch.setattr(socket, "create_connection", lambda address, timeout: real(("127.0.0.1", listening), timeout))
     (line,) = doctor.check_network()
     assert line.found == "host.invalid (nothing): reachable"
     assert line.fix == ""

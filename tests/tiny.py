@@ -27,7 +27,9 @@ def tokenizer(kind: str) -> Any:
         made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     else:
         made.normalizer = normalizers.Replace(" ", "▁")
-    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
+    )
     if kind != "bytes":
         # One word at a time, or whole sentences would become tokens.
         made.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")

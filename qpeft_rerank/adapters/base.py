@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from qpeft_rerank.adapters.config import AdapterConfig
+from qpeft_rerank.adapters.embeddings import FrozenTable
 from qpeft_rerank.adapters.layout import Fixed, fixed_ids, part, write
 from qpeft_rerank.adapters.mlp import HintMLP
 from qpeft_rerank.errors import InputError
@@ -38,6 +39,29 @@ class Trace:
     hints: list[int] | None = None
     similarities: list[float] | None = None
     weights: list[list[float]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainablePart:
+    """One parameter that trains.
+
+    :param embedding: whether it is a set of vectors among the model's embeddings (E', prompt vectors).
+    :param decay: whether weight decay applies.
+    """
+
+    parameter: nn.Parameter
+    embedding: bool
+    decay: bool
+
+
+def parameter_groups(parts: dict[str, TrainablePart], weight_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups for an optimizer, without empty ones."""
+    groups: list[dict[str, Any]] = []
+    for decay in (True, False):
+        parameters = [part.parameter for part in parts.values() if part.decay is decay]
+        if parameters:
+            groups.append({"params": parameters, "weight_decay": weight_decay if decay else 0.0})
+    return groups
 
 
 class SoftPrompt(nn.Module):
@@ -71,7 +95,6 @@ class Adapter(nn.Module, ABC, Generic[Config]):
     :param template: the prompt.
     """
 
-    #: Virtual tokens and model inputs are PEFT's ways; these adapters rewrite embeddings in place.
     def __init__(self, config: Config, model: LanguageModel, template: Template) -> None:
         super().__init__()
         self.config = config
@@ -104,21 +127,21 @@ class Adapter(nn.Module, ABC, Generic[Config]):
         """Where the hints of each sequence of a batch come from; empty for an adapter without hints."""
         return []
 
-    def trainable_parameters(self, weight_decay: float = 0.0) -> list[dict[str, Any]]:
-        """Parameter groups for an optimizer: those that decay, and those that do not. Empty if none train."""
-        groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    def trainable_parts(self) -> dict[str, TrainablePart]:
+        """The parameters that train, by name: empty for untrained hints."""
+        everything = getattr(self.config, "decay", "matrices") == "all"
+        parts = {}
         for name, parameter in self.named_parameters():
+            vectors = name.endswith((".rows", ".vectors"))
             if parameter.requires_grad:
-                groups[self._decays(name, parameter)].append(parameter)
-        return [
-            {"params": parameters, "weight_decay": weight_decay if decays else 0.0}
-            for decays, parameters in groups.items()
-            if parameters
-        ]
+                parts[name] = TrainablePart(
+                    parameter, vectors, everything or not (vectors or parameter.dim() < 2)
+                )
+        return parts
 
-    def _decays(self, name: str, parameter: nn.Parameter) -> bool:
-        vectors = name.endswith((".rows", ".vectors")) or parameter.dim() < 2
-        return getattr(self.config, "decay", "matrices") == "all" or not vectors
+    def trainable_parameters(self, weight_decay: float = 0.0) -> list[dict[str, Any]]:
+        """The same as groups for an optimizer: those that decay, and those that do not."""
+        return parameter_groups(self.trainable_parts(), weight_decay)
 
     def weights(self) -> dict[str, Tensor]:
         """What is saved: tensors by name, on the CPU."""
@@ -126,30 +149,36 @@ class Adapter(nn.Module, ABC, Generic[Config]):
 
     def load_weights(self, weights: dict[str, Tensor], source: str) -> None:
         """Take saved tensors; a missing, unknown or misshapen one is a fault of ``source``."""
-        expected = self.weights()
+        expected = self.state_dict()
         for name in [*expected, *weights]:
             if name not in weights or name not in expected:
                 raise InputError(f"{source}: damaged, or of another configuration ({name} is not in both)")
             if expected[name].shape != weights[name].shape:
                 shapes = f"{list(weights[name].shape)}, not {list(expected[name].shape)}"
-                raise InputError(f"{source}: damaged, or of another configuration ({name} has shape {shapes})")
+                raise InputError(
+                    f"{source}: damaged, or of another configuration ({name} has shape {shapes})"
+                )
         self.load_state_dict(weights)
 
     @property
     def identity(self) -> str:
         """Digest of configuration and weights: equal ones give equal scores."""
-        digest = hashlib.sha256(json.dumps([self.config.name, self.config.to_dict()], sort_keys=True).encode())
+        digest = hashlib.sha256(
+            json.dumps([self.config.name, self.config.to_dict()], sort_keys=True).encode()
+        )
         for name, tensor in sorted(self.weights().items()):
             digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
             digest.update(tensor.numpy().tobytes())
         return digest.hexdigest()[:32]
 
 
-def prompt_start(config: AdapterConfig, fixed: Fixed, rows: Tensor) -> Tensor:
+def prompt_start(config: AdapterConfig, fixed: Fixed, frozen: FrozenTable) -> Tensor:
     """The embeddings ``[vectors, d]`` that a soft prompt starts from.
 
     :raises InputError: if the template has no prompt piece.
     """
     if not fixed.prompt:
-        raise InputError(f"adapter {config.name}: a soft prompt needs a prompt piece in the template; use qpeft")
-    return rows[torch.tensor(fixed.prompt)] if len(rows) != len(fixed.prompt) else rows
+        raise InputError(
+            f"adapter {config.name}: a soft prompt needs a prompt piece in the template; use qpeft"
+        )
+    return frozen(torch.tensor(fixed.prompt, device=frozen.device))

@@ -3,7 +3,6 @@
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from functools import cache
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from qpeft_rerank.errors import InputError
@@ -21,7 +20,7 @@ class AdapterConfig:
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"corrected": {}}
 
     def __post_init__(self) -> None:
-        for field, kind in _kinds(type(self)).items():
+        for field, kind in _field_types(type(self)).items():
             value = getattr(self, field)
             if not _fits(value, kind):
                 raise InputError(f"adapter {self.name}: {field} is {_said(kind)}, not {value!r}")
@@ -68,8 +67,7 @@ class AdapterConfig:
             raise InputError(f"adapter {self.name}: filters are letters of {allowed!r}, not {given!r}")
 
 
-@cache
-def _kinds(config: type[AdapterConfig]) -> dict[str, Any]:
+def _field_types(config: type[AdapterConfig]) -> dict[str, Any]:
     hints = get_type_hints(config)
     return {field.name: hints[field.name] for field in fields(config)}
 

@@ -9,9 +9,13 @@ from torch import Tensor, nn
 class FrozenTable:
     """The model's embedding table E. Not a module: an adapter must neither own, move nor save it."""
 
-    def __init__(self, embedding: nn.Module, size: int) -> None:
+    def __init__(self, embedding: nn.Embedding) -> None:
         self.embedding = embedding
-        self.size = size
+        self.size, self.dimension = embedding.weight.shape
+
+    @property
+    def device(self) -> torch.device:
+        return self.embedding.weight.device
 
     @torch.no_grad()
     def __call__(self, ids: Tensor) -> Tensor:
@@ -25,15 +29,14 @@ class HintTable(nn.Module):
     Any other id falls back to E, so the table always stands for a whole copy.
 
     :param frozen: E.
-    :param dimension: length of a row.
     """
 
     row_ids: Tensor
 
-    def __init__(self, frozen: FrozenTable, dimension: int) -> None:
+    def __init__(self, frozen: FrozenTable) -> None:
         super().__init__()
         self.frozen = frozen
-        self.rows = nn.Parameter(torch.empty(0, dimension))
+        self.rows = nn.Parameter(torch.empty(0, frozen.dimension))
         self.register_buffer("row_ids", torch.empty(0, dtype=torch.long))
 
     def set_rows(self, ids: Tensor, rows: Tensor) -> None:

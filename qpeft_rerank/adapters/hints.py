@@ -6,7 +6,6 @@ from collections.abc import Sequence as ListLike
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-import torch
 from torch import Tensor
 
 from qpeft_rerank.adapters.base import Adapter, Decay, SoftPrompt, prompt_start
@@ -44,6 +43,11 @@ class HintConfig(AdapterConfig):
     soft_prompt: bool = False
     decay: Decay = "matrices"
 
+    def check(self) -> None:
+        """Raise :class:`InputError` for values that do not go together."""
+        if self.layers < 0:
+            raise InputError(f"adapter {self.name}: layers must be 0 or more, not {self.layers}")
+
 
 #: The fields in which the authors' code differs, for R and A alike.
 FAITHFUL = {
@@ -59,22 +63,18 @@ Hints = TypeVar("Hints", bound=HintConfig)
 class HintAdapter(Adapter[Hints]):
     """An adapter that fills the hint block: opener, hints and closer go through E' (or A) and then g."""
 
-    dropped: Tensor
-
     def __init__(self, config: Hints, model: LanguageModel, template: Template) -> None:
         super().__init__(config, model, template)
-        if config.layers < 0:
-            raise InputError(f"adapter {config.name}: layers must be 0 or more, not {config.layers}")
-        size = int(model.embedding.weight.shape[0])
-        self.frozen = FrozenTable(model.embedding, size)
-        example = self.frozen(torch.tensor(self.fixed.prompt or (0,), device=model.device))
-        self.table = HintTable(self.frozen, example.shape[1])
-        self.table.to(model.device)
-        self.mlp = HintMLP(example.shape[1], config.layers, config.residual)
-        self.soft = SoftPrompt(prompt_start(config, self.fixed, example)) if config.soft_prompt else None
-        self.tables = token_tables(model.pieces.tokenizer, size, config.token_text)
+        self.frozen = FrozenTable(model.embedding)
+        self.table = HintTable(self.frozen).to(model.device)
+        self.mlp = HintMLP(self.frozen.dimension, config.layers, config.residual)
+        self.soft = SoftPrompt(prompt_start(config, self.fixed, self.frozen)) if config.soft_prompt else None
+        self.tables = token_tables(model.pieces.tokenizer, self.frozen.size, config.token_text)
         self.table.rows.requires_grad_(config.embeddings != "frozen")
-        self.cover(range(size) if config.embeddings == "whole" else self.fixed.frame)
+        self._cover_start()
+
+    def _cover_start(self) -> None:
+        self.cover(range(self.tables.size) if self.config.embeddings == "whole" else self.fixed.frame)
 
     @abstractmethod
     def slots(self, sequences: ListLike[Sequence], ids: Tensor, width: int) -> Tensor:
@@ -114,13 +114,11 @@ class HintAdapter(Adapter[Hints]):
         if row_ids is None or rows is None or rows.dim() != 2 or len(row_ids) != len(rows):
             raise InputError(f"{source}: damaged (no table of hint embeddings)")
         fits = rows.shape[1] == self.table.rows.shape[1] and len(row_ids.unique()) == len(row_ids)
-        if not fits or (len(row_ids) and not 0 <= int(row_ids.min()) <= int(row_ids.max()) < self.tables.size):
+        if not fits or (
+            len(row_ids) and not 0 <= int(row_ids.min()) <= int(row_ids.max()) < self.tables.size
+        ):
             raise InputError(f"{source}: damaged (its hint embeddings do not fit the model's vocabulary)")
-        rest = {name: tensor for name, tensor in weights.items() if not name.startswith("table.")}
-        empty = {"table.row_ids": self.table.row_ids.cpu(), "table.rows": self.table.rows.detach().cpu()}
-        changed = self.table.changed()
-        kept = {"table.row_ids": changed[0].cpu(), "table.rows": changed[1].cpu()}
-        del empty
-        super().load_weights(rest | kept, source)
         self.table.set_rows(row_ids, rows.float())
-        self.cover(range(self.tables.size) if self.config.embeddings == "whole" else self.fixed.frame)
+        kept = {"table.row_ids": self.table.row_ids, "table.rows": self.table.rows.detach()}
+        super().load_weights(weights | kept, source)
+        self._cover_start()

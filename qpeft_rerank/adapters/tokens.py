@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 # Lucene's English stop words without "an", plus s, t and www: the authors' list.
-_AUTHORS = frozenset(
+_LIST = (
     "a and are as at be but by for if in into is it no not of on or such that the their then there these "
-    "they this to was will with s t www".split()
+    "they this to was will with s t www"
 )
+_AUTHORS = frozenset(_LIST.split())
 _STOP_WORDS = _AUTHORS | {"an"}
 TokenText = Literal["decoded", "raw"]
 
@@ -66,11 +67,15 @@ def token_tables(tokenizer: Any, size: int, text: TokenText) -> TokenTables:
         strings = tokenizer.batch_decode(
             [[token] for token in range(known)], skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
-        stop = {token for token, string in enumerate(strings) if string.strip().casefold() in _STOP_WORDS}
+        # A tokenizer without a decoder leaves its word mark in.
+        strings = [string.strip().lstrip("▁Ġ") for string in strings]
+        stop = {token for token, string in enumerate(strings) if string.casefold() in _STOP_WORDS}
         # U+FFFD: a token that is a part of one character, which is then no ASCII one; most are letters.
         wordless = {
             token
             for token, string in enumerate(strings)
-            if not any(character.isalpha() or character == "\N{REPLACEMENT CHARACTER}" for character in string)
+            if not any(
+                character.isalpha() or character == "\N{REPLACEMENT CHARACTER}" for character in string
+            )
         }
     return TokenTables(frozenset(stop), frozenset(wordless), frozenset(special), size)

@@ -35,18 +35,14 @@ def build_index(passages_jsonl_dir: Path, target_dir: Path, threads: int = 1) ->
         command += ["-storeRaw", "-storeDocvectors"]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         if done.returncode != 0 or not is_index(work):
-            raise InputError(
-                f"indexing {passages_jsonl_dir} failed: {_last_line(done.stderr or done.stdout)}"
-            )
+            raise InputError(f"indexing {passages_jsonl_dir} failed: {_last_line(done.stderr or done.stdout)}")
         # mkdtemp makes it private; an index is shared like any other file of the user's.
         os.chmod(work, 0o755)
         try:
             os.rename(work, target)
         except OSError as error:
             if not is_index(target):
-                raise InputError(
-                    f"cannot move the new index to {target}: {error.strerror or error}"
-                ) from None
+                raise InputError(f"cannot move the new index to {target}: {error.strerror or error}") from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return target

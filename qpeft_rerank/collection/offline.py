@@ -7,16 +7,22 @@ of the import, and the list is forgotten afterwards so that it is asked for agai
 
 import io
 import json
+import sys
 import urllib.request
-from importlib import import_module
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 CATALOGUE = "pyserini.prebuilt_index_info"
 _ASKED = ("msmarco-v1-passage.unicoil", "msmarco-v2-passage.unicoil-0shot")
 
 
-def import_catalogue() -> None:
-    """Import Pyserini's list of prebuilt indexes, whatever the network says; errors of other kinds pass."""
+@contextmanager
+def answered_offline() -> Iterator[None]:
+    """Within the block, a catalogue that cannot be downloaded consists of the two names asked for at import."""
+    if CATALOGUE in sys.modules:
+        yield
+        return
     real = urllib.request.urlopen
     failed = False
 
@@ -29,15 +35,16 @@ def import_catalogue() -> None:
             entry = {"description": "", "filename": "", "urls": [], "md5": "", "size": 0}
             return io.BytesIO(json.dumps([{"name": name, **entry} for name in _ASKED]).encode())
 
-    # Assigned by name, for the module binds whatever is there when it is imported.
+    # By assignment, for the module binds whatever stands there when it is imported.
     urllib.request.urlopen = urlopen
     try:
-        module = import_module(CATALOGUE)
+        yield
     finally:
         urllib.request.urlopen = real
-    if getattr(module, "urlopen", None) is urlopen:
-        module.urlopen = real  # type: ignore[attr-defined]
-    if failed:
-        for value in vars(module).values():
-            if hasattr(value, "_info"):
-                value._info = None
+        for name, module in list(sys.modules.items()):
+            if name.startswith("pyserini") and getattr(module, "urlopen", None) is urlopen:
+                module.urlopen = real  # type: ignore[attr-defined]
+        if failed and CATALOGUE in sys.modules:
+            for value in vars(sys.modules[CATALOGUE]).values():
+                if hasattr(value, "_info"):
+                    value._info = None

@@ -70,9 +70,7 @@ def passage_from_record(docid: str, record: Mapping[str, Any]) -> Passage:
         title = ""
     for key, value in ((field, text), ("title", title)):
         if not isinstance(value, str):
-            raise InputError(
-                f"passage {docid!r}: field {key!r} is {type(value).__name__}; it must be a string"
-            )
+            raise InputError(f"passage {docid!r}: field {key!r} is {type(value).__name__}; it must be a string")
     if field == "contents":
         title, text = _split_contents(title, text)
     return Passage(docid, title, text)

@@ -64,9 +64,7 @@ class LocalEngine:
             yield from self._score_shard(number, shard, progress)
             number += 1
 
-    def _score_shard(
-        self, number: int, shard: list[Candidate], progress: Callable[[int], object]
-    ) -> list[Score]:
+    def _score_shard(self, number: int, shard: list[Candidate], progress: Callable[[int], object]) -> list[Score]:
         keys = [score_key(self.scorer.fingerprint, *candidate.texts) for candidate in shard]
         found: dict[str, Score] = {}
         fresh: dict[str, Candidate] = {}

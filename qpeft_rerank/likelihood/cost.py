@@ -43,9 +43,7 @@ def model_shape(source: ModelSource) -> ModelShape:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(whole)
     except (ValueError, OSError, KeyError, ImportError) as error:
-        raise InputError(
-            f"{source.folder}: not a causal language model ({first_line(error)})"
-        ) from None
+        raise InputError(f"{source.folder}: not a causal language model ({first_line(error)})") from None
     config = whole.get_text_config()
     table = model.get_input_embeddings().weight.numel()
     head = model.get_output_embeddings()

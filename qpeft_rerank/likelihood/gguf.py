@@ -55,9 +55,7 @@ def _convert(path: Path, target: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(**place)
         loaded = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
     except (ValueError, KeyError, OSError, NotImplementedError, RuntimeError) as error:
-        raise InputError(
-            f"{path}: cannot be read as a causal language model ({first_line(error)})"
-        ) from None
+        raise InputError(f"{path}: cannot be read as a causal language model ({first_line(error)})") from None
     config = loaded.config
     if hasattr(config, "quantization_config"):
         # Weights are dequantised now; transformers refuses to save them as long as this is set.

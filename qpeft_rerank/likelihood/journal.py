@@ -46,9 +46,7 @@ class Journal:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file: IO[bytes] = path.open("a+b")
         except OSError as error:
-            raise InputError(
-                f"{path}: cannot be written ({error.strerror}); choose another --output"
-            ) from None
+            raise InputError(f"{path}: cannot be written ({error.strerror}); choose another --output") from None
         try:
             self._lock()
             self._read()
@@ -85,9 +83,7 @@ class Journal:
             try:
                 self._take(json.loads(line), number)
             except (ValueError, KeyError, TypeError):
-                raise InputError(
-                    f"{self.path}:{number}: not a journal line; delete the file to start afresh"
-                ) from None
+                raise InputError(f"{self.path}:{number}: not a journal line; delete the file to start afresh") from None
             good += len(line)
         self._file.truncate(good)
         if good == 0:
@@ -118,9 +114,7 @@ class Journal:
             while data:
                 data = data[os.write(self._file.fileno(), data) :]
         except OSError as error:
-            raise InputError(
-                f"{self.path}: cannot be written ({error.strerror}); free some space and go on"
-            ) from None
+            raise InputError(f"{self.path}: cannot be written ({error.strerror}); free some space and go on") from None
 
     def begin(self, run: str) -> None:
         """Open the section of the run with this digest, or reopen it if it was the last one.

@@ -1,7 +1,8 @@
 """A frozen causal language model: its body, its head, and the log-probabilities of targets."""
 
 from collections.abc import Sequence as ListLike
-from typing import Any, Protocol
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -18,10 +19,22 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 class Embedder(Protocol):
-    """What an adapter does to a batch: replace the embeddings of the hint slots."""
+    """What an adapter does to a batch: replace embeddings, and perhaps put virtual tokens before each row."""
 
     def __call__(self, sequences: ListLike[Sequence], ids: Tensor, embedded: Tensor) -> Tensor:
-        """Take ids ``[batch, tokens]`` and embeddings ``[batch, tokens, d]``; return the latter, hints filled in."""
+        """Take ids ``[batch, tokens]`` and embeddings ``[batch, tokens, d]``; return the latter, hints filled in.
+
+        Where more come back, ``[batch, virtual + tokens, d]``, the first ones are virtual tokens.
+        """
+        ...
+
+
+@runtime_checkable
+class ModelChanger(Protocol):
+    """An embedder that also changes the model itself, for one forward pass at a time."""
+
+    def around(self, rows: int) -> AbstractContextManager[dict[str, Any]]:
+        """Change the model inside the context, which gives further inputs for a batch of so many rows."""
         ...
 
 
@@ -36,9 +49,7 @@ def pick_device(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"--device {name}: this torch sees no CUDA device; take --device cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(
-            f"--device {name}: there are {torch.cuda.device_count()} CUDA devices, counted from 0"
-        )
+        raise InputError(f"--device {name}: there are {torch.cuda.device_count()} CUDA devices, counted from 0")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise InputError(f"--device {name}: this torch has no MPS device; take --device cpu")
     return device
@@ -84,7 +95,7 @@ class LanguageModel:
         quiet_transformers()
         try:
             tokenizer = AutoTokenizer.from_pretrained(source.folder)
-            model = AutoModelForCausalLM.from_pretrained(source.folder, dtype=pick_dtype(dtype, place))
+            model: Any = AutoModelForCausalLM.from_pretrained(source.folder, dtype=pick_dtype(dtype, place))
         except Exception as error:  # a damaged folder fails in as many ways as it has files
             raise InputError(
                 f"{source.folder}: cannot be loaded as a causal language model ({first_line(error)})"
@@ -132,9 +143,6 @@ class LanguageModel:
         rows = [sequence.ids for sequence in sequences]
         longest = max(map(len, rows))
         ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows]).to(self.device)
-        inputs: dict[str, Tensor] = {"input_ids": ids}
-        if embedder is not None:
-            inputs = {"inputs_embeds": embedder(sequences, ids, self.embedding(ids))}
         # State t predicts token t + 1.
         where = [
             (row, place - 1)
@@ -143,16 +151,24 @@ class LanguageModel:
         ]
         at = torch.tensor(where).to(self.device)
         targets = ids[at[:, 0], at[:, 1] + 1]
-        if self._split:
-            states = self.model.base_model(**inputs, use_cache=False).last_hidden_state[at[:, 0], at[:, 1]]
-            return _chosen(states, targets, self.model.get_output_embeddings(), self.config.vocab_size)
-        first = int(at[:, 1].min())
-        logits = self.model(**inputs, use_cache=False, logits_to_keep=longest - first).logits
-        if logits.shape[1] == longest:  # an architecture without logits_to_keep returns all of them
-            first = 0
-        return _chosen(
-            logits[at[:, 0], at[:, 1] - first], targets, torch.nn.Identity(), self.config.vocab_size
-        )
+        around: AbstractContextManager[dict[str, Any]] = nullcontext({})
+        if isinstance(embedder, ModelChanger):
+            around = embedder.around(len(rows))
+        with around as extra:
+            inputs: dict[str, Any] = {"input_ids": ids, **extra}
+            if embedder is not None:
+                vectors = embedder(sequences, ids, self.embedding(ids))
+                inputs = {"inputs_embeds": vectors, **extra}
+                at[:, 1] += vectors.shape[1] - longest
+                longest = vectors.shape[1]
+            if self._split:
+                states = self.model.base_model(**inputs, use_cache=False).last_hidden_state[at[:, 0], at[:, 1]]
+                return _chosen(states, targets, self.model.get_output_embeddings(), self.config.vocab_size)
+            first = int(at[:, 1].min())
+            logits = self.model(**inputs, use_cache=False, logits_to_keep=longest - first).logits
+            if logits.shape[1] == longest:  # an architecture without logits_to_keep returns all of them
+                first = 0
+            return _chosen(logits[at[:, 0], at[:, 1] - first], targets, torch.nn.Identity(), self.config.vocab_size)
 
 
 def _chosen(states: Tensor, targets: Tensor, head: torch.nn.Module, vocabulary: int) -> Tensor:

@@ -24,7 +24,10 @@ _FORMAT = 1
 class Hinter(Protocol):
     """An adapter as the scorer sees it: how long a candidate's hints are, and what they are."""
 
-    identity: str
+    @property
+    def identity(self) -> str:
+        """Digest of its configuration and weights."""
+        ...
 
     def hint_tokens(self, query: ListLike[int], passage: ListLike[int]) -> int | None:
         """Number of hint slots for these token ids; None for no hint block."""
@@ -54,14 +57,16 @@ class Scorer:
         self.model = model
         self.template = template
         self.hinter = hinter
-        self.builder = PromptBuilder(template, model.pieces, model.max_tokens, max_passage_tokens)
+        # Virtual tokens, which some of PEFT's adapters put before each sequence, take room in the context.
+        max_tokens = model.max_tokens - getattr(hinter, "virtual_tokens", 0)
+        self.builder = PromptBuilder(template, model.pieces, max_tokens, max_passage_tokens)
         described = {
             "format": _FORMAT,
             "model": model.source.identity,
             "adapter": hinter.identity if hinter else None,
             "prompt": {key: value for key, value in template.to_dict().items() if key != "name"},
             "dtype": str(model.dtype).removeprefix("torch."),
-            "max_tokens": model.max_tokens,
+            "max_tokens": max_tokens,
             "max_passage_tokens": max_passage_tokens,
         }
         #: Digest of everything but the texts that a score depends on.

@@ -54,9 +54,7 @@ def find_model(name: str) -> ModelSource:
     path = Path(name)
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise InputError(
-                f"{name}: no config.json, so not a model folder; give one that save_pretrained wrote"
-            )
+            raise InputError(f"{name}: no config.json, so not a model folder; give one that save_pretrained wrote")
         return ModelSource(path.resolve().name, path)
     if path.is_file():
         if path.suffix != ".gguf":
@@ -92,9 +90,7 @@ def _download(name: str) -> Path:
         if not any(folder.glob("*.safetensors")):
             folder = Path(snapshot_download(name, allow_patterns=[*_FILES, "*.bin"]))
     except (HFValidationError, RepositoryNotFoundError):
-        raise InputError(
-            f"no model {name!r}{_suggest(name)}; give a folder, a .gguf file or a hub name"
-        ) from None
+        raise InputError(f"no model {name!r}{_suggest(name)}; give a folder, a .gguf file or a hub name") from None
     except LocalEntryNotFoundError:
         raise InputError(
             f"model {name!r} is not a file or folder here, nor in the hub's cache, and the hub cannot be "

@@ -53,9 +53,7 @@ class PromptBuilder:
         self._bos = bos
         self._target_bos = bos if template.score_bos and bos is not None else None
         if template.score_eos and pieces.eos is None:
-            raise InputError(
-                f"prompt {template.name}: score_eos is set, but the model's tokenizer has no EOS"
-            )
+            raise InputError(f"prompt {template.name}: score_eos is set, but the model's tokenizer has no EOS")
         before, self._region, after = template.passage_region()
         hints_before, _, hints_after = template.hints.partition("{hints}")
         self._prompt = self._literal(template.prompt, first=True)

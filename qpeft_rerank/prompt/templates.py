@@ -62,17 +62,13 @@ class Template:
         if len(body) != 1:
             raise InputError(f"prompt {self.name}: passage must hold {{passage}} or {{text}} once")
         if body == ["passage"] and "{title}" in self.passage:
-            raise InputError(
-                f"prompt {self.name}: {{passage}} has the title in it; use {{title}} with {{text}}"
-            )
+            raise InputError(f"prompt {self.name}: {{passage}} has the title in it; use {{title}} with {{text}}")
         if "{hints}" not in self.hints:
             raise InputError(f"prompt {self.name}: hints must hold {{hints}}")
         if "{query}" not in self.target:
             raise InputError(f"prompt {self.name}: target must hold {{query}}")
         if self.target.rpartition("{query}")[2]:
-            raise InputError(
-                f"prompt {self.name}: target must end with {{query}}; use score_eos for an end mark"
-            )
+            raise InputError(f"prompt {self.name}: target must end with {{query}}; use score_eos for an end mark")
         if self.bos not in ("auto", "always", "never"):
             raise InputError(f"prompt {self.name}: bos is auto, always or never, not {self.bos!r}")
         for flag in ("hints_first", "score_bos", "score_eos"):
@@ -98,7 +94,7 @@ def render_passage(region: str, title: str, text: str) -> str:
     """
     if not title:
         region = re.sub(r"\{title\}[^{]*(?=\{)|[^}]*\{title\}", "", region)
-    joined = f"{title}. {text}" if title else text
+    joined = f"{title}. {text}" if title and text else title or text
     values = {"title": title, "text": text, "passage": joined}
     return _FIELD.sub(lambda match: values[match[1]], region)
 
@@ -120,9 +116,7 @@ def template_from_dict(values: Any, source: str) -> Template:
 def named_templates() -> list[str]:
     """The names of the prompts that ship."""
     folder = resources.files("qpeft_rerank.prompt") / "named"
-    return sorted(
-        entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")
-    )
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
 def load_template(name: str) -> Template:

@@ -101,6 +101,13 @@ class Checkpoints:
             else:
                 aside.rename(target)
 
+    def forget_others(self, settings: str) -> None:
+        """Remove everything unless the newest checkpoint is whole and of this training."""
+        try:
+            self.latest(settings)
+        except InputError:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
     def latest(self, settings: str) -> tuple[State, dict[str, Tensor], dict[str, Any]] | None:
         """The newest checkpoint: state, weights, packed optimizer; None if there is none.
 
@@ -148,7 +155,9 @@ class Checkpoints:
                 path.unlink(missing_ok=True)
 
 
-def pack_optimizer(optimizer: torch.optim.Optimizer, named: Mapping[str, torch.nn.Parameter]) -> dict[str, Any]:
+def pack_optimizer(
+    optimizer: torch.optim.Optimizer, named: Mapping[str, torch.nn.Parameter]
+) -> dict[str, Any]:
     """AdamW's moments as named tensors, and its step counts as numbers."""
     tensors, steps = {}, {}
     for name, parameter in named.items():

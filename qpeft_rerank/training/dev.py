@@ -1,5 +1,7 @@
 """The dev metric: MRR@10 of reranking, through the scorer that reranks (method D17, D21)."""
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +32,12 @@ class DevSet:
     first_stage: float | None = None
 
     @property
+    def digest(self) -> str:
+        """SHA-256 of texts, ids and judgements."""
+        described = [[*c.texts, c.topic.id, c.passage.docid] for c in self.candidates]
+        return hashlib.sha256(json.dumps([described, self.qrels]).encode("ascii")).hexdigest()
+
+    @property
     def topics(self) -> int:
         """Number of questions in the average."""
         return len(self.qrels)
@@ -43,7 +51,12 @@ class DevSet:
 
 
 def dev_from_run(
-    run: Run, topics: Mapping[str, Topic], passages: Passages, depth: int, queries: int | None, qrels: Qrels | None
+    run: Run,
+    topics: Mapping[str, Topic],
+    passages: Passages,
+    depth: int,
+    queries: int | None,
+    qrels: Qrels | None,
 ) -> DevSet:
     """A dev set from the first ``depth`` of a run, judged by ``qrels`` or by the topics' answers.
 
@@ -71,7 +84,9 @@ def dev_from_run(
     else:
         judged = {topic: qrels[topic] for topic in known if topic in qrels}
     if not any(grade > 0 for grades in judged.values() for grade in grades.values()):
-        raise InputError("no dev candidate is relevant, so no dev metric can tell epochs apart; raise --dev-depth")
+        raise InputError(
+            "no dev candidate is relevant, so no dev metric can tell epochs apart; raise --dev-depth"
+        )
     candidates = tuple(Candidate(topics[topic], found[hit.docid]) for topic in judged for hit in hits[topic])
     first = evaluate({topic: hits[topic] for topic in judged}, judged, [MEASURE]).mean[MEASURE]
     return DevSet(candidates, judged, first)

@@ -34,6 +34,7 @@ class Running:
 
     :param batch_tokens: rows times longest row of one micro-batch.
     :param checkpoint_steps: optimizer steps between checkpoints (there is one after each epoch, too).
+    :param overwrite: forget another training's unfinished state in ``folder``.
     """
 
     folder: Path
@@ -41,6 +42,7 @@ class Running:
     checkpoint_steps: int = 50
     gradient_checkpointing: bool = False
     tensorboard: bool = False
+    overwrite: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,14 @@ class Outcome:
     dev: tuple[float, ...]
     steps: int
     early: bool
+
+
+class Diverged(InputError):
+    """The loss or its gradient is no number any more. ``best`` is the best epoch before, 0 if there is none."""
+
+    def __init__(self, message: str, best: int) -> None:
+        super().__init__(message)
+        self.best = best
 
 
 @dataclass(slots=True)
@@ -101,7 +111,7 @@ class Trainer:
         )
         if self.workers.main:
             self._log = Logbook(running.folder / "log.csv", state.step, len(state.dev), running.tensorboard)
-        with Progress(schedule.steps, state.step, self.workers.main) as progress, self._context():
+        with Progress(schedule.steps, state.step, self.workers.main) as progress, self._deterministic():
             if self.dev is not None and not state.dev:
                 self._judge(progress)
             while not state.stopped and state.epoch <= recipe.epochs:
@@ -116,16 +126,25 @@ class Trainer:
         if self._log is not None:
             self._log.close()
         self.workers.wait()
-        self.student.load_weights(checkpoints.load_best(state.best))
-        return Outcome(state.best, tuple(state.dev), state.step, state.epoch <= recipe.epochs)
+        self.load_epoch(state.best)
+        return self.outcome(state.best)
+
+    def outcome(self, epoch: int) -> Outcome:
+        """What the training came to so far, if ``epoch`` is kept."""
+        state = self._state
+        return Outcome(epoch, tuple(state.dev), state.step, state.epoch <= self.recipe.epochs)
+
+    def load_epoch(self, epoch: int) -> None:
+        """Give the student the weights kept for an epoch."""
+        kept = Checkpoints(self.running.folder / "checkpoints").load_best(epoch)
+        self.student.load_weights(kept)
 
     def _optimizer(self) -> tuple[torch.optim.Optimizer, list[float]]:
         recipe = self.recipe
         rates = learning_rates(self.student.model.embedding.weight, recipe.lr)
         grouped: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
         for part in self.student.parts.values():
-            decayed = part.decay or recipe.decay_embeddings
-            key = (rates[part.kind], recipe.weight_decay if decayed else 0.0)
+            key = (rates[part.kind], recipe.weight_decay if part.decay else 0.0)
             grouped.setdefault(key, []).append(part.parameter)
         groups = [{"params": held, "lr": lr, "weight_decay": decay} for (lr, decay), held in grouped.items()]
         return torch.optim.AdamW(groups), [lr for lr, _ in grouped]
@@ -137,6 +156,8 @@ class Trainer:
         digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:32]
         if self.workers.main:
             checkpoints.mend()
+            if self.running.overwrite:
+                checkpoints.forget_others(digest)
         self.workers.wait()
         found = checkpoints.latest(digest)
         asked = self.running.batch_tokens
@@ -165,13 +186,16 @@ class Trainer:
         mine = self.student.encode(groups[workers.rank :: workers.count])
         # Far apart, so that no two micro-batches of a training draw the same dropout.
         seed = (self.recipe.seed << 40) + (state.step << 16) + (workers.rank << 12)
-        with self.student.training():
+        with (
+            self.student.training(),
+            gradient_checkpointing(self.student.model, self.running.gradient_checkpointing),
+        ):
             added = accumulator.add(mine, len(groups), seed % (1 << 63))
         loss, tokens = workers.add_up(accumulator.parameters, added)
         limit = self.recipe.clip if self.recipe.clip is not None else float("inf")
         norm = float(torch.nn.utils.clip_grad_norm_(accumulator.parameters, limit))
         if not (abs(loss) < float("inf") and norm < float("inf")):
-            raise InputError(self._not_a_number(loss, norm))
+            raise Diverged(self._not_a_number(loss, norm), state.best)
         factor = schedule.factor(state.step)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * factor
@@ -179,16 +203,20 @@ class Trainer:
         state.step, state.done = state.step + 1, state.done + 1
         state.batch_tokens = accumulator.batch_tokens
         seconds = time.perf_counter() - begun
-        values: dict[str, Any] = {"step": state.step, "epoch": state.epoch, "loss": loss, "lr": rates[0] * factor}
+        values: dict[str, Any] = {
+            "step": state.step,
+            "epoch": state.epoch,
+            "loss": loss,
+            "lr": rates[0] * factor,
+        }
         self._write(values | {"grad_norm": norm, "tokens": tokens, "seconds": seconds})
         progress.step(loss, tokens, seconds)
 
     def _not_a_number(self, loss: float, norm: float) -> str:
-        kept = f"the weights of epoch {self._state.best} and the last checkpoint" if self._state.best else "the last checkpoint"
         what = f"loss is {loss}" if not abs(loss) < float("inf") else f"gradient's norm is {norm}"
         return (
-            f"step {self._state.step + 1}: the {what}; {kept} are kept in {self.running.folder}; start again "
-            "with --overwrite and a lower --lr, or --dtype float32"
+            f"step {self._state.step + 1}: the {what}; the last good checkpoint is in {self.running.folder}; "
+            "train again with --overwrite and a lower --lr, or --dtype float32"
         )
 
     def _end_epoch(self, checkpoints: Checkpoints, progress: Progress) -> None:
@@ -239,15 +267,22 @@ class Trainer:
     def _can_share_prefixes(self, plan: list[list[Group]]) -> bool:
         if self.running.gradient_checkpointing or not plan:
             return False
-        sample = [sequence for group in self.student.encode(self.sampler.epoch(1)[0][:2]) for sequence in group[:2]]
+        sample = [
+            sequence for group in self.student.encode(self.sampler.epoch(1)[0][:2]) for sequence in group[:2]
+        ]
         return prefix.prefix_works(self.student.model, sample, self.student.hinter)
 
     @contextlib.contextmanager
-    def _context(self) -> Iterator[None]:
-        deterministic = torch.are_deterministic_algorithms_enabled()
+    def _deterministic(self) -> Iterator[None]:
+        """Equal steps give equal bits within the block, where torch knows how."""
+        before = torch.are_deterministic_algorithms_enabled()
+        settings: Any = torch.utils.deterministic
+        fills = settings.fill_uninitialized_memory
         torch.use_deterministic_algorithms(True, warn_only=True)
+        # That is for finding bugs; it costs time on every allocation.
+        settings.fill_uninitialized_memory = False
         try:
-            with gradient_checkpointing(self.student.model, self.running.gradient_checkpointing):
-                yield
+            yield
         finally:
-            torch.use_deterministic_algorithms(deterministic)
+            torch.use_deterministic_algorithms(before)
+            settings.fill_uninitialized_memory = fills

@@ -18,7 +18,7 @@ class MineFile:
 
     :param output: the JSONL to make; it appears only when it is complete.
     :param settings: what decides the outcomes; an unfinished file of other settings is refused.
-    :param overwrite: forget an unfinished file.
+    :param overwrite: forget an unfinished file of other settings.
     :raises InputError: if another process mines the same file, or the folder cannot be written.
     """
 
@@ -29,12 +29,12 @@ class MineFile:
         try:
             self._file: IO[bytes] = self.path.open("a+b")
         except OSError as error:
-            raise InputError(f"{output}: cannot be written ({error.strerror}); choose another --output") from None
+            raise InputError(
+                f"{output}: cannot be written ({error.strerror}); choose another --output"
+            ) from None
         try:
             self._lock()
-            if overwrite:
-                self._file.truncate(0)
-            self._begin()
+            self._begin(overwrite)
         except BaseException:
             self._file.close()
             raise
@@ -53,12 +53,16 @@ class MineFile:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise InputError(f"{self.output}: another process is mining it; wait or choose another --output") from None
+            raise InputError(
+                f"{self.output}: another process is mining it; wait or choose another --output"
+            ) from None
 
-    def _begin(self) -> None:
+    def _begin(self, overwrite: bool) -> None:
         good = 0
         for number, (line, record) in enumerate(self._lines(), 1):
             if number == 1 and record != self._settings:
+                if overwrite:
+                    break
                 raise InputError(
                     f"{self.path}: an unfinished mining with other settings; give the same command again to finish "
                     "it, or --overwrite to forget it"
@@ -86,7 +90,9 @@ class MineFile:
             while data:
                 data = data[os.write(self._file.fileno(), data) :]
         except OSError as error:
-            raise InputError(f"{self.path}: cannot be written ({error.strerror}); free some space and go on") from None
+            raise InputError(
+                f"{self.path}: cannot be written ({error.strerror}); free some space and go on"
+            ) from None
 
     def tally(self) -> Tally:
         """What the file holds so far."""

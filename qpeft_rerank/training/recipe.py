@@ -1,6 +1,6 @@
 """What decides the weights of a training, apart from data, model and adapter."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from qpeft_rerank.errors import InputError
@@ -17,7 +17,7 @@ class Recipe:
     :param temperature: of the contrastive loss, in nats per token.
     :param lr: one rate for all parameters, or None for :mod:`~qpeft_rerank.training.schedule`'s rule.
     :param warmup: share of the steps with a rising rate.
-    :param weight_decay: AdamW's; it never applies to embeddings, unless ``decay_embeddings``.
+    :param weight_decay: AdamW's, for the parameters that the adapter lets decay.
     :param clip: greatest norm of the gradient, None for no limit.
     :param patience: epochs without a better dev metric after which training stops.
     :param seed: of sampling and dropout.
@@ -26,13 +26,12 @@ class Recipe:
     loss: str = "pointwise+hinge"
     margin: float = 0.3
     temperature: float = 0.1
-    sampling: Sampling = Sampling()
+    sampling: Sampling = field(default_factory=Sampling)
     epochs: int = 5
     lr: float | None = None
     warmup: float = 0.1
     decay: Decay = "linear"
     weight_decay: float = 0.01
-    decay_embeddings: bool = False
     clip: float | None = 1.0
     patience: int = 3
     seed: int = 42

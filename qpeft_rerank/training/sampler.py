@@ -93,11 +93,11 @@ class EpochSampler:
         size = self.sampling.pairs_per_step
         if size is None:
             return [groups]
-        pairs = [
-            Group(group.query, (group.passages[0], *negative))
-            for group in groups
-            for negative in ([(passage,) for passage in group.passages[1:]] or [()])
-        ]
+        pairs = []
+        for group in groups:
+            positive, *negatives = group.passages
+            # A question without negatives stays as it is.
+            pairs += [Group(group.query, (positive, negative)) for negative in negatives] or [group]
         return [pairs[start : start + size] for start in range(0, len(pairs), size)]
 
 

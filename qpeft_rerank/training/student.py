@@ -1,6 +1,7 @@
 """What is trained: a frozen language model, and the few parameters that learn."""
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -99,7 +100,10 @@ def gradient_checkpointing(model: LanguageModel, wanted: bool) -> Iterator[None]
     if not wanted:
         yield
         return
-    model.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    with warnings.catch_warnings():
+        # Renamed in transformers 5, where the old name still works.
+        warnings.simplefilter("ignore", FutureWarning)
+        model.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     layers = [module for module in model.model.modules() if hasattr(module, "gradient_checkpointing")]
     for layer in layers:
         layer.training = True
@@ -108,4 +112,6 @@ def gradient_checkpointing(model: LanguageModel, wanted: bool) -> Iterator[None]
     finally:
         for layer in layers:
             layer.training = False
-        model.model.gradient_checkpointing_disable()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            model.model.gradient_checkpointing_disable()

@@ -6,24 +6,26 @@ processes train as one does, up to the order of summation. The frozen model is w
 """
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
 from qpeft_rerank.training.gradients import Accumulated
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
 
 class Workers:
     """This process among its fellows.
 
-    :param accelerator: an ``accelerate.Accelerator``, or None for one process alone.
+    :param accelerator: accelerate's view of them, or None for one process alone.
     """
 
-    def __init__(self, accelerator: "object | None" = None) -> None:
-        from accelerate import Accelerator
-
-        self._accelerator = accelerator if isinstance(accelerator, Accelerator) else None
-        self.count = self._accelerator.num_processes if self._accelerator else 1
-        self.rank = self._accelerator.process_index if self._accelerator else 0
+    def __init__(self, accelerator: "Accelerator | None" = None) -> None:
+        self._accelerator = accelerator
+        self.count: int = accelerator.num_processes if accelerator else 1
+        self.rank: int = accelerator.process_index if accelerator else 0
 
     @property
     def main(self) -> bool:
@@ -51,7 +53,9 @@ class Workers:
         counts = torch.tensor([added.loss, added.tokens], dtype=torch.float64, device=parameters[0].device)
         total = self._accelerator.reduce(counts, reduction="sum")
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        flat = self._accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), reduction="sum")
+        flat = self._accelerator.reduce(
+            torch.cat([gradient.flatten() for gradient in gradients]), reduction="sum"
+        )
         for gradient, summed in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(summed.view_as(gradient))
         return float(total[0]), int(total[1])

@@ -15,7 +15,7 @@ _ASCII_TOKENS = re.compile(r"[A-Za-z0-9]+|[!-/:-@\[-`{-~]")
 
 
 @cache
-def _tokens_of() -> Callable[[str], list[str]]:
+def _general_tokens() -> Callable[[str], list[str]]:
     import regex  # the standard library's re knows no Unicode classes
 
     # A run of letters, numbers and marks, or one other character that is neither space nor control.
@@ -30,10 +30,8 @@ def _token_line(text: str) -> str:
     No token contains a space, so a token subsequence is a substring of this line. The cache serves
     passages that several topics retrieve.
     """
-    if text.isascii():
-        tokens = _ASCII_TOKENS.findall(text)
-    else:
-        tokens = _tokens_of()(unicodedata.normalize("NFD", text))
+    find = _ASCII_TOKENS.findall if text.isascii() else _general_tokens()
+    tokens = find(unicodedata.normalize("NFD", text))
     # Lower-casing the joined line equals lower-casing each token: the spaces bound Greek final sigma.
     return f" {' '.join(tokens)} ".lower()
 
@@ -93,9 +91,7 @@ def qrels_from_answers(
     qrels: Qrels = {}
     for topic in topics.values():
         if not topic.answers:
-            raise InputError(
-                f"topic {topic.id} has no answers; relevance by answers needs them in the topics file"
-            )
+            raise InputError(f"topic {topic.id} has no answers; add them to the topics file")
         matcher = AnswerMatcher(topic.answers, regex)
         judged = qrels[topic.id] = {}
         for hit in run.get(topic.id, ()):
@@ -103,7 +99,7 @@ def qrels_from_answers(
                 text = texts[hit.docid]
             except KeyError:
                 raise InputError(
-                    f"topic {topic.id}: docid {hit.docid} has no text; give the collection that the run came from"
+                    f"topic {topic.id}: docid {hit.docid} has no text; give the collection of the run"
                 ) from None
             judged[hit.docid] = int(matcher.matches(text))
     return qrels

@@ -46,9 +46,7 @@ def read_lines(path: str) -> Iterator[tuple[int, str]]:
             f"{name}:{number}: byte {error.start + 1} is not UTF-8; convert the file (iconv -t UTF-8)"
         ) from None
     except (EOFError, gzip.BadGzipFile, zlib.error):
-        raise InputError(
-            f"{name}:{number + 1}: damaged gzip data; fetch or compress the file again"
-        ) from None
+        raise InputError(f"{name}:{number + 1}: damaged gzip data; fetch the file again") from None
     except OSError as error:
         raise InputError(f"{name}:{number + 1}: reading failed ({error.strerror}); try again") from None
     finally:

@@ -24,8 +24,22 @@ _TREC_NAMES: dict[str, tuple[str | None, str | None]] = {
     "ap": ("map", "map_cut"),
 }
 _ALIASES = {"h": "success", "hit": "success", "recall": "r", "mrr": "rr", "map": "ap"}
-_KNOWN = ("nDCG", "nDCG@10", "R@100", "P@10", "Success@10", "H@10", "Hit@10", "RR", "MRR", "RR@10", "MRR@10")
-_KNOWN += ("AP", "MAP", "AP@100")
+_KNOWN = (
+    "nDCG",
+    "nDCG@10",
+    "R@100",
+    "P@10",
+    "Success@10",
+    "H@10",
+    "Hit@10",
+    "RR",
+    "MRR",
+    "RR@10",
+    "MRR@10",
+    "AP",
+    "MAP",
+    "AP@100",
+)
 _MEASURE = re.compile(r"([A-Za-z]+)(?:\(rel=(\d{1,4})\))?(?:@(\d{1,9}))?")
 
 
@@ -152,7 +166,5 @@ def _trec_eval(
     if not judged:
         return {}
     evaluator = RelevanceEvaluator(judged, names, relevance_level=relevant)
-    result: dict[str, dict[str, float]] = evaluator.evaluate(
-        {topic: dict(scored[topic][:depth]) for topic in judged}
-    )
+    result: dict[str, dict[str, float]] = evaluator.evaluate({topic: dict(scored[topic][:depth]) for topic in judged})
     return result

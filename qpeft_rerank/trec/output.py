@@ -38,24 +38,24 @@ def write_lines(path: str, lines: Iterable[str]) -> None:
         ) from None
 
 
-def check_output(path: str, overwrite: bool) -> None:
+def check_output(path: str, overwrite: bool, flag: str = "--output") -> None:
     """Refuse an output that exists or cannot be written, before any work is done for it."""
     if path == "-":
         return
     parent = os.path.dirname(os.path.realpath(path))
     if os.path.isdir(path):
-        raise InputError(f"--output {path}: is a folder; name a file in it")
+        raise InputError(f"{flag} {path}: is a folder; name a file in it")
     if os.path.isfile(path) and not overwrite:
-        raise InputError(f"--output {path}: exists; add --overwrite to replace it, or name another file")
+        raise InputError(f"{flag} {path}: exists; add --overwrite to replace it, or name another file")
     if os.path.exists(path) and not os.path.isfile(path):
         # A device or a pipe such as /dev/stdout is written to directly.
         if not os.access(path, os.W_OK):
-            raise InputError(f"--output {path}: cannot be written; name another file")
+            raise InputError(f"{flag} {path}: cannot be written; name another file")
         return
     if not os.path.isdir(parent):
-        raise InputError(f"--output {path}: the folder {parent} does not exist; create it first")
+        raise InputError(f"{flag} {path}: the folder {parent} does not exist; create it first")
     if not os.access(parent, os.W_OK | os.X_OK):
-        raise InputError(f"--output {path}: the folder {parent} cannot be written; name another")
+        raise InputError(f"{flag} {path}: the folder {parent} cannot be written; name another")
 
 
 @contextmanager

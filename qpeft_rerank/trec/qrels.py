@@ -38,14 +38,12 @@ def read_qrels(path: str) -> Qrels:
         try:
             grade = int(text)
         except ValueError:
-            raise InputError(
-                f"{where}: grade {text!r} is not a whole number; columns are {_COLUMNS}"
-            ) from None
+            raise InputError(f"{where}: grade {text!r} is no whole number; columns are {_COLUMNS}") from None
         if abs(grade) > _LARGEST:
             raise InputError(f"{where}: grade {grade} is beyond {_LARGEST}; columns are {_COLUMNS}")
         if qrels.setdefault(topic, {}).setdefault(docid, grade) != grade:
             raise InputError(
-                f"{where}: docid {docid} has grades {qrels[topic][docid]} and {grade} for topic {topic}; keep one"
+                f"{where}: docid {docid} of topic {topic} was graded {qrels[topic][docid]} before; keep one"
             )
     if not qrels:
         raise InputError(f"{display_name(path)}:{max(number, 1)}: no judgements; expected {_COLUMNS}")
@@ -59,9 +57,5 @@ def write_qrels(path: str, qrels: Mapping[str, Mapping[str, int]]) -> None:
     """
     write_lines(
         path,
-        (
-            f"{topic} 0 {docid} {grade}\n"
-            for topic, judgements in qrels.items()
-            for docid, grade in judgements.items()
-        ),
+        (f"{topic} 0 {docid} {grade}\n" for topic, judgements in qrels.items() for docid, grade in judgements.items()),
     )

@@ -17,6 +17,9 @@ _ID_KEYS = ("id", "qid", "_id", "query_id")
 _TEXT_KEYS = ("question", "query", "text", "title")
 _ANSWER_KEYS = ("answers", "answer")
 
+# An item in single quotes, or a bare one up to a comma that follows text directly.
+_LOST_QUOTES = re.compile(r"(?:'([^'\\]+)'|(.+?))(?:(?<=\S), |$)")
+
 Lines = list[tuple[int, str]]
 """Numbered lines that are not blank."""
 
@@ -51,12 +54,9 @@ def choose(path: str, lines: Lines) -> Callable[[Lines], Iterator[Record]]:
         return read_json
     if first.startswith("<"):
         return read_trec
-    cells = lines[0][1].split("\t")
-    if (
-        len(cells) == 2
-        and _unquote(cells[1].strip()).startswith("[")
-        and cells[1].rstrip(' "\t').endswith("]")
-    ):
+    _, tab, second = first.partition("\t")
+    answers = _unquote(second.strip())
+    if tab and answers.startswith("[") and answers.endswith("]"):
         return read_dpr
     return read_tsv
 
@@ -88,32 +88,24 @@ def read_json_lines(lines: Lines) -> Iterator[Record]:
 
 def read_json(lines: Lines) -> Iterator[Record]:
     """One JSON value: a list of records, or an object from id to text or to a record."""
-    start = lines[0][0]
-    text = "\n" * (start - 1)
-    for number, line in lines:
-        # Blank lines were dropped; put them back so that positions tell line numbers.
-        text += "\n" * (number - start) + line
-        start = number
+    kept = dict(lines)
+    # Blank lines were dropped; put them back, so that a position tells its line.
+    text = "\n".join(kept.get(number, "") for number in range(1, lines[-1][0] + 1))
     decoder = json.JSONDecoder(object_pairs_hook=_Pairs)
     try:
         data = decoder.decode(text)
     except json.JSONDecodeError as error:
         raise FormatError(error.lineno, f"broken JSON ({error.msg}); mend it") from None
     except (ValueError, RecursionError):  # a number of thousands of digits; brackets a thousand deep
-        raise FormatError(
-            lines[0][0], "JSON too deep or its numbers too long; expected a list of topics"
-        ) from None
+        raise FormatError(lines[0][0], "JSON too deep or with huge numbers; expected a list of topics") from None
     if isinstance(data, _Pairs):
         yield from _from_pairs(data, text)
         return
     if not isinstance(data, list):
         raise FormatError(lines[0][0], "expected a JSON list of topics or an object from id to text")
-    position = text.index("[") + 1
+    cursor = _Cursor(text)
     for item in data:
-        position = _skip(text, position)
-        line = text.count("\n", 0, position) + 1
-        _, position = decoder.raw_decode(text, position)
-        yield _record(line, item)
+        yield _record(cursor.pass_value(), item)
 
 
 def read_trec(lines: Lines) -> Iterator[Record]:
@@ -137,8 +129,10 @@ def read_trec(lines: Lines) -> Iterator[Record]:
 def parse_answers(text: str) -> tuple[str, ...]:
     """Return the answers that a string holds: a JSON or Python list of them, else the string itself.
 
-    Pyserini gives the answers of DPR's topics as such strings. :class:`InputError` (without a file
-    name, which the caller knows) for a list that cannot be read. Nothing is evaluated.
+    Pyserini gives the answers of DPR's topics as such strings. Copies of NQ are about in which the
+    list's double quotes were lost (``['Kathy Bates', Annie O'Donnell]``); those are read too.
+    :class:`InputError` (without a file name, which the caller knows) for a list that cannot be read.
+    Nothing is evaluated.
     """
     text = text.strip()
     if not text:
@@ -154,8 +148,27 @@ def parse_answers(text: str) -> tuple[str, ...]:
                 warnings.simplefilter("ignore")  # '\d' in a regular expression is no concern of the user's
                 value = ast.literal_eval(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
+            found = _without_double_quotes(text)
+            if found:
+                return found
             raise InputError(f"answers {_short(text)} are no list of strings; write a JSON list") from None
     return _strings(value)
+
+
+def _without_double_quotes(text: str) -> tuple[str, ...]:
+    """Return the items of a printed Python list that lost its double quotes; nothing if it is no such.
+
+    Python prints an item in double quotes only if it holds an apostrophe, so every bare item must hold
+    one; a comma inside these tokenised texts has a space before it, one between items has not.
+    """
+    if '"' in text or not text.endswith("]"):
+        return ()
+    items: list[str] = []
+    for quoted, bare in _LOST_QUOTES.findall(text[1:-1]):
+        if bare and "'" not in bare:
+            return ()
+        items.append(quoted or bare)
+    return tuple(items)
 
 
 def _strings(value: Any) -> tuple[str, ...]:
@@ -172,6 +185,26 @@ def _answers(line: int, value: Any) -> tuple[str, ...]:
         return parse_answers(value) if isinstance(value, str) else _strings(value)
     except InputError as error:
         raise FormatError(line, str(error)) from None
+
+
+class _Cursor:
+    """Walks over the values inside one valid JSON list or object, to tell on which line each starts."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._position = len(text) - len(text.lstrip())
+        self.line = 1 + text.count("\n", 0, self._position)
+        self._position += 1  # the opening bracket
+
+    def pass_value(self) -> int:
+        """Step over the next key or value and return the line it starts on."""
+        start = self._position
+        while self._text[start] in " \t\r\n,:":
+            start += 1
+        line = self.line + self._text.count("\n", self._position, start)
+        _, self._position = json.JSONDecoder().raw_decode(self._text, start)
+        self.line = line + self._text.count("\n", start, self._position)
+        return line
 
 
 class _Pairs(list[tuple[str, Any]]):
@@ -192,9 +225,7 @@ def _id(line: int, item: dict[str, Any]) -> str | None:
         if key in item:
             value = item[key]
             if isinstance(value, bool) or not isinstance(value, str | int):
-                raise FormatError(
-                    line, f"{key} {_short(value)} is no string; write a string or a whole number"
-                )
+                raise FormatError(line, f"{key} {_short(value)} is no string or whole number; write one")
             return str(value)
     return None
 
@@ -217,17 +248,14 @@ def _answers_of(line: int, item: dict[str, Any]) -> tuple[str, ...]:
 
 def _from_pairs(pairs: _Pairs, text: str) -> Iterator[Record]:
     """Read an object from id to text or record. A bare record is one topic."""
+    cursor = _Cursor(text)
     keys = {key for key, value in pairs if isinstance(value, str | int)}
     if keys.intersection(_TEXT_KEYS) and keys.intersection(_ID_KEYS):
-        yield _record(text.count("\n", 0, text.index("{")) + 1, pairs)
+        yield _record(cursor.line, pairs)
         return
-    position = text.index("{") + 1
-    decoder = json.JSONDecoder()
     for key, value in pairs:
-        position = _skip(text, position)
-        line = text.count("\n", 0, position) + 1
-        _, position = decoder.raw_decode(text, position)
-        _, position = decoder.raw_decode(text, _skip(text, position))
+        line = cursor.pass_value()
+        cursor.pass_value()
         item = dict(value) if isinstance(value, _Pairs) else {"text": value}
         yield Record(line, key, _text(line, item), _answers_of(line, item))
 
@@ -252,13 +280,6 @@ def _parse(line: str, number: int) -> Any:
         raise FormatError(number, f"broken JSON ({error.msg}, column {error.colno}); mend the line") from None
     except (ValueError, RecursionError):
         raise FormatError(number, "JSON too deep or its numbers too long; expected a topic") from None
-
-
-def _skip(text: str, position: int) -> int:
-    """Return the place of the next value after white space and punctuation between values."""
-    while text[position] in " \t\r\n,:":
-        position += 1
-    return position
 
 
 def _unquote(cell: str) -> str:

@@ -41,21 +41,15 @@ def read_topics(path: str) -> dict[str, Topic]:
             if by_position is None:
                 by_position = record.id is None
             if (record.id is None) != by_position:
-                raise FormatError(
-                    record.line, "some topics have an id and some have none; give one to all or none"
-                )
+                raise FormatError(record.line, "only some topics have an id; give one to all or to none")
             id_ = str(position) if record.id is None else record.id.strip()
             text = record.text.strip()
             if id_.split() != [id_]:
-                raise FormatError(
-                    record.line, f"topic id {id_!r} is empty or contains white space; rename it"
-                )
+                raise FormatError(record.line, f"topic id {id_!r} is empty or has white space; rename it")
             if not text:
                 raise FormatError(record.line, f"empty query for topic {id_}; write its text or remove it")
             if not _is_text(id_ + text):
-                raise FormatError(
-                    record.line, f"topic {id_!r} holds half of a surrogate pair; mend the \\u escape"
-                )
+                raise FormatError(record.line, f"topic {id_!r} has half a surrogate pair; mend the escape")
             if id_ in topics:
                 raise FormatError(record.line, f"topic {id_} is already on line {places[id_]}; remove one")
             topics[id_] = Topic(id_, text, record.answers)

@@ -16,9 +16,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-@pytest.mark.parametrize(
-    "folder", ["cache/topics-and-qrels", "cache/topics", "home/.cache/pyserini/topics-and-qrels"]
-)
+@pytest.mark.parametrize("folder", ["cache/topics-and-qrels", "cache/topics", "home/.cache/pyserini/topics-and-qrels"])
 def test_a_file_put_there_by_hand_is_found(cache: Path, folder: str) -> None:
     place = cache.parent / folder
     place.mkdir(parents=True)

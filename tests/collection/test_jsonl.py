@@ -77,12 +77,12 @@ def test_bad_files_name_the_line(tmp_path: Path, text: str, message: str) -> Non
 def test_bad_utf8_names_the_line(tmp_path: Path) -> None:
     path = tmp_path / "latin.tsv"
     path.write_bytes(b"a\tfine\nb\tG\xf6del\n")
-    with pytest.raises(InputError, match="latin.tsv:2: "):
+    with pytest.raises(InputError, match=r"latin\.tsv:2: "):
         CorpusFile(str(path)).prepare(["a"])
 
 
 def test_missing_file_and_stdin() -> None:
-    with pytest.raises(InputError, match="nowhere.jsonl"):
+    with pytest.raises(InputError, match=r"nowhere\.jsonl"):
         CorpusFile("nowhere.jsonl").fetch(["1"])
     with pytest.raises(InputError, match="give a file"):
         CorpusFile("-")

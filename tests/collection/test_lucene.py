@@ -11,6 +11,7 @@ import pytest
 
 from qpeft_rerank.collection import evalfiles, lucene
 from qpeft_rerank.collection.building import build_index
+from qpeft_rerank.collection.index import sorted_ids
 from qpeft_rerank.collection.jvm import anserini_jar, find_java
 from qpeft_rerank.collection.lucene import LuceneIndex, load_qrels, load_topics, open_index
 from qpeft_rerank.collection.passages import Passage
@@ -37,17 +38,20 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def catalogue(index: LuceneIndex, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Pyserini's catalogue, with ``msmarco-v1-passage`` described as the tiny index is."""
-    info = lucene._pyserini("pyserini.prebuilt_index_info").TF_INDEX_INFO
+    info: Any = lucene._catalogue()
     stats = index._searcher.index_reader.stats()
     entry = {
-        **info["msmarco-v1-passage"],
         "filename": f"{NAME}.tar.gz",
         "md5": "0" * 32,
         "urls": [f"http://127.0.0.1:9/{NAME}.tar.gz"],
         **{key: stats[key] for key in ("documents", "unique_terms", "total_terms")},
     }
-    monkeypatch.setitem(info, "msmarco-v1-passage", entry)
-    monkeypatch.setitem(info, "msmarco-passage", entry)
+    if isinstance(info, dict):
+        monkeypatch.setitem(info, "msmarco-v1-passage", entry)
+        monkeypatch.setitem(info, "msmarco-passage", entry)
+    else:
+        # Since 2.4 a read-only mapping over lists from the network, with aliases of its own.
+        monkeypatch.setattr(info, "_sources", ({"msmarco-v1-passage": entry},))
     return entry
 
 
@@ -95,11 +99,19 @@ def test_search_options(index: LuceneIndex, topics: dict[str, Topic]) -> None:
 
 
 def test_mixed_ids_are_sorted_as_text() -> None:
-    assert lucene._sorted_ids(["b", "10", "9"]) == ["10", "9", "b"]
-    assert lucene._sorted_ids(["10", "9", "007"]) == ["007", "9", "10"]
+    assert sorted_ids(["b", "10", "9"]) == ["10", "9", "b"]
+    assert sorted_ids(["10", "9", "007"]) == ["007", "9", "10"]
 
 
-def test_bad_index_names(tmp_path: Path, tiny_corpus: Path) -> None:
+def test_a_topic_set_that_keeps_its_files_order(index: LuceneIndex) -> None:
+    fixed = lucene.fixed_order("msmarco-passage-dev-subset")
+    topics = {key: Topic(key, "machine") for key in sorted(fixed)}
+    assert index._order(topics, "msmarco-passage-dev-subset") == fixed
+    assert fixed != sorted(fixed, key=int)
+    assert index._order(topics, "my-topics.tsv") == sorted(fixed, key=int)
+
+
+def test_bad_index_names(tmp_path: Path, tiny_corpus: Path, catalogue: dict[str, Any]) -> None:
     assert "not a Lucene index" in refusal(open_index, str(tmp_path))
     assert "a passage file is given with --corpus" in refusal(open_index, str(tiny_corpus))
     assert "no such folder" in refusal(open_index, "no/such/folder")
@@ -138,7 +150,11 @@ def test_old_name_where_pyserini_knows_only_the_new(
     catalogue: dict[str, Any], cache: Path, tiny_index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Versions 0.22 to 0.35.
-    monkeypatch.delitem(lucene._pyserini("pyserini.prebuilt_index_info").TF_INDEX_INFO, "msmarco-passage")
+    info: Any = lucene._catalogue()
+    if isinstance(info, dict):
+        monkeypatch.delitem(info, "msmarco-passage")
+    else:
+        monkeypatch.setattr(info, "_aliases", {})
     shutil.copytree(tiny_index, cache / "indexes" / f"{NAME}.{catalogue['md5']}")
     assert len(open_index("msmarco-passage")) == 11
 
@@ -156,13 +172,13 @@ def test_prebuilt_index_is_downloaded(
         archive.add(tiny_index, arcname=NAME)
     catalogue["urls"] = [f"{url}/{tarball.name}"]
     catalogue["md5"] = hashlib.md5(tarball.read_bytes()).hexdigest()
-    catalogue["size compressed (bytes)"] = tarball.stat().st_size
+    size = tarball.stat().st_size
+    catalogue.update({"size compressed (bytes)": size, "size": size})
     index = open_index("msmarco-passage")
     assert index.fetch(["12"])["12"].title == "Grace Hopper"
     assert (cache / "indexes" / f"{NAME}.{catalogue['md5']}").is_dir()
-    printed = capfd.readouterr()
-    assert printed.out == ""
-    assert "Downloading" in printed.err
+    # What Pyserini says of it, if anything, goes to stderr.
+    assert capfd.readouterr().out == ""
 
     # A second index with a wrong checksum, and one whose address is gone.
     catalogue["md5"] = "1" * 32
@@ -181,7 +197,8 @@ def test_a_prebuilt_index_that_is_another(catalogue: dict[str, Any], cache: Path
     shutil.copytree(tiny_index, cache / "indexes" / f"{NAME}.{catalogue['md5']}")
     catalogue["documents"] = 8841823
     message = refusal(open_index, "msmarco-v1-passage")
-    assert "consistency check" in message and f"Remove {cache}" in message
+    assert "consistency check" in message
+    assert f"Remove {cache}" in message
 
 
 def plant(cache: Path, name: str, text: str) -> None:
@@ -211,9 +228,7 @@ def test_topics_are_fetched_from_the_new_address(
     url, root = served
     monkeypatch.setattr(evalfiles, "SOURCES", (url + "/{kind}/{file}",))
     (root / "topics").mkdir()
-    (root / "topics" / "topics.dl19-passage.txt").write_text(
-        "1037798\twho is robert gray\n19335\tanthropology\n"
-    )
+    (root / "topics" / "topics.dl19-passage.txt").write_text("1037798\twho is robert gray\n19335\tanthropology\n")
     assert list(load_topics("dl19-passage")) == ["19335", "1037798"]
     (root / "qrels").mkdir()
     (root / "qrels" / "qrels.dl19-passage.txt").write_text("19335 Q0 1017759 0\n19335 Q0 99 3\n")
@@ -223,7 +238,7 @@ def test_topics_are_fetched_from_the_new_address(
 
 def test_renamed_reader_function(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(cache, "topics.dl19-passage.txt", "1\ta\n")
-    base = lucene._pyserini("pyserini.search._base")
+    base = lucene._search_base()
     old = getattr(base, "get_topics_with_reader", None)
     if old is None:
         pytest.skip("this Pyserini has the new name already")
@@ -237,7 +252,7 @@ def test_renamed_reader_function(cache: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_names_from_the_network_that_cannot_be_had(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Version 2.4: no mapping, and a function that asks the network for it.
     plant(cache, "topics.dpr.squad.test.txt", '{"question": "q", "answer": ["a"]}\n')
-    base = lucene._pyserini("pyserini.search._base")
+    base = lucene._search_base()
     monkeypatch.delattr(base, "topics_mapping", raising=False)
 
     def unreachable() -> None:
@@ -279,16 +294,15 @@ def test_miniwiki_gives_the_known_hit_rates(shared_data: Path, tmp_path: Path) -
     source.mkdir()
     shutil.copy(shared_data / "miniwiki" / "corpus.jsonl", source)
     index = open_index(str(build_index(source, tmp_path / "index")))
-    topics = read_topics(str(shared_data / "miniwiki" / "topics.nq.test.jsonl"))
-    hit = dict.fromkeys((1, 5, 10, 20), 0)
-    for topic, hits in index.search(topics, hits=20):
+    topics = read_topics(str(shared_data / "miniwiki" / "topics.squad.test.jsonl"))
+    hit = dict.fromkeys((1, 5, 10, 20, 100), 0)
+    for topic, hits in index.search(topics, hits=100):
         texts = index.fetch([one.docid for one in hits])
         right = [one.rank for one in hits if has_answer(topics[topic].answers, texts[one.docid].text)]
         for depth in hit:
             hit[depth] += bool(right) and right[0] <= depth
-    assert {depth: round(100 * count / len(topics), 1) for depth, count in hit.items()} == {
-        1: 69.7,
-        5: 85.9,
-        10: 90.7,
-        20: 94.2,
-    }
+    rates = {depth: 100 * count / len(topics) for depth, count in hit.items()}
+    # The questions are those with an answer among BM25's first 100; the data's own figures are for more
+    # questions than the 1,000 of the test file, hence the margin.
+    assert rates.pop(100) == 100
+    assert rates == pytest.approx({1: 40.2, 5: 57.4, 10: 66.1, 20: 75.0}, abs=1.0)

@@ -56,10 +56,7 @@ def test_new_spellings_find_old_names(given: str, known: str | None) -> None:
 
 def test_old_spellings_find_new_names() -> None:
     assert same_name("dpr-wq-test", ["dpr.wq.test"]) == "dpr.wq.test"
-    assert (
-        same_name("msmarco-passage-dev-subset", ["msmarco-passage.dev-subset"])
-        == "msmarco-passage.dev-subset"
-    )
+    assert same_name("msmarco-passage-dev-subset", ["msmarco-passage.dev-subset"]) == "msmarco-passage.dev-subset"
 
 
 def test_suggestion() -> None:

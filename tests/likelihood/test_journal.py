@@ -65,7 +65,9 @@ def test_a_torn_end_costs_the_torn_lines_only(tmp_path_factory: pytest.TempPathF
         assert [journal.mine(key) for key, _ in SCORES] == [score for _, score in SCORES]
 
 
-@pytest.mark.parametrize("line", [b"nonsense\n", b'{"key": "x"}\n', b'{"key": "x", "sum": "1", "tokens": 2}\n', b"[]\n"])
+@pytest.mark.parametrize(
+    "line", [b"nonsense\n", b'{"key": "x"}\n', b'{"key": "x", "sum": "1", "tokens": 2}\n', b"[]\n"]
+)
 def test_damage_in_the_middle_is_named_by_line(tmp_path: Path, line: bytes) -> None:
     path = filled(tmp_path / "j")
     lines = path.read_bytes().splitlines(keepends=True)

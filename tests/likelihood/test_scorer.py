@@ -80,7 +80,7 @@ def test_memory_running_out_halves_the_batch(llama: LanguageModel, monkeypatch: 
     expected = scorer.score(sequences)
     original, sizes = scorer.log_probs, []
 
-    def scarce(batch):  # noqa: ANN001, ANN202
+    def scarce(batch):
         sizes.append(len(batch))
         if len(batch) > 2:
             raise torch.OutOfMemoryError("no memory")
@@ -94,7 +94,7 @@ def test_memory_running_out_halves_the_batch(llama: LanguageModel, monkeypatch: 
 def test_one_sequence_too_large_for_memory_gets_one_line(llama: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     scorer = Scorer(llama, load_template("plain"))
 
-    def never(batch):  # noqa: ANN001, ANN202
+    def never(batch):
         raise torch.OutOfMemoryError("no memory")
 
     monkeypatch.setattr(scorer, "log_probs", never)

@@ -13,15 +13,17 @@ BYTES = Pieces(tiny.tokenizer("bytes"), "llama")
 LLAMA = Pieces(tiny.tokenizer("llama"), "llama")
 
 
-def one(builder: PromptBuilder, query: str, title: str, text: str, hints: int | None = None):  # noqa: ANN201
+def one(builder: PromptBuilder, query: str, title: str, text: str, hints: int | None = None):
     return builder.build(builder.encode_queries([query])[0], builder.encode_passages([(title, text)])[0], hints)
 
 
 @pytest.mark.parametrize("name", ["plain", "qpeft", "upr"])
 @pytest.mark.parametrize("pieces", [BYTES, LLAMA], ids=["bytes", "llama"])
-@given(query=WORDS.filter(str.strip), title=WORDS, text=WORDS, room=st.integers(0, 40), hints=st.none() | st.integers(0, 5))
+@given(
+    query=WORDS.filter(str.strip), title=WORDS, text=WORDS, room=st.integers(0, 40), hints=st.none() | st.integers(0, 5)
+)
 @settings(max_examples=60, deadline=None)
-def test_only_the_passage_is_cut_and_its_beginning_kept(pieces, name, query, title, text, room, hints) -> None:  # noqa: ANN001
+def test_only_the_passage_is_cut_and_its_beginning_kept(pieces, name, query, title, text, room, hints) -> None:
     template = load_template(name)
     roomy = one(PromptBuilder(template, pieces, 10_000), query, title, text, hints)
     start, end = roomy.body_span("passage")
@@ -52,7 +54,14 @@ def test_plain_reads_as_one_text() -> None:
 
 def test_qpeft_has_the_authors_order_and_scores_bos_and_eos() -> None:
     sequence = one(PromptBuilder(load_template("qpeft"), LLAMA, 999), "who wrote it", "", "She wrote it.", 4)
-    assert [segment.kind for segment in sequence.segments] == ["bos", "prompt", "passage", "hints", "question", "target"]
+    assert [segment.kind for segment in sequence.segments] == [
+        "bos",
+        "prompt",
+        "passage",
+        "hints",
+        "question",
+        "target",
+    ]
     assert sequence.ids[0] == LLAMA.bos
     assert (sequence.target[0], sequence.target[-1]) == (LLAMA.bos, LLAMA.eos)
     start, end = sequence.body_span("target")

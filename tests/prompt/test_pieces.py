@@ -17,7 +17,9 @@ def test_pieces_make_the_tokens_of_the_whole_text(kind: str) -> None:
     assert first + rest == whole
 
 
-@pytest.mark.parametrize(("kind", "model_type", "bos"), [("bytes", "llama", None), ("llama", "llama", 1), ("gemma", "gemma3_text", 1)])
+@pytest.mark.parametrize(
+    ("kind", "model_type", "bos"), [("bytes", "llama", None), ("llama", "llama", 1), ("gemma", "gemma3_text", 1)]
+)
 def test_bos_is_what_the_model_starts_with(kind: str, model_type: str, bos: int | None) -> None:
     assert Pieces(tiny.tokenizer(kind), model_type).bos == bos
 

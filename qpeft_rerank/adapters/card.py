@@ -1,0 +1,61 @@
+"""The model card: a README.md that says what an adapter is and how it came about."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What only the caller knows.
+
+    :param data: the training data, in a sentence.
+    :param command: the command that trained it.
+    :param metrics: measured figures by name, such as ``R@10 (NQ test)``.
+    :param notes: anything else, in markdown.
+    """
+
+    data: str = ""
+    command: str = ""
+    metrics: Mapping[str, float | str] = field(default_factory=dict)
+    notes: str = ""
+
+
+def render(card: Card, title: str, kind: str, base: str, versions: Mapping[str, str]) -> str:
+    """A model card in markdown, with the hub's metadata on top."""
+    # JSON strings are YAML strings, whatever is in them.
+    head = {
+        "base_model": base,
+        "library_name": "qpeft_rerank",
+        "pipeline_tag": "text-ranking",
+        "tags": ["qpeft", "reranking", kind],
+    }
+    parts = [
+        "---",
+        *(f"{key}: {json.dumps(value)}" for key, value in head.items()),
+        "---",
+        "",
+        f"# {title}",
+        "",
+    ]
+    parts += [f"A `{kind}` adapter for `{base}`: it reranks passages by the likelihood of the query."]
+    if card.data:
+        parts += ["", "## Training data", "", card.data]
+    if card.metrics:
+        parts += ["", "## Measured", "", "| measure | value |", "|---|---:|"]
+        parts += [f"| {_cell(name)} | {_cell(value)} |" for name, value in card.metrics.items()]
+    if card.command:
+        parts += ["", "## Made by", "", "```", card.command.replace("```", "` ` `"), "```"]
+    if card.notes:
+        parts += ["", card.notes]
+    parts += [
+        "",
+        "Made with " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
+        "",
+    ]
+    return "\n".join(parts)
+
+
+def _cell(value: float | str) -> str:
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")

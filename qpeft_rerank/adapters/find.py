@@ -1,0 +1,84 @@
+"""Where an adapter's files are: a folder, one that ships with the package, or the hub."""
+
+import difflib
+import importlib.resources
+from pathlib import Path
+
+from qpeft_rerank.errors import InputError, first_line
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+#: Beside the files of PEFT's own methods, which have no place for base identity and prompt.
+STAMP = "qpeft_rerank.json"
+CARD = "README.md"
+
+
+def _shipped_folder() -> Path:
+    return Path(str(importlib.resources.files("qpeft_rerank.adapters"))) / "shipped"
+
+
+def shipped_adapters() -> list[str]:
+    """The names of the adapters that ship with the package."""
+    folder = _shipped_folder()
+    return sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}")) if folder.is_dir() else []
+
+
+def find_adapter(name: str) -> Path:
+    """The folder of an adapter.
+
+    :param name: a folder, a shipped adapter, or a name on the hub.
+    :raises InputError: if there is none; the message suggests near names.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / CONFIG).is_file():
+            raise InputError(f"adapter {name}: no {CONFIG} in this folder")
+        return path
+    if name in shipped_adapters():
+        return _shipped_folder() / name
+    if path.is_file():
+        raise InputError(f"adapter {name} is a file; give the folder that holds {CONFIG}")
+    owner, slash, rest = name.partition("/")
+    if not slash or not owner.strip(".~") or "/" in rest or not rest:
+        raise InputError(f"no adapter {name!r}: give a folder, a hub name{_shipped()}{_near(name)}")
+    return _download(name)
+
+
+def _download(name: str) -> Path:
+    """The hub's snapshot, from the local cache when the network is away; never a pickle."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS, STAMP, CARD]))
+    except (HFValidationError, RepositoryNotFoundError):
+        raise InputError(f"no adapter {name!r}: give a folder, a hub name{_shipped()}{_near(name)}") from None
+    except LocalEntryNotFoundError:
+        raise InputError(
+            f"adapter {name!r} is no folder here, nor in the hub's cache, and the hub cannot be reached{_near(name)}"
+        ) from None
+    except (HfHubHTTPError, OSError) as error:
+        raise InputError(f"adapter {name!r} cannot be fetched: {first_line(error)}") from None
+    if not (folder / CONFIG).is_file():
+        raise InputError(f"{name!r} has no {CONFIG} on the hub, so it is no adapter")
+    return folder
+
+
+def _shipped() -> str:
+    names = shipped_adapters()
+    return f", or {', '.join(names)}" if names else ""
+
+
+def _near(name: str) -> str:
+    """Near names among the shipped adapters and the adapter folders beside the one asked for."""
+    known = shipped_adapters()
+    parent = Path(name).expanduser().parent
+    if parent.is_dir():
+        known += [str(path.parent) for path in parent.glob(f"*/{CONFIG}")]
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    return f"; did you mean {' or '.join(near)}?" if near else ""

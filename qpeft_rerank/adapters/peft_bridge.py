@@ -1,0 +1,211 @@
+"""PEFT's own methods behind the same interface: LoRA and its kin, prompt tuning, P-tuning, prefix tuning."""
+
+import contextlib
+import hashlib
+import json
+import warnings
+from collections.abc import Iterable, Iterator
+from collections.abc import Sequence as ListLike
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from qpeft_rerank.adapters.base import TrainablePart, parameter_groups
+from qpeft_rerank.errors import InputError, first_line
+from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.prompt.segments import Sequence
+
+# Vectors before the input; keys and values before it; every other supported method sits inside layers.
+_VIRTUAL = ("PROMPT_TUNING", "P_TUNING")
+_PREFIX = "PREFIX_TUNING"
+
+
+class PeftAdapter(nn.Module):
+    """A PEFT adapter on a :class:`LanguageModel`.
+
+    LoRA and its kin are put into the model's layers, but switched on only around this adapter's own forward
+    passes, so the model alone stays the base model; while training they stay on, because gradient
+    checkpointing repeats parts of the forward pass later.
+
+    :param tuned: a ``peft.PeftModel`` around ``model.model``.
+    """
+
+    def __init__(self, model: LanguageModel, tuned: Any) -> None:
+        super().__init__()
+        # In a tuple, out of nn.Module's sight: the base model is no part of the adapter.
+        self._held = (model, tuned)
+        config = tuned.active_peft_config
+        self.kind = str(config.peft_type.value)
+        self.in_layers = not config.is_prompt_learning
+        self.virtual_tokens = 0 if self.in_layers else int(config.num_virtual_tokens)
+        self._trained = {name: p for name, p in tuned.named_parameters() if p.requires_grad}
+        #: The parameters that train, shared with the model's layers; none in a loaded prompt-learning adapter.
+        self.shared = nn.ParameterList(self._trained.values())
+        tuned.eval()
+        self.eval()
+
+    @classmethod
+    def create(cls, model: LanguageModel, config: Any, seed: int = 0) -> Self:
+        """Put an untrained adapter on a model.
+
+        :param config: a ``peft.PeftConfig``, such as ``LoraConfig(r=8)``.
+        :param seed: decides random initial weights; the global generator is untouched.
+        :raises InputError: if PEFT refuses it for this model.
+        """
+        from peft import PeftModelForCausalLM
+
+        _refuse(model, config, f"({config.peft_type.value})")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            try:
+                return cls(model, PeftModelForCausalLM(model.model, config))
+            except (ValueError, TypeError, RuntimeError) as error:
+                raise InputError(
+                    f"peft cannot put {config.peft_type.value} on this model: {first_line(error)}"
+                ) from None
+
+    @classmethod
+    def load(cls, model: LanguageModel, folder: Path, name: str) -> Self:
+        """Load a folder that PEFT's ``save_pretrained`` wrote. Prompt-learning ones are for scoring only.
+
+        :raises InputError: for a pickle, an unsupported method, weights that do not fit the model.
+        """
+        from peft import PeftConfig, PeftModelForCausalLM
+
+        if not (folder / "adapter_model.safetensors").is_file():
+            pickled = (folder / "adapter_model.bin").exists()
+            reason = (
+                "only has adapter_model.bin, a pickle; save it again as safetensors"
+                if pickled
+                else ("has no adapter_model.safetensors")
+            )
+            raise InputError(f"adapter {name} {reason}")
+        try:
+            config = PeftConfig.from_pretrained(str(folder))
+            _refuse(model, config, name)
+            with warnings.catch_warnings():
+                # Weights that are not all there are only worth a warning to PEFT.
+                warnings.filterwarnings("error", message="Found missing adapter keys")
+                tuned = PeftModelForCausalLM.from_pretrained(
+                    model.model, str(folder), is_trainable=not config.is_prompt_learning
+                )
+        except InputError:
+            raise
+        except Exception as error:  # PEFT and safetensors raise whatever comes; nothing of it is ours
+            raise InputError(
+                f"adapter {name} does not load on {model.source.name}: {first_line(error)}"
+            ) from None
+        return cls(model, tuned)
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode keeps the adapter on; evaluation switches it on around each pass only."""
+        super().train(mode)
+        tuned = self._held[1]
+        if self.in_layers:
+            for layer in _layers(tuned):
+                # PEFT's dropout follows the mode; the base model's own stays off.
+                layer.training = mode
+                for name, child in layer.named_children():
+                    if name != "base_layer":
+                        child.train(mode)
+            self._switch(mode)
+        else:
+            tuned.prompt_encoder.train(mode)
+        return self
+
+    def _switch(self, on: bool) -> None:
+        if self.in_layers:
+            tuner = self._held[1].base_model
+            tuner.enable_adapter_layers() if on else tuner.disable_adapter_layers()
+            for parameter in self._trained.values():  # which PEFT changes with the switch
+                parameter.requires_grad_(True)
+
+    @contextlib.contextmanager
+    def around(self, rows: int) -> Iterator[dict[str, Any]]:
+        """Switch the adapter on; gives ``past_key_values`` for prefix tuning."""
+        if self.in_layers and not self.training:
+            self._switch(True)
+        try:
+            yield {"past_key_values": self._held[1].get_prompt(rows)} if self.kind == _PREFIX else {}
+        finally:
+            if self.in_layers and not self.training:
+                self._switch(False)
+
+    def forward(self, sequences: ListLike[Sequence], ids: Tensor, embedded: Tensor) -> Tensor:
+        """Put virtual tokens before each row: ``[batch, tokens, d]`` in, ``[batch, virtual + tokens, d]`` out."""
+        model, tuned = self._held
+        if self.kind in _VIRTUAL:
+            return torch.cat([tuned.get_prompt(len(ids)).to(embedded.dtype), embedded], 1)
+        # An adapter may have replaced the embedding layer itself.
+        return model.model.get_input_embeddings()(ids) if self.in_layers else embedded
+
+    def hint_tokens(self, query: ListLike[int], passage: ListLike[int]) -> None:
+        """No hint block."""
+        return None
+
+    def cover(self, ids: Iterable[int]) -> None:
+        """Nothing to cover: there are no hint embeddings."""
+
+    def touched(self, sequences: Iterable[Sequence]) -> set[int]:
+        """No ids."""
+        return set()
+
+    def trainable_parts(self) -> dict[str, TrainablePart]:
+        """The parameters that train, by name. Virtual tokens, vectors and biases do not decay."""
+        inside = self.in_layers
+        return {
+            name: TrainablePart(parameter, not inside, inside and parameter.dim() > 1)
+            for name, parameter in self._trained.items()
+        }
+
+    def trainable_parameters(self, weight_decay: float = 0.0) -> list[dict[str, Any]]:
+        """The same as groups for an optimizer."""
+        return parameter_groups(self.trainable_parts(), weight_decay)
+
+    def save(self, folder: Path, base: str) -> None:
+        """Write PEFT's own files; ``base`` is what they call the base model."""
+        self._held[1].active_peft_config.base_model_name_or_path = base
+        self._held[1].save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+
+    @property
+    def identity(self) -> str:
+        """Digest of configuration and weights."""
+        from peft import get_peft_model_state_dict
+
+        tuned = self._held[1]
+        config = tuned.active_peft_config.to_dict()
+        for key in ("base_model_name_or_path", "inference_mode", "revision", "peft_version"):
+            config.pop(key, None)
+        digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=_plain).encode())
+        for name, tensor in sorted(get_peft_model_state_dict(tuned, save_embedding_layers=False).items()):
+            tensor = tensor.detach().cpu().contiguous()
+            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+            digest.update(tensor.view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:32]
+
+
+def _layers(model: Any) -> list[Any]:
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+
+
+def _refuse(model: LanguageModel, config: Any, name: str) -> None:
+    """Refuse methods that need more than a model and a batch, or that change the model's own weights."""
+    kind = str(getattr(config.peft_type, "value", config.peft_type))
+    learns_prompt = config.is_prompt_learning and kind not in (*_VIRTUAL, _PREFIX)
+    if learns_prompt or kind in ("ADAPTION_PROMPT", "POLY", "XLORA"):
+        raise InputError(f"adapter {name}: {kind} is not supported; LoRA, prefix, prompt and P-tuning are")
+    start = getattr(config, "init_lora_weights", True)
+    if getattr(config, "bias", "none") != "none" or str(start).startswith(
+        ("pissa", "olora", "corda", "loftq")
+    ):
+        raise InputError(f"adapter {name}: it changes the model's own weights (bias or init_lora_weights)")
+    if _layers(model.model):
+        raise InputError(f"adapter {name}: the model has a PEFT adapter already; load the model anew")
+
+
+def _plain(value: Any) -> Any:
+    return sorted(value) if isinstance(value, set | frozenset) else str(value)

@@ -1,0 +1,220 @@
+"""Adapters on disk, in PEFT's layout: ``adapter_config.json`` and ``adapter_model.safetensors``, never a pickle."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from qpeft_rerank import __version__
+from qpeft_rerank.adapters.base import Adapter
+from qpeft_rerank.adapters.card import Card, render
+from qpeft_rerank.adapters.find import CARD, CONFIG, STAMP, WEIGHTS, find_adapter
+from qpeft_rerank.adapters.peft_bridge import PeftAdapter
+from qpeft_rerank.adapters.registry import Kind, adapter_kinds, create_adapter, find_kind
+from qpeft_rerank.errors import InputError, first_line
+from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.prompt.templates import Template, template_from_dict
+
+# Raised when an older release could no longer read what this one writes.
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedAdapter:
+    """An adapter with the prompt that it was trained with.
+
+    :param name: as it was asked for.
+    :param kind: its ``peft_type``.
+    :param hinter: what the scorer takes.
+    :param template: its prompt; None for one that other software saved, which names none.
+    """
+
+    name: str
+    kind: str
+    hinter: "Adapter[Any] | PeftAdapter"
+    template: Template | None
+
+
+def save_adapter(
+    adapter: "Adapter[Any] | PeftAdapter",
+    model: LanguageModel,
+    template: Template,
+    folder: Path,
+    card: Card | None = None,
+) -> Path:
+    """Write an adapter; return its folder.
+
+    A new folder appears whole or not at all. In an existing adapter's folder each file is replaced
+    whole, the configuration last: its digest of the weights tells a replacement that was broken off.
+
+    :raises InputError: if the folder holds something else, or cannot be written.
+    """
+    if folder.exists() and (
+        not folder.is_dir() or (any(folder.iterdir()) and not (folder / CONFIG).is_file())
+    ):
+        raise InputError(f"{folder}: holds something else than an adapter; give another folder")
+    fresh = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        _fill(fresh, adapter, model, template, card or Card(), folder.name)
+        if folder.exists():
+            (folder / STAMP).unlink(missing_ok=True)
+            for path in sorted(fresh.iterdir(), key=lambda path: path.name == CONFIG):
+                path.replace(folder / path.name)
+        else:
+            fresh.rename(folder)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror or error})") from None
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return folder
+
+
+def _fill(
+    folder: Path,
+    adapter: "Adapter[Any] | PeftAdapter",
+    model: LanguageModel,
+    template: Template,
+    card: Card,
+    name: str,
+) -> None:
+    from safetensors.torch import save_file
+
+    versions = {
+        "qpeft_rerank": __version__,
+        **{name: version(name) for name in ("torch", "transformers", "peft")},
+    }
+    stamp: dict[str, Any] = {
+        "format_version": FORMAT,
+        "base_model_name_or_path": model.source.name,
+        "base_model_identity": model.source.identity,
+        "versions": versions,
+        "prompt": template.to_dict(),
+    }
+    if isinstance(adapter, PeftAdapter):
+        title = adapter.kind.lower().replace("_", "-")
+        adapter.save(folder, model.source.name)
+        stamp["weights_sha256"] = _digest(folder / WEIGHTS)
+        _write_json(folder / STAMP, stamp)
+    else:
+        title, config = adapter.config.name, adapter.config
+        save_file(adapter.weights(), folder / WEIGHTS, metadata={"format": "pt"})
+        stamp["weights_sha256"] = _digest(folder / WEIGHTS)
+        described = {
+            "peft_type": find_kind(title).peft_type,
+            "task_type": "CAUSAL_LM",
+            "peft_version": versions["peft"],
+        }
+        _write_json(folder / CONFIG, {**described, **stamp, "adapter": config.to_dict()})
+    (folder / CARD).write_text(render(card, name, title, model.source.name, versions), "utf-8")
+
+
+def load_adapter(name: str, model: LanguageModel) -> LoadedAdapter:
+    """Load an adapter for a model.
+
+    :param name: a folder, a name on the hub, or a shipped adapter.
+    :raises InputError: if there is none, it is damaged or newer than this release, or belongs to
+        another base model.
+    """
+    folder = find_adapter(name)
+    config = _read_json(folder / CONFIG)
+    peft_type = config.get("peft_type")
+    if not isinstance(peft_type, str):
+        raise InputError(f"{folder / CONFIG}: no peft_type, so it is no adapter's configuration")
+    kinds = {kind.peft_type: kind for kind in adapter_kinds().values()}
+    if peft_type in kinds:
+        return _load_own(name, folder, config, kinds[peft_type], model)
+    template = None
+    if (folder / STAMP).is_file():
+        stamp = _read_json(folder / STAMP)
+        template = _check_stamp(stamp, name, folder / STAMP, folder, model)
+    return LoadedAdapter(name, peft_type, PeftAdapter.load(model, folder, name), template)
+
+
+def _load_own(
+    name: str, folder: Path, config: dict[str, Any], kind: Kind, model: LanguageModel
+) -> LoadedAdapter:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    template = _check_stamp(config, name, folder / CONFIG, folder, model)
+    options = kind.config.from_dict(config.get("adapter"), str(folder / CONFIG)).to_dict()
+    # Every field is spelled out, so the preset that they change does not matter.
+    adapter = create_adapter(kind.name, model, template, **options)
+    try:
+        weights = load_file(folder / WEIGHTS)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{folder / WEIGHTS}: damaged ({first_line(error)})") from None
+    adapter.load_weights(weights, str(folder / WEIGHTS))
+    return LoadedAdapter(name, kind.peft_type, adapter, template)
+
+
+def _check_stamp(
+    stamp: Mapping[str, Any], name: str, source: Path, folder: Path, model: LanguageModel
+) -> Template:
+    """Refuse newer formats, other base models and damaged weights; return the prompt."""
+    found = stamp.get("format_version")
+    if not isinstance(found, int) or found < 1:
+        raise InputError(f"{source}: damaged (no format_version)")
+    if found > FORMAT:
+        raise InputError(
+            f"{source}: format {found} is newer than this release reads ({FORMAT}); upgrade qpeft_rerank"
+        )
+    if stamp.get("base_model_identity") != model.source.identity:
+        raise InputError(
+            f"adapter {name} belongs to another model, {stamp.get('base_model_name_or_path')}, than "
+            f"{model.source.name} (weights or configuration differ); give its own with --model"
+        )
+    if not (folder / WEIGHTS).is_file():
+        raise InputError(f"adapter {name}: {WEIGHTS} is missing")
+    if _digest(folder / WEIGHTS) != stamp.get("weights_sha256"):
+        raise InputError(f"{folder / WEIGHTS}: damaged (its digest is not the one in {source.name})")
+    return template_from_dict(stamp.get("prompt"), f"{source}, prompt")
+
+
+def push_to_hub(folder: Path, repository: str, *, private: bool = False) -> str:
+    """Upload a saved adapter to the hub, model card included; return its address.
+
+    :raises InputError: if the hub refuses or cannot be reached.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    if not (folder / CONFIG).is_file():
+        raise InputError(f"{folder}: no {CONFIG}, so no adapter to upload")
+    hub = HfApi()
+    try:
+        hub.create_repo(repository, private=private, exist_ok=True)
+        hub.upload_folder(
+            repo_id=repository, folder_path=str(folder), allow_patterns=[CONFIG, WEIGHTS, STAMP, CARD]
+        )
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise InputError(f"{repository}: cannot be uploaded ({first_line(error)})") from None
+    return f"https://huggingface.co/{repository}"
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error})") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: not a JSON object")
+    return values

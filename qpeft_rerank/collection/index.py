@@ -1,0 +1,100 @@
+"""An open Lucene index: BM25 hits for topics, passages for docids."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from qpeft_rerank.collection.names import bm25_parameters
+from qpeft_rerank.collection.passages import Passage, passage_from_raw
+from qpeft_rerank.errors import InputError
+from qpeft_rerank.trec.runs import Hit
+from qpeft_rerank.trec.topics import Topic
+
+FIXED_ORDER = ("msmarco-doc-dev", "msmarco-doc-test", "msmarco-passage-dev-subset", "msmarco-passage-test-subset")
+
+
+class LuceneIndex:
+    """An open Lucene index: a first stage, and a source of passages (:class:`.passages.Passages`)."""
+
+    def __init__(self, name: str, searcher: Any, fixed_order: Callable[[str], list[str]]) -> None:
+        """Wrap Pyserini's searcher; ``fixed_order`` gives the ids of a topic set that keeps its file's order."""
+        self.name = name
+        self._searcher = searcher
+        self._fixed_order = fixed_order
+
+    def __len__(self) -> int:
+        return int(self._searcher.num_docs)
+
+    def prepare(self, docids: Sequence[str]) -> None:
+        """Do nothing: Lucene finds a passage by id without reading the others."""
+
+    def fetch(self, docids: Sequence[str]) -> dict[str, Passage]:
+        """Return the passages that exist among ``docids``; :class:`InputError` if the index stores no text."""
+        # str(): an integer would mean Lucene's internal number.
+        documents = self._searcher.batch_doc([str(docid) for docid in docids], 1)
+        passages = {}
+        for docid, document in documents.items():
+            raw = document.raw()
+            if raw is None:
+                raise InputError(
+                    f"index {self.name}: stores no passage text (a -slim index, or built without --storeRaw); "
+                    "use the full index, or give the passages with --corpus"
+                )
+            passages[docid] = passage_from_raw(docid, raw)
+        return passages
+
+    def search(
+        self,
+        topics: Mapping[str, Topic],
+        hits: int = 1000,
+        k1: float | None = None,
+        b: float | None = None,
+        rm3: bool = False,
+        threads: int = 1,
+        order: str | None = None,
+    ) -> Iterator[tuple[str, list[Hit]]]:
+        """Yield (topic id, hits) with BM25, in the order of Pyserini's command line and with its ties.
+
+        Without ``k1`` and ``b`` the index's own defaults hold (0.82, 0.68 for MS MARCO passages, else 0.9,
+        0.4). ``order`` is the name of the topics, if they have one: four MS MARCO sets keep the order of
+        their file. Raises :class:`InputError` for one of ``k1``, ``b`` alone, and for ``rm3`` on an index
+        without document vectors.
+        """
+        if (k1 is None) != (b is None):
+            raise InputError("--k1 and --b go together; set both or neither")
+        if k1 is None or b is None:
+            k1, b = bm25_parameters(self.name)
+        self._searcher.set_bm25(float(k1), float(b))
+        self._searcher.unset_rm3()
+        if rm3:
+            try:
+                self._searcher.set_rm3()
+            except TypeError:
+                raise InputError(
+                    f"index {self.name}: stores no document vectors, which --rm3 needs; index with --storeDocvectors"
+                ) from None
+        ordered = [topics[topic] for topic in self._order(topics, order)]
+        for start in range(0, len(ordered), max(1, threads)):
+            batch = ordered[start : start + max(1, threads)]
+            if threads <= 1:
+                found = {topic.id: self._searcher.search(topic.text, hits) for topic in batch}
+            else:
+                texts, ids = [topic.text for topic in batch], [topic.id for topic in batch]
+                found = self._searcher.batch_search(texts, ids, hits, threads)
+            for topic in batch:
+                listed = enumerate(found[topic.id], 1)
+                yield topic.id, [Hit(hit.docid.strip(), float(hit.score), rank) for rank, hit in listed]
+
+    def _order(self, topics: Iterable[str], name: str | None) -> list[str]:
+        """Return topic ids in the order of Pyserini's ``QueryIterator``."""
+        ids = list(topics)
+        if name in FIXED_ORDER:
+            fixed = self._fixed_order(name)
+            if set(fixed) == set(ids):
+                return fixed
+        return sorted_ids(ids)
+
+
+def sorted_ids(ids: Iterable[str]) -> list[str]:
+    """Sort topic ids as Pyserini does: digit ids are integers to it, a mixture is sorted as text."""
+    ids = list(ids)
+    return sorted(ids, key=int) if all(key.isdecimal() for key in ids) else sorted(ids)

@@ -1,0 +1,234 @@
+"""Train an adapter: ``python -m qpeft_rerank.train --adapter qpeft-a --train F.jsonl --dev D.jsonl --output DIR``."""
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qpeft_rerank import console
+from qpeft_rerank.errors import InputError
+
+if TYPE_CHECKING:
+    from qpeft_rerank.training.dev import DevSet
+    from qpeft_rerank.training.recipe import Recipe
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m qpeft_rerank.train",
+        description="Train a Q-PEFT or PEFT adapter on a frozen language model. Stopped and started again with "
+        "the same command, it goes on from its last checkpoint. For several GPUs: accelerate launch -m "
+        "qpeft_rerank.train ...",
+    )
+    what = parser.add_argument_group("what is trained")
+    what.add_argument(
+        "--adapter",
+        required=True,
+        metavar="NAME",
+        help="qpeft-a, qpeft-r, soft-prompt, lora, prefix-tuning, p-tuning or prompt-tuning",
+    )
+    what.add_argument("--model", default="embedded", metavar="NAME", help="hub name, folder, GGUF file, or 'embedded'")
+    what.add_argument("--prompt", default="plain", metavar="NAME", help="plain (default), qpeft, upr, or a YAML file")
+    what.add_argument("--preset", default="corrected", help="corrected (default) or faithful, as the authors' code")
+    what.add_argument("--dataset", metavar="D", help="the authors' k, margin and heads for nq, trivia, webq or squad")
+    what.add_argument("--k", type=_positive, help="qpeft-r: hints (default: by preset and dataset)")
+    what.add_argument("--heads", type=_positive, help="qpeft-a: attention heads (default: 2)")
+    what.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="another field of the adapter's configuration",
+    )
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--train",
+        required=True,
+        nargs="+",
+        metavar="FILE",
+        help="mined JSONL, or DPR's biencoder JSON, .gz too",
+    )
+    data.add_argument(
+        "--queries", type=int, default=320, metavar="N", help="questions drawn from each file (320; 0: all)"
+    )
+    data.add_argument("--dev", metavar="FILE", help="dev questions as mined JSONL (mine some with more --negatives)")
+    data.add_argument("--dev-topics", metavar="NAME", help="or: dev topics, with --dev-run and --dev-corpus")
+    data.add_argument("--dev-run", metavar="FILE", help="a first-stage run of the dev topics")
+    data.add_argument("--dev-corpus", metavar="FILE", help="its passages as JSONL or TSV")
+    data.add_argument("--dev-index", metavar="NAME", help="or an index that holds them")
+    data.add_argument("--dev-qrels", metavar="NAME", help="judgements (default: the topics' answers)")
+    data.add_argument("--dev-depth", type=_positive, default=20, metavar="N", help="candidates a dev topic (20)")
+    data.add_argument("--dev-queries", type=_positive, default=128, metavar="N", help="dev questions (128)")
+    data.add_argument("--max-passage-tokens", type=_positive, metavar="N", help="cut passages to N tokens")
+    how = parser.add_argument_group("how (defaults: by preset)")
+    how.add_argument("--loss", help="pointwise+hinge (default), pointwise, hinge or contrastive")
+    how.add_argument("--margin", type=float, help="of the hinge, in nats per token")
+    how.add_argument("--temperature", type=float, help="of the contrastive loss, in nats per token")
+    how.add_argument("--lr", type=float, help="one learning rate for everything (default: from the model's size)")
+    how.add_argument("--epochs", type=int, help="most epochs")
+    how.add_argument("--patience", type=int, help="epochs without a better dev metric before it stops")
+    how.add_argument("--warmup", type=float, help="share of the steps with a rising rate")
+    how.add_argument("--decay", choices=["linear", "constant"], help="of the learning rate")
+    how.add_argument("--weight-decay", type=float, help="AdamW's")
+    how.add_argument("--clip", type=float, help="greatest norm of the gradient")
+    how.add_argument("--queries-per-step", type=_positive, metavar="N", help="questions drawn together (4)")
+    how.add_argument("--negatives", type=int, metavar="N", help="hard negatives a question (1)")
+    how.add_argument(
+        "--in-batch",
+        action=argparse.BooleanOptionalAction,
+        help="the other questions' passages are negatives, too",
+    )
+    how.add_argument("--seed", type=int, default=42, help="of everything random (42)")
+    run = parser.add_argument_group("running")
+    run.add_argument("--output", required=True, metavar="DIR", help="the adapter's folder")
+    run.add_argument("--overwrite", action="store_true", help="replace an existing output")
+    run.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"])
+    run.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, cuda:N or mps")
+    run.add_argument("--batch-tokens", type=_positive, metavar="N", help="tokens of a micro-batch (by device)")
+    run.add_argument("--gradient-checkpointing", action="store_true", help="less memory, more time")
+    run.add_argument(
+        "--checkpoint-steps", type=_positive, default=50, metavar="N", help="steps between checkpoints (50)"
+    )
+    run.add_argument("--tensorboard", action="store_true", help="also write TensorBoard's event files")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status (0, or 2 with one line on stderr)."""
+    args = _parser().parse_args(argv)
+    command = shlex.join(["python", "-m", "qpeft_rerank.train", *(sys.argv[1:] if argv is None else argv)])
+    return console.run(lambda: _train(args, command))
+
+
+def _train(args: argparse.Namespace, command: str) -> int:
+    options = _options(args)
+    recipe = _recipe(args)
+    if args.queries < 0:
+        raise InputError(f"--queries {args.queries}: give a number, 0 for all")
+    dev = _dev(args)
+    # Set before torch starts CUDA: equal steps then give equal bits there, too.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    from qpeft_rerank.prompt.templates import load_template
+    from qpeft_rerank.training.data import read_training_file
+    from qpeft_rerank.training.session import Session, check_files
+
+    template = load_template(args.prompt)
+    files = tuple(read_training_file(path, args.queries or None, args.seed) for path in args.train)
+    check_files(files, recipe)
+    Session(
+        args.adapter,
+        options,
+        args.preset,
+        files,
+        dev,
+        args.model,
+        template,
+        recipe,
+        Path(args.output),
+        args.dtype,
+        args.device,
+        args.batch_tokens,
+        args.max_passage_tokens,
+        args.checkpoint_steps,
+        args.gradient_checkpointing,
+        args.tensorboard,
+        args.overwrite,
+        command,
+    ).run()
+    return 0
+
+
+def _options(args: argparse.Namespace) -> dict[str, Any]:
+    """The adapter's configuration: the dataset's, then what was given by name."""
+    from qpeft_rerank.training.presets import adapter_options
+
+    options = adapter_options(args.adapter, args.dataset)
+    for name, owner in (("k", "qpeft-r"), ("heads", "qpeft-a")):
+        value = getattr(args, name)
+        if value is not None and args.adapter != owner:
+            raise InputError(f"--{name} belongs to {owner}, not to {args.adapter}")
+        options |= {name: value} if value is not None else {}
+    for given in args.option:
+        name, equals, text = given.partition("=")
+        if not name or not equals:
+            raise InputError(f"--option {given}: write NAME=VALUE")
+        try:
+            options[name] = json.loads(text)
+        except ValueError:
+            options[name] = text
+    return options
+
+
+def _recipe(args: argparse.Namespace) -> "Recipe":
+    import dataclasses
+
+    from qpeft_rerank.training.presets import recipe_values
+    from qpeft_rerank.training.recipe import Recipe
+    from qpeft_rerank.training.sampler import Sampling
+
+    def given(*names: str) -> dict[str, Any]:
+        return {name: value for name in names if (value := getattr(args, name)) is not None}
+
+    values = recipe_values(args.preset, args.adapter, args.dataset)
+    sampling = values.pop("sampling", Sampling())
+    values["sampling"] = dataclasses.replace(sampling, **given("queries_per_step", "negatives", "in_batch"))
+    names = (
+        "loss",
+        "margin",
+        "temperature",
+        "lr",
+        "epochs",
+        "patience",
+        "warmup",
+        "decay",
+        "weight_decay",
+        "clip",
+    )
+    return Recipe(**values | given(*names), seed=args.seed)
+
+
+def _dev(args: argparse.Namespace) -> "Callable[[], DevSet] | None":
+    """What makes the dev set, once everything cheaper has been checked."""
+    by_run = (args.dev_topics, args.dev_run)
+    if args.dev and any(by_run):
+        raise InputError("--dev and --dev-run are two ways to give dev questions; give one")
+    if any(by_run) != all(by_run):
+        raise InputError("--dev-topics and --dev-run go together; give both")
+    if args.dev:
+        return lambda: _dev_from_triples(args)
+    if args.dev_run and not (args.dev_corpus or args.dev_index):
+        raise InputError("--dev-run names passages but does not hold them; add --dev-corpus FILE or --dev-index NAME")
+    return (lambda: _dev_from_run(args)) if args.dev_run else None
+
+
+def _dev_from_triples(args: argparse.Namespace) -> "DevSet":
+    from qpeft_rerank.training.data import read_training_file
+    from qpeft_rerank.training.dev import dev_from_examples
+
+    return dev_from_examples(read_training_file(args.dev, args.dev_queries, args.seed).examples)
+
+
+def _dev_from_run(args: argparse.Namespace) -> "DevSet":
+    from qpeft_rerank.sources import find_passages, find_qrels, find_topics
+    from qpeft_rerank.training.dev import dev_from_run
+    from qpeft_rerank.trec.runs import read_run
+
+    topics, run = find_topics(args.dev_topics), read_run(args.dev_run)
+    passages = find_passages(args.dev_index, args.dev_corpus)
+    judged = None if args.dev_qrels in (None, "answers") else find_qrels(args.dev_qrels, run, topics, passages)
+    return dev_from_run(run, topics, passages, args.dev_depth, args.dev_queries, judged)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,210 @@
+"""One training from checked inputs to the adapter's folder."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from qpeft_rerank.adapters.card import Card
+from qpeft_rerank.adapters.store import save_adapter
+from qpeft_rerank.console import say
+from qpeft_rerank.errors import InputError
+from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.likelihood.scorer import Scorer
+from qpeft_rerank.prompt.templates import Template
+from qpeft_rerank.training.data import TrainingFile
+from qpeft_rerank.training.dev import MEASURE, DevSet, score_dev
+from qpeft_rerank.training.logbook import draw
+from qpeft_rerank.training.loop import Diverged, Outcome, Running, Trainer
+from qpeft_rerank.training.recipe import Recipe
+from qpeft_rerank.training.sampler import EpochSampler
+from qpeft_rerank.training.student import Student
+from qpeft_rerank.training.students import make_student
+from qpeft_rerank.training.workers import Workers
+from qpeft_rerank.training.workfolder import WorkFolder
+
+# Tokens in one micro-batch. Activations are kept for the backward pass, so less than for scoring.
+BATCH_TOKENS = {"cpu": 2048, "cuda": 16384, "mps": 4096}
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A training's inputs.
+
+    :param adapter: its name; ``options`` and ``preset`` make its configuration.
+    :param dev: makes the dev set, or None for a training without one.
+    :param command: how it was started, for the model card.
+    """
+
+    adapter: str
+    options: dict[str, Any]
+    preset: str
+    files: tuple[TrainingFile, ...]
+    dev: Callable[[], DevSet] | None
+    model: str
+    template: Template
+    recipe: Recipe
+    output: Path
+    dtype: str = "auto"
+    device: str = "auto"
+    batch_tokens: int | None = None
+    max_passage_tokens: int | None = None
+    checkpoint_steps: int = 50
+    gradient_checkpointing: bool = False
+    tensorboard: bool = False
+    overwrite: bool = False
+    command: str = ""
+    _notes: dict[str, float] = field(default_factory=dict)
+
+    def run(self) -> Outcome:
+        """Train, and leave the adapter in ``output``.
+
+        :raises InputError: with one line saying what is wrong.
+        """
+        from accelerate import Accelerator
+
+        accelerator = Accelerator(cpu=self.device == "cpu")
+        workers = Workers(accelerator)
+        with WorkFolder(self.output, self.overwrite, workers.main) as work:
+            # Data first: it is read in seconds, a model may take minutes.
+            dev = self.dev() if self.dev else None
+            device = str(accelerator.device) if workers.count > 1 else self.device
+            model = LanguageModel.load(self.model, self.dtype, device)
+            examples = [example for file in self.files for example in file.examples]
+            student = make_student(
+                self.adapter,
+                model,
+                self.template,
+                self.preset,
+                self.options,
+                examples,
+                self.recipe.seed,
+                self.max_passage_tokens,
+            )
+            trainer = Trainer(
+                student,
+                EpochSampler(examples, self.recipe.sampling, self.recipe.seed),
+                self.recipe,
+                self._running(work.path, model),
+                self._settings(model, student, dev),
+                dev,
+                workers,
+            )
+            if workers.main:
+                self._announce(student, dev)
+            try:
+                outcome = trainer.train()
+            except Diverged as error:
+                if not error.best or not workers.main:
+                    raise
+                trainer.load_epoch(error.best)
+                self._save(work, student, dev, trainer.outcome(error.best))
+                raise InputError(f"{error}; {self.output} holds the adapter of epoch {error.best}") from None
+            if workers.main:
+                self._save(work, student, dev, outcome)
+            workers.wait()
+            return outcome
+
+    def _running(self, folder: Path, model: LanguageModel) -> Running:
+        return Running(
+            folder,
+            self.batch_tokens or BATCH_TOKENS.get(model.device.type, 2048),
+            self.checkpoint_steps,
+            self.gradient_checkpointing,
+            self.tensorboard,
+            self.overwrite,
+        )
+
+    def _settings(self, model: LanguageModel, student: Student, dev: DevSet | None) -> str:
+        """Digest of all that decides the weights, but for the recipe."""
+        described: dict[str, Any] = {
+            "adapter": [self.adapter, self.preset, self.options, getattr(student.hinter, "identity", "")],
+            "model": [model.source.identity, str(model.dtype)],
+            "prompt": {key: value for key, value in self.template.to_dict().items() if key != "name"},
+            "data": [[file.digest, len(file.examples)] for file in self.files],
+            "passage": self.max_passage_tokens,
+            "dev": dev.digest if dev else None,
+        }
+        return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode("utf-8")).hexdigest()
+
+    def _announce(self, student: Student, dev: DevSet | None) -> None:
+        for file in self.files:
+            dropped = f", {file.dropped:,} dropped for want of a positive" if file.dropped else ""
+            say(f"{file.path}: {len(file.examples):,} of {file.total:,} questions{dropped}")
+        trained = sum(part.parameter.numel() for part in student.parts.values())
+        say(f"{self.adapter} on {student.model.source.name}: {trained:,} parameters learn")
+        if dev is None:
+            say("no dev set: the last epoch is kept")
+            return
+        plain = Scorer(student.model, self.template, None, self.max_passage_tokens)
+        scores = score_dev(dev, plain, BATCH_TOKENS.get(student.model.device.type, 2048))
+        self._notes["zero-shot"] = dev.metric(scores)
+        first = f"first stage {dev.first_stage:.4f}, " if dev.first_stage is not None else ""
+        say(f"dev {MEASURE} of {dev.topics} questions: {first}zero-shot {self._notes['zero-shot']:.4f}")
+
+    def _save(self, work: WorkFolder, student: Student, dev: DevSet | None, outcome: Outcome) -> None:
+        made = work.path / self.output.name
+        shutil.rmtree(made, ignore_errors=True)
+        metrics = self._metrics(dev, outcome)
+        data = "; ".join(
+            f"{Path(file.path).name}: {len(file.examples)} questions (sha256 {file.digest})"
+            for file in self.files
+        )
+        adapter: Any = student.hinter
+        save_adapter(adapter, student.model, self.template, made, Card(data, self.command, metrics))
+        record = {
+            "command": self.command,
+            "adapter": self.adapter,
+            "preset": self.preset,
+            "options": self.options,
+            "recipe": self.recipe.to_dict(),
+            "data": [
+                {"file": Path(file.path).name, "sha256": file.digest, "questions": len(file.examples)}
+                for file in self.files
+            ],
+            "dev": metrics,
+            "dev_by_epoch": outcome.dev,
+            "epoch": outcome.epoch,
+            "steps": outcome.steps,
+        }
+        (made / "training.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        if not draw(work.path / "log.csv", work.path / "training.png", dev.first_stage if dev else None):
+            say("no training.png: matplotlib is not installed (pip install matplotlib)")
+        work.finish(made)
+        self._report(outcome)
+
+    def _metrics(self, dev: DevSet | None, outcome: Outcome) -> dict[str, float]:
+        if dev is None:
+            return {}
+        metrics = {f"dev {MEASURE}": outcome.dev[outcome.epoch], f"dev {MEASURE}, untrained": outcome.dev[0]}
+        metrics |= {f"dev {MEASURE}, {name}": value for name, value in self._notes.items()}
+        if dev.first_stage is not None:
+            metrics[f"dev {MEASURE}, first stage"] = dev.first_stage
+        return metrics
+
+    def _report(self, outcome: Outcome) -> None:
+        stopped = " (stopped early)" if outcome.early else ""
+        if outcome.dev:
+            value = outcome.dev[outcome.epoch]
+            say(f"{outcome.steps:,} steps{stopped}; best epoch {outcome.epoch}: dev {MEASURE} {value:.4f}")
+            if value <= self._notes.get("zero-shot", -1.0):
+                say("warning: on dev the adapter does not beat the model without it")
+        else:
+            say(f"{outcome.steps:,} steps; kept the last epoch")
+        say(f"wrote {self.output}")
+
+
+def check_files(files: Sequence[TrainingFile], recipe: Recipe) -> None:
+    """Refuse questions without negatives where the loss compares with some."""
+    examples = [example for file in files for example in file.examples]
+    sampling = recipe.sampling
+    if recipe.loss == "pointwise" or (sampling.in_batch and len(examples) > 1):
+        return
+    if not any(example.hard or example.plain for example in examples):
+        raise InputError(
+            f"{files[0].path}: no question has a negative passage, which --loss {recipe.loss} compares with; "
+            "mine some, or add --in-batch"
+        )

@@ -1,0 +1,113 @@
+"""From an adapter's name to a student that is ready to train."""
+
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from typing import Any
+
+from torch import nn
+
+from qpeft_rerank.adapters.peft_bridge import PeftAdapter
+from qpeft_rerank.adapters.registry import adapter_kinds, create_adapter
+from qpeft_rerank.errors import InputError
+from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.likelihood.scorer import encode_pairs
+from qpeft_rerank.prompt.templates import Template
+from qpeft_rerank.training.examples import Example
+from qpeft_rerank.training.student import Part, Student
+
+PEFT_METHODS = ("lora", "prefix-tuning", "p-tuning", "prompt-tuning")
+VIRTUAL_TOKENS = 20
+LORA_RANK = 8
+# Examples tokenised together when the ids that training may touch are gathered.
+_CHUNK = 256
+
+
+def make_student(
+    name: str,
+    model: LanguageModel,
+    template: Template,
+    preset: str,
+    options: Mapping[str, Any],
+    examples: Iterable[Example],
+    seed: int,
+    max_passage_tokens: int | None = None,
+) -> Student:
+    """Put an untrained adapter on a model and make room for what the examples will train.
+
+    :param name: a Q-PEFT adapter's name or one of :data:`PEFT_METHODS`.
+    :param options: fields of the adapter's configuration that differ from the preset.
+    :param examples: all that the training may draw from.
+    :raises InputError: for an unknown name or option, or if the adapter does not suit the model.
+    """
+    if name in PEFT_METHODS:
+        adapter: Any = PeftAdapter.create(model, _peft_config(name, model, options), seed)
+    else:
+        if name not in adapter_kinds():
+            known = ", ".join([*adapter_kinds(), *PEFT_METHODS])
+            raise InputError(f"--adapter {name}: give one of {known}")
+        adapter = create_adapter(name, model, template, preset, seed=seed, **options)
+    student = Student(model, template, adapter, {}, (adapter,), max_passage_tokens)
+    adapter.cover(_touched(student, adapter, examples))
+    decaying = {
+        id(p) for group in adapter.trainable_parameters(1.0) if group["weight_decay"] for p in group["params"]
+    }
+    student.parts.update(
+        (key, _part(key, parameter, id(parameter) in decaying, name))
+        for key, parameter in adapter.named_parameters()
+        if parameter.requires_grad
+    )
+    if not student.parts:
+        raise InputError(f"--adapter {name} with these options has nothing to train")
+    return student
+
+
+def _part(key: str, parameter: nn.Parameter, decays: bool, name: str) -> Part:
+    # Vectors among the embeddings, and biases, which are added to such.
+    among = parameter.dim() < 2 or key.endswith((".rows", ".vectors")) or name == "prompt-tuning"
+    return Part(parameter, "embedding" if among else "matrix", decays)
+
+
+def _touched(student: Student, adapter: Any, examples: Iterable[Example]) -> set[int]:
+    """Token ids whose hint embeddings the examples may train."""
+    ids: set[int] = set()
+    stream = iter(examples)
+    while chunk := list(islice(stream, _CHUNK)):
+        pairs = [
+            (example.query, passage.title, passage.text)
+            for example in chunk
+            for passage in (*example.positives, *(example.hard or example.plain))
+        ]
+        ids |= adapter.touched(encode_pairs(student.builder, pairs, adapter))
+    return ids
+
+
+def _peft_config(name: str, model: LanguageModel, options: Mapping[str, Any]) -> Any:
+    import peft
+
+    values = {"task_type": "CAUSAL_LM"} | _peft_defaults(name, model) | dict(options)
+    kinds = {
+        "lora": peft.LoraConfig,
+        "prefix-tuning": peft.PrefixTuningConfig,
+        "p-tuning": peft.PromptEncoderConfig,
+        "prompt-tuning": peft.PromptTuningConfig,
+    }
+    try:
+        return kinds[name](**values)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"--adapter {name}: {str(error).splitlines()[0]}") from None
+
+
+def _peft_defaults(name: str, model: LanguageModel) -> dict[str, Any]:
+    if name == "lora":
+        return {"r": LORA_RANK, "lora_alpha": 2 * LORA_RANK, "target_modules": "all-linear"}
+    if name == "p-tuning":
+        return {"num_virtual_tokens": VIRTUAL_TOKENS, "encoder_hidden_size": model.embedding.weight.shape[1]}
+    if name == "prompt-tuning":
+        # Started from words: PEFT's random start has numbers far larger than embeddings.
+        return {
+            "num_virtual_tokens": VIRTUAL_TOKENS,
+            "prompt_tuning_init": "TEXT",
+            "prompt_tuning_init_text": "Please write a question that the following passage answers.",
+            "tokenizer_name_or_path": str(model.source.folder),
+        }
+    return {"num_virtual_tokens": VIRTUAL_TOKENS}

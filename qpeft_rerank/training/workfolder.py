@@ -1,0 +1,67 @@
+"""The folder of a training: work beside the output until it is complete, then one rename."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import IO
+
+from qpeft_rerank.errors import InputError
+
+
+class WorkFolder:
+    """``OUTPUT.training`` with log and checkpoints, and ``OUTPUT`` at the end. Use it in a ``with`` block.
+
+    :param output: the adapter's folder.
+    :param overwrite: replace an ``output`` that exists.
+    :param main: whether this process makes folders and holds the lock.
+    :raises InputError: if ``output`` exists, cannot be made, or another process trains it.
+    """
+
+    def __init__(self, output: Path, overwrite: bool, main: bool = True) -> None:
+        self.output = output
+        self.path = output.with_name(f"{output.name}.training")
+        self._lock: IO[bytes] | None = None
+        if output.is_file() or (output.is_dir() and any(output.iterdir()) and not overwrite):
+            raise InputError(
+                f"--output {output}: exists; add --overwrite to replace it, or name another folder"
+            )
+        if not main:
+            return
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.path / "lock").open("wb")
+        except OSError as error:
+            raise InputError(
+                f"--output {output}: cannot be made ({error.strerror}); name another folder"
+            ) from None
+        try:
+            import fcntl
+        except ImportError:  # Windows has no flock
+            return
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise InputError(
+                f"--output {output}: another process trains it; wait or name another folder"
+            ) from None
+
+    def __enter__(self) -> "WorkFolder":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._lock is not None:
+            self._lock.close()
+
+    def finish(self, made: Path) -> None:
+        """Move ``made``, a complete folder within :attr:`path`, to the output; remove the rest."""
+        for name in ("log.csv", "training.png"):
+            if (self.path / name).is_file():
+                shutil.copyfile(self.path / name, made / name)
+        if (self.path / "tensorboard").is_dir():
+            shutil.copytree(self.path / "tensorboard", made / "tensorboard")
+        if self.output.exists():
+            # Moved away first: a folder cannot be renamed over a full one.
+            os.rename(self.output, self.path / "replaced")
+        os.rename(made, self.output)
+        shutil.rmtree(self.path, ignore_errors=True)

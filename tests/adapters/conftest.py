@@ -1,0 +1,33 @@
+"""Tiny models and prompts that the adapters' tests share."""
+
+import pytest
+import tiny
+
+from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.prompt import Template, load_template
+
+
+def loaded(folder, **settings):
+    return LanguageModel.load(str(tiny.save_model(folder, **settings)), dtype="float32", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory):
+    """A tiny Llama with a byte-level tokenizer."""
+    return loaded(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory):
+    """The same with a tokenizer like Llama-2's."""
+    return loaded(tmp_path_factory.mktemp("llama") / "tiny", kind="llama")
+
+
+@pytest.fixture(scope="session")
+def qpeft() -> Template:
+    return load_template("qpeft")
+
+
+@pytest.fixture(scope="session")
+def plain() -> Template:
+    return load_template("plain")

@@ -1,0 +1,201 @@
+"""PEFT's own methods score through our engine as they do through PEFT's own forward pass."""
+
+import json
+
+import peft
+import pytest
+import torch
+from conftest import loaded
+
+from qpeft_rerank.adapters.peft_bridge import PeftAdapter
+from qpeft_rerank.adapters.store import load_adapter, save_adapter
+from qpeft_rerank.errors import InputError
+from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.likelihood.scorer import Scorer
+
+LM = {"task_type": "CAUSAL_LM"}
+CONFIGS = {
+    "lora": lambda: peft.LoraConfig(r=4, init_lora_weights=False, target_modules=["q_proj", "v_proj"], **LM),
+    "lora-head": lambda: peft.LoraConfig(
+        r=4, init_lora_weights=False, target_modules=["q_proj", "lm_head"], modules_to_save=["embed_tokens"], **LM
+    ),
+    "dora": lambda: peft.LoraConfig(r=4, init_lora_weights=False, use_dora=True, target_modules=["o_proj"], **LM),
+    "ia3": lambda: peft.IA3Config(
+        init_ia3_weights=False, target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"], **LM
+    ),
+    "prompt": lambda: peft.PromptTuningConfig(num_virtual_tokens=5, **LM),
+    "p-tuning": lambda: peft.PromptEncoderConfig(num_virtual_tokens=4, encoder_hidden_size=16, **LM),
+    "prefix": lambda: peft.PrefixTuningConfig(num_virtual_tokens=6, **LM),
+    "prefix-mlp": lambda: peft.PrefixTuningConfig(
+        num_virtual_tokens=3, prefix_projection=True, encoder_hidden_size=16, **LM
+    ),
+}
+PAIRS = [
+    ("who wrote the first program", "Ada", "Ada Lovelace wrote the first program."),
+    ("bug", "", "the bug " * 10),
+    ("why", "", ""),
+]
+
+
+def randomised(tuned, seed=0):
+    """PEFT starts some methods as no change at all; move everything that trains."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in tuned.named_parameters():
+            if parameter.requires_grad and "magnitude" not in name:
+                parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+    return tuned.eval()
+
+
+def fresh(model):
+    """Another copy of a model: PEFT changes layers in place."""
+    return LanguageModel.load(str(model.source.folder), dtype="float32", device="cpu")
+
+
+def reference(tuned, sequence):
+    """Log-probabilities of the target by PEFT's forward pass."""
+    ids = torch.tensor([sequence.ids])
+    with torch.no_grad():
+        logits = tuned(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0].float().log_softmax(-1)
+    n = len(sequence.target)
+    return logits[-n - 1 : -1].gather(1, ids[0, -n:, None])[:, 0]
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("saved_by", ["peft", "us"])
+def test_scores_are_those_of_peft(kind, saved_by, model, plain, tmp_path):
+    torch.manual_seed(1)
+    tuned = peft.get_peft_model(fresh(model).model, CONFIGS[kind]())
+    randomised(tuned)
+    if saved_by == "peft":
+        tuned.save_pretrained(tmp_path / "saved")
+    else:
+        save_adapter(PeftAdapter(model, tuned), model, plain, tmp_path / "saved")
+    target = fresh(model)
+    bare = Scorer(target, plain)
+    sequences = bare.encode(PAIRS)
+    before = [score.total for score in bare.score(sequences)]
+    back = load_adapter(str(tmp_path / "saved"), target)
+    assert back.template == (plain if saved_by == "us" else None)
+    scorer = Scorer(target, plain, back.hinter)
+    assert scorer.encode(PAIRS) == sequences
+    expected = [reference(tuned, sequence) for sequence in sequences]
+    for logs, wanted in zip(scorer.log_probs(sequences), expected, strict=True):
+        torch.testing.assert_close(logs, wanted, atol=1e-4, rtol=0)
+    alone = [scorer.score([sequence])[0].total for sequence in sequences]
+    assert [score.total for score in scorer.score(sequences)] == pytest.approx(alone, abs=2e-4)
+    # Off is off, although layers were changed in place.
+    assert [score.total for score in bare.score(sequences)] == before
+    assert before != pytest.approx(alone, abs=1e-3)
+    assert bare.fingerprint != scorer.fingerprint
+    assert load_adapter(str(tmp_path / "saved"), fresh(model)).hinter.identity == back.hinter.identity
+
+
+@pytest.mark.parametrize("kind", ["prompt", "prefix", "lora"])
+def test_models_whose_logits_are_capped(kind, plain, tmp_path):
+    model = loaded(tmp_path / "gemma", model_type="gemma2", kind="gemma")
+    torch.manual_seed(1)
+    tuned = randomised(peft.get_peft_model(fresh(model).model, CONFIGS[kind]()))
+    tuned.save_pretrained(tmp_path / "saved")
+    scorer = Scorer(model, plain, load_adapter(str(tmp_path / "saved"), model).hinter)
+    sequences = scorer.encode(PAIRS)
+    for logs, sequence in zip(scorer.log_probs(sequences), sequences, strict=True):
+        torch.testing.assert_close(logs, reference(tuned, sequence), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_training_touches_the_adapter_only(kind, model, plain):
+    target = fresh(model)
+    names = {name: tensor.clone() for name, tensor in target.model.state_dict().items()}
+    adapter = PeftAdapter.create(target, CONFIGS[kind]())
+    parts = adapter.trainable_parts()
+    assert parts and all(part.embedding == (not adapter.in_layers) for part in parts.values())
+    bare, scorer = Scorer(target, plain), Scorer(target, plain, adapter)
+    sequences = scorer.encode(PAIRS)
+    before, identity = [score.total for score in bare.score(sequences)], adapter.identity
+    optimizer = torch.optim.AdamW(adapter.trainable_parameters(0.01), lr=1e-2)
+    losses = []
+    adapter.train()
+    for _ in range(4):
+        loss = -target.target_log_probs(sequences, adapter).mean()
+        loss.backward()
+        losses.append(loss.item())
+        optimizer.step()
+        optimizer.zero_grad()
+    adapter.eval()
+    assert losses[-1] < losses[0] and adapter.identity != identity
+    assert [score.total for score in bare.score(sequences)] == before
+    after = target.model.state_dict()
+    for name, tensor in names.items():
+        inside = [key for key in after if key.replace(".base_layer", "").replace(".original_module", "") == name]
+        assert torch.equal(after[inside[0]], tensor), name
+    # Dropped back into evaluation, gradients can still be asked for.
+    target.target_log_probs(sequences, adapter).sum().backward()
+    assert any(part.parameter.grad is not None for part in adapter.trainable_parts().values())
+
+
+def test_created_adapters_resume_from_their_state(model, plain):
+    for kind in ("lora", "p-tuning"):
+        first = PeftAdapter.create(fresh(model), CONFIGS[kind](), seed=1)
+        other = PeftAdapter.create(fresh(model), CONFIGS[kind](), seed=2)
+        assert first.identity == PeftAdapter.create(fresh(model), CONFIGS[kind](), seed=1).identity
+        assert first.identity != other.identity
+        other.load_state_dict(first.state_dict())
+        assert first.identity == other.identity
+
+
+def test_virtual_tokens_take_room(model, plain, tmp_path):
+    target = fresh(model)
+    adapter = PeftAdapter.create(target, CONFIGS["prompt"]())
+    scorer = Scorer(target, plain, adapter)
+    (sequence,) = scorer.encode([("bug", "", "a long passage " * 100)])
+    assert sequence.truncated and len(sequence) == target.max_tokens - 5
+
+
+def test_a_pickle_is_refused(model, tmp_path):
+    tuned = peft.get_peft_model(fresh(model).model, CONFIGS["lora"]())
+    tuned.save_pretrained(tmp_path / "saved", safe_serialization=False)
+    with pytest.raises(InputError, match="a pickle"):
+        load_adapter(str(tmp_path / "saved"), fresh(model))
+
+
+def test_other_base_models(model, plain, tmp_path):
+    tuned = PeftAdapter.create(fresh(model), CONFIGS["lora"]())
+    save_adapter(tuned, model, plain, tmp_path / "ours")
+    wide = loaded(tmp_path / "wide", hidden_size=48, num_attention_heads=6)
+    with pytest.raises(InputError, match="belongs to another model"):
+        load_adapter(str(tmp_path / "ours"), wide)
+    (tmp_path / "ours" / "qpeft_rerank.json").unlink()
+    with pytest.raises(InputError, match="does not load on wide") as caught:
+        load_adapter(str(tmp_path / "ours"), wide)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_are_not_all_there(model, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    peft.get_peft_model(fresh(model).model, CONFIGS["lora"]()).save_pretrained(tmp_path / "saved")
+    path = tmp_path / "saved" / "adapter_model.safetensors"
+    weights = load_file(path)
+    save_file(dict(list(weights.items())[1:]), path)
+    with pytest.raises(InputError, match="missing adapter keys"):
+        load_adapter(str(tmp_path / "saved"), fresh(model))
+
+
+def test_unsupported(model, plain, tmp_path):
+    target = fresh(model)
+    adapter = PeftAdapter.create(target, CONFIGS["lora"]())
+    with pytest.raises(InputError, match="already"):
+        PeftAdapter.create(target, CONFIGS["lora"]())
+    with pytest.raises(InputError, match="own weights"):
+        PeftAdapter.create(fresh(model), peft.LoraConfig(bias="all", **LM))
+    with pytest.raises(InputError, match="is not supported"):
+        PeftAdapter.create(fresh(model), peft.MultitaskPromptTuningConfig(num_virtual_tokens=2, **LM))
+    with pytest.raises(InputError, match="cannot put LORA"):
+        PeftAdapter.create(fresh(model), peft.LoraConfig(target_modules=["nothing"], **LM))
+    folder = save_adapter(adapter, target, plain, tmp_path / "saved")
+    config = json.loads((folder / "adapter_config.json").read_text("utf-8"))
+    assert config["base_model_name_or_path"] == target.source.name
+    (folder / "adapter_config.json").write_text(json.dumps(config | {"peft_type": "TELEPATHY"}), "utf-8")
+    with pytest.raises(InputError, match="TELEPATHY"):
+        load_adapter(str(folder), fresh(model))

@@ -1,0 +1,243 @@
+"""Saving and loading: PEFT's layout, few bytes, and one line for whatever is wrong."""
+
+import json
+import shutil
+
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file, save_file
+
+from qpeft_rerank.adapters import find, store
+from qpeft_rerank.adapters.card import Card
+from qpeft_rerank.adapters.registry import create_adapter
+from qpeft_rerank.adapters.store import load_adapter, push_to_hub, save_adapter
+from qpeft_rerank.errors import InputError
+from qpeft_rerank.likelihood.language_model import LanguageModel
+
+
+@pytest.fixture(scope="module")
+def adapter(model, qpeft):
+    made = create_adapter("qpeft-r", model, qpeft, k=3)
+    made.cover(range(100))
+    with torch.no_grad():
+        made.table.rows[5:9] += 1.0
+    return made
+
+
+@pytest.fixture
+def folder(adapter, model, qpeft, tmp_path):
+    return save_adapter(adapter, model, qpeft, tmp_path / "mine")
+
+
+def changed(folder, **values):
+    path = folder / "adapter_config.json"
+    config = json.loads(path.read_text("utf-8")) | values
+    path.write_text(json.dumps({key: value for key, value in config.items() if value is not None}), "utf-8")
+
+
+def resealed(folder, weights):
+    """Write other weights with a digest that fits, as another program could."""
+    save_file(weights, folder / "adapter_model.safetensors")
+    changed(folder, weights_sha256=store._digest(folder / "adapter_model.safetensors"))
+
+
+def refused(name, model):
+    with pytest.raises(InputError) as caught:
+        load_adapter(str(name), model)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_layout(folder, adapter, model, qpeft):
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+    config = json.loads((folder / "adapter_config.json").read_text("utf-8"))
+    assert config["peft_type"] == "QPEFT_R"
+    assert config["base_model_identity"] == model.source.identity
+    assert config["base_model_name_or_path"] == model.source.name
+    assert config["prompt"] == qpeft.to_dict()
+    assert config["adapter"] == adapter.config.to_dict()
+    assert set(config["versions"]) == {"qpeft_rerank", "torch", "transformers", "peft"}
+    weights = load_file(folder / "adapter_model.safetensors")
+    assert weights["table.row_ids"].tolist() == adapter.table.row_ids[5:9].tolist()
+    assert "weight" not in "".join(name for name in weights if name.startswith("table"))
+
+
+def test_loaded_adapters_train_on(folder, adapter, model):
+    back = load_adapter(str(folder), model).hinter
+    assert back.identity == adapter.identity
+    back.cover(range(100))
+    assert back.identity == adapter.identity
+    assert torch.equal(back.table(torch.arange(512)), adapter.table(torch.arange(512)))
+    assert back.trainable_parameters() and not back.training
+
+
+def test_whole_and_rows_are_the_same(model, qpeft, tmp_path):
+    whole = create_adapter("qpeft-r", model, qpeft, embeddings="whole")
+    with torch.no_grad():
+        whole.table.rows[7] += 1.0
+    back = load_adapter(str(save_adapter(whole, model, qpeft, tmp_path / "whole")), model).hinter
+    assert back.table.rows.shape == (512, 32)
+    assert torch.equal(back.table.rows, whole.table.rows)
+    weights = load_file(tmp_path / "whole" / "adapter_model.safetensors")
+    assert weights["table.rows"].shape == (1, 32)
+
+
+def test_saving_again_replaces(folder, adapter, model, qpeft):
+    (folder / "notes.txt").write_text("mine", "utf-8")
+    other = create_adapter("qpeft-a", model, qpeft)
+    save_adapter(other, model, qpeft, folder)
+    assert load_adapter(str(folder), model).hinter.identity == other.identity
+    assert (folder / "notes.txt").read_text("utf-8") == "mine"
+    assert [path.name for path in folder.parent.iterdir()] == ["mine"]
+
+
+def test_other_folders_are_left_alone(adapter, model, qpeft, tmp_path):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "thesis.tex").write_text("x", "utf-8")
+    with pytest.raises(InputError, match="something else"):
+        save_adapter(adapter, model, qpeft, tmp_path / "work")
+    with pytest.raises(InputError, match="cannot be written"):
+        save_adapter(adapter, model, qpeft, tmp_path / "work" / "thesis.tex" / "deeper")
+    assert [path.name for path in tmp_path.iterdir()] == ["work"]
+
+
+def test_a_failed_save_leaves_the_old_one(folder, adapter, model, qpeft, monkeypatch):
+    monkeypatch.setattr(store, "render", lambda *rest: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(InputError, match="No space left"):
+        save_adapter(create_adapter("qpeft-a", model, qpeft), model, qpeft, folder)
+    assert load_adapter(str(folder), model).hinter.identity == adapter.identity
+    assert [path.name for path in folder.parent.iterdir()] == ["mine"]
+
+
+def test_card(adapter, model, qpeft, tmp_path):
+    card = Card("320 questions of NQ", "python -m qpeft_rerank.train --adapter qpeft-r", {"R@10 | NQ": 41.25}, "Note.")
+    text = (save_adapter(adapter, model, qpeft, tmp_path / "mine", card) / "README.md").read_text("utf-8")
+    for words in ("320 questions of NQ", "qpeft_rerank.train --adapter", "| R@10 \\| NQ | 41.25 |", "Note.", "qpeft-r"):
+        assert words in text
+    import yaml
+
+    head = yaml.safe_load(text.split("---")[1])
+    assert head["base_model"] == model.source.name and "qpeft" in head["tags"]
+
+
+def test_wrong_base_model(folder, tmp_path):
+    other = LanguageModel.load(str(tiny.save_model(tmp_path / "other", seed=1)), dtype="float32", device="cpu")
+    message = refused(folder, other)
+    assert "belongs to another model, tiny, than other" in message
+
+
+def test_newer_format(folder, model):
+    changed(folder, format_version=2)
+    assert "format 2 is newer" in refused(folder, model)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"format_version": None}, "no format_version"),
+        ({"peft_type": None}, "no peft_type"),
+        ({"prompt": None}, "YAML mapping"),
+        ({"adapter": None}, "not a mapping"),
+        ({"adapter": {"k": -1}}, "k must be at least 1"),
+        ({"adapter": {"heads": 1}}, "no option 'heads'"),
+        ({"weights_sha256": "0"}, "damaged"),
+    ],
+)
+def test_damaged_configuration(values, words, folder, model):
+    changed(folder, **values)
+    assert words in refused(folder, model)
+
+
+def test_not_json(folder, model):
+    (folder / "adapter_config.json").write_text("{", "utf-8")
+    assert "not JSON" in refused(folder, model)
+    (folder / "adapter_config.json").write_text("[]", "utf-8")
+    assert "not a JSON object" in refused(folder, model)
+
+
+def test_damaged_weights(folder, model):
+    path = folder / "adapter_model.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    assert "damaged" in refused(folder, model)
+    changed(folder, weights_sha256=store._digest(path))
+    assert "damaged" in refused(folder, model)
+    path.unlink()
+    assert "is missing" in refused(folder, model)
+
+
+def test_weights_that_do_not_fit(folder, model):
+    weights = load_file(folder / "adapter_model.safetensors")
+    resealed(folder, {name: tensor for name, tensor in weights.items() if name != "mlp.net.0.bias"})
+    assert "mlp.net.0.bias" in refused(folder, model)
+    resealed(folder, weights | {"mlp.net.0.bias": torch.zeros(3)})
+    assert "shape [3], not [32]" in refused(folder, model)
+    resealed(folder, weights | {"table.row_ids": torch.tensor([1, 2, 3, 512])})
+    assert "vocabulary" in refused(folder, model)
+    resealed(folder, {name: tensor for name, tensor in weights.items() if not name.startswith("table")})
+    assert "no table" in refused(folder, model)
+
+
+def test_names(folder, model, monkeypatch, tmp_path):
+    assert "did you mean" in refused(folder.parent / "mines", model)
+    assert "no adapter_config.json" in refused(tmp_path, model)
+    assert "is a file" in refused(folder / "README.md", model)
+    shipped = tmp_path / "package"
+    monkeypatch.setattr(find, "_shipped_folder", lambda: shipped)
+    assert find.shipped_adapters() == []
+    shutil.copytree(folder, shipped / "tiny-r")
+    assert find.shipped_adapters() == ["tiny-r"]
+    assert load_adapter("tiny-r", model).kind == "QPEFT_R"
+    assert "did you mean tiny-r?" in refused("tiny-rr", model)
+
+
+def test_hub_names(folder, model, monkeypatch):
+    import huggingface_hub
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    asked = {}
+
+    def download(name, allow_patterns):
+        asked.update(name=name, patterns=allow_patterns)
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert load_adapter("someone/adapter", model).kind == "QPEFT_R"
+    assert asked["name"] == "someone/adapter" and not any("bin" in pattern for pattern in asked["patterns"])
+    for error, words in ((LocalEntryNotFoundError("x"), "cannot be reached"), (HFValidationError("x"), "no adapter")):
+
+        def fail(name, allow_patterns, error=error):
+            raise error
+
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+        assert words in refused("someone/adapter", model)
+
+
+def test_push(folder, monkeypatch, tmp_path):
+    import huggingface_hub
+
+    calls = []
+
+    class Hub:
+        def create_repo(self, name, **options):
+            calls.append(("create", name, options))
+
+        def upload_folder(self, **options):
+            calls.append(("upload", options["repo_id"], options["folder_path"]))
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    assert push_to_hub(folder, "someone/adapter", private=True) == "https://huggingface.co/someone/adapter"
+    assert calls == [
+        ("create", "someone/adapter", {"private": True, "exist_ok": True}),
+        ("upload", "someone/adapter", str(folder)),
+    ]
+    with pytest.raises(InputError, match="no adapter to upload"):
+        push_to_hub(tmp_path / "none", "someone/adapter")
+    monkeypatch.setattr(Hub, "create_repo", lambda self, name, **options: (_ for _ in ()).throw(OSError("no network")))
+    with pytest.raises(InputError, match="no network"):
+        push_to_hub(folder, "someone/adapter")

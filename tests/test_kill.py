@@ -1,0 +1,80 @@
+"""SIGKILL at random moments, then the same command again: nothing is lost and no byte differs."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tiny
+
+KILLS = 12
+TOPICS, DEPTH = 40, 100
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> list[str]:
+    """A job of 4,000 pairs, each a batch of its own, so that there are many moments to die in."""
+    words = "ada lovelace wrote the first program for an analytical engine of babbage".split()
+    chance = random.Random(1)
+    with (tmp_path / "corpus.jsonl").open("w", encoding="utf-8") as corpus:
+        for n in range(DEPTH):
+            text = " ".join(chance.choices(words, k=chance.randint(5, 30)))
+            corpus.write(json.dumps({"id": f"d{n}", "contents": text}) + "\n")
+    with (tmp_path / "topics.tsv").open("w", encoding="utf-8") as topics, (tmp_path / "run").open("w") as run:
+        for topic in range(TOPICS):
+            topics.write(f"{topic}\t{' '.join(chance.choices(words, k=5))}\n")
+            run.writelines(f"{topic} Q0 d{n} {n + 1} {DEPTH - n} x\n" for n in range(DEPTH))
+    model = tiny.save_model(tmp_path / "model")
+    return [
+        *(sys.executable, "-m", "qpeft_rerank.rerank", "--run", str(tmp_path / "run"), "--threads", "1"),
+        *("--corpus", str(tmp_path / "corpus.jsonl"), "--topics", str(tmp_path / "topics.tsv")),
+        *("--model", str(model), "--dtype", "float32", "--device", "cpu", "--batch-tokens", "1"),
+    ]
+
+
+def scored(journal: Path) -> int:
+    return journal.read_bytes().count(b'"sum"') if journal.is_file() else 0
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_the_output_is_the_same(command: list[str], tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole.trec", tmp_path / "broken.trec"
+    journal = Path(f"{broken}.journal")
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    started = time.monotonic()
+    subprocess.run([*command, "--output", str(whole)], check=True, **quiet)
+    took = time.monotonic() - started
+    chance = random.Random()
+    kills = 0
+    for attempt in range(KILLS):
+        with subprocess.Popen([*command, "--output", str(broken)], **quiet) as process:
+            if attempt % 4 == 0:  # anywhere, start-up included
+                time.sleep(chance.uniform(0, took))
+            else:  # among the batches, wherever the run then stands
+                aim = scored(journal) + chance.randint(1, 2 * TOPICS * DEPTH // KILLS)
+                while process.poll() is None and scored(journal) < aim:
+                    time.sleep(0.001)
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+        if process.returncode == 0:  # it got to the end before the signal: start over, the kill still counts for none
+            broken.unlink()
+            journal.unlink()
+        assert not broken.exists()
+    while kills < 10:  # the few that came too late
+        with subprocess.Popen([*command, "--output", str(broken)], **quiet) as process:
+            aim = scored(journal) + 10
+            while process.poll() is None and scored(journal) < aim:
+                time.sleep(0.001)
+            assert process.poll() is None
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+    subprocess.run([*command, "--output", str(broken)], check=True, **quiet)
+    assert broken.read_bytes() == whole.read_bytes()
+    keys = [json.loads(line)["key"] for line in journal.read_bytes().splitlines() if b'"sum"' in line]
+    assert len(set(keys)) <= TOPICS * DEPTH
+    assert len(keys) == len(set(keys))  # no batch that reached the disk was computed again

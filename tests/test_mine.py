@@ -1,0 +1,219 @@
+"""The mining command: on a run with a passage file, on a Lucene index, killed and started again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from qpeft_rerank import mine
+from qpeft_rerank.training import minefile, mining
+from qpeft_rerank.training.data import read_training_file
+
+PASSAGES = {
+    "d1": ("France", "The capital of France is Paris, on the Seine."),
+    "d2": ("Paris", "Paris is a city of art."),
+    "d3": ("Rome", "The capital of Italy is Rome."),
+    "d4": ("Berlin", "The capital of Germany is Berlin."),
+    "d5": ("Sea", "Water covers most of the earth."),
+    "d6": ("Copy", "The capital of France is Paris, on the Seine."),
+    "d7": ("", "   "),
+}
+TOPICS = [
+    {"id": "t1", "question": "what is the capital of France", "answers": ["Paris"]},
+    {"id": "t2", "question": "what is the capital of Italy", "answers": ["Rome"]},
+    {"id": "t3", "question": "what covers the earth", "answers": ["lava"]},
+    {"id": "t4", "question": "capital of Germany", "answers": ["Berlin"]},
+]
+RUN = {
+    "t1": ["d3", "d1", "d6", "d7", "d2", "d4", "d5"],
+    "t2": ["d1", "d3", "d4"],
+    "t3": ["d5", "d1"],
+    "t4": ["d4"],
+}
+
+
+@pytest.fixture
+def files(tmp_path):
+    (tmp_path / "corpus.jsonl").write_text(
+        "".join(json.dumps({"id": d, "title": t, "text": x}) + "\n" for d, (t, x) in PASSAGES.items())
+    )
+    (tmp_path / "topics.jsonl").write_text("".join(json.dumps(topic) + "\n" for topic in TOPICS))
+    lines = (f"{t} Q0 {d} {rank} {100 - rank} bm25\n" for t, ds in RUN.items() for rank, d in enumerate(ds, 1))
+    (tmp_path / "run.trec").write_text("".join(lines))
+    return tmp_path
+
+
+def command(files, *more, run="run.trec", topics="topics.jsonl"):
+    given = ["--run", str(files / run), "--corpus", str(files / "corpus.jsonl"), "--topics", str(files / topics)]
+    return [*given, "--output", str(files / "out.jsonl"), *map(str, more)]
+
+
+def written(files):
+    return {record["qid"]: record for record in map(json.loads, (files / "out.jsonl").read_text().splitlines())}
+
+
+def docids(record, kind):
+    return [passage["docid"] for passage in record[kind]]
+
+
+def test_positives_by_answers(files, capsys):
+    assert mine.main(command(files, "--positives", 2)) == 0
+    found = written(files)
+    assert list(found) == ["t1", "t2", "t4"]
+    assert found["t1"]["query"] == "what is the capital of France" and found["t1"]["answers"] == ["Paris"]
+    assert docids(found["t1"], "positives") == ["d1", "d6"]
+    # Neither passages with the answer nor an empty one.
+    assert docids(found["t1"], "negatives") == ["d3", "d4", "d5"]
+    assert found["t1"]["positives"][0] == {"docid": "d1", "title": "France", "text": PASSAGES["d1"][1]}
+    assert docids(found["t2"], "positives") == ["d3"] and docids(found["t4"], "negatives") == []
+    said = capsys.readouterr().err
+    assert "3 of 4 topics gave triples" in said
+    assert "1 topics have no positive among their candidates" in said
+    assert "1 topics have a positive but no negative" in said
+    assert [example.qid for example in read_training_file(str(files / "out.jsonl")).examples] == ["t1", "t2", "t4"]
+
+
+def test_positives_by_qrels(files, capsys):
+    (files / "qrels.txt").write_text("t1 0 d2 1\nt1 0 d3 0\nt2 0 d5 2\nt2 0 d3 1\nt3 0 d9 1\n")
+    assert mine.main(command(files, "--qrels", files / "qrels.txt", "--positives", 3)) == 0
+    found = written(files)
+    assert list(found) == ["t1", "t2"]
+    # d1 and d6 hold the answer though they are not judged: perhaps relevant, so neither.
+    assert docids(found["t1"], "positives") == ["d2"] and docids(found["t1"], "negatives") == ["d3", "d4", "d5"]
+    # A judged passage that was not retrieved comes after those that were.
+    assert docids(found["t2"], "positives") == ["d3", "d5"] and docids(found["t2"], "negatives") == ["d1", "d4"]
+    assert "2 passages hold an answer though qrels do not list them" in capsys.readouterr().err
+
+
+def test_hits_negatives_limit(files):
+    assert mine.main(command(files, "--hits", 2, "--negatives", 1, "--limit", 1, "--seed", 3)) == 0
+    (record,) = written(files).values()
+    assert len(record["negatives"]) <= 1
+    first = (files / "out.jsonl").read_bytes()
+    assert mine.main(command(files, "--hits", 2, "--negatives", 1, "--limit", 1, "--seed", 3, "--overwrite")) == 0
+    assert (files / "out.jsonl").read_bytes() == first
+
+
+@pytest.mark.parametrize("after", [0, 1, 2, 3])
+def test_goes_on_after_a_stop(files, monkeypatch, after):
+    assert mine.main(command(files)) == 0
+    whole = (files / "out.jsonl").read_bytes()
+    (files / "out.jsonl").unlink()
+    extend, calls = minefile.MineFile.extend, []
+
+    def stopping(self, outcomes):
+        for mined in extend(self, outcomes):
+            if len(calls) == after:
+                raise KeyboardInterrupt
+            calls.append(mined)
+            yield mined
+
+    monkeypatch.setattr(minefile.MineFile, "extend", stopping)
+    assert mine.main(command(files)) == 130
+    assert not (files / "out.jsonl").exists()
+    work = files / ".out.jsonl.work"
+    work.write_bytes(work.read_bytes()[:-3] if after % 2 else work.read_bytes())
+    monkeypatch.setattr(minefile.MineFile, "extend", extend)
+    assert mine.main(command(files)) == 0
+    assert (files / "out.jsonl").read_bytes() == whole
+    assert not work.exists()
+
+
+def test_other_settings_do_not_go_on(files, monkeypatch, capsys):
+    monkeypatch.setattr(mining.Miner, "mine", lambda self, *done: iter(()))
+    with minefile.MineFile(files / "out.jsonl", {"hits": 5}):
+        pass
+    assert mine.main(command(files)) == 2
+    assert "unfinished mining with other settings" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert mine.main(command(files, "--overwrite")) == 0
+    assert len(written(files)) == 3
+
+
+def bad(files, capsys, *more, **names):
+    status = mine.main(command(files, *more, **names))
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert status == 2 and said.startswith("error: ")
+    return said
+
+
+def test_bad_input_is_one_line(files, capsys):
+    (files / "other.jsonl").write_text('{"id": "x", "question": "q", "answers": ["a"]}\n')
+    assert "none of the run's 4 topics" in bad(files, capsys, topics="other.jsonl")
+    (files / "bare.jsonl").write_text('{"id": "t1", "question": "q"}\n')
+    assert "topic t1 has no answers" in bad(files, capsys, topics="bare.jsonl")
+    (files / "never.jsonl").write_text('{"id": "t1", "question": "q", "answers": ["zebra"]}\n')
+    assert "no topic has a positive" in bad(files, capsys, topics="never.jsonl")
+    (files / "run2.trec").write_text("t1 Q0 d1 1 2 x\nt1 Q0 d99 2 1 x\n")
+    assert "docid d99 (topic t1) is not in" in bad(files, capsys, run="run2.trec")
+    assert "no such topics file" in bad(files, capsys, topics="absent.jsonl")
+    (files / "out.jsonl").write_text("x")
+    assert "exists; add --overwrite" in bad(files, capsys)
+    assert (files / "out.jsonl").read_text() == "x"
+
+
+def test_run_needs_a_corpus_and_output_a_file(files, capsys):
+    assert mine.main(["--run", "r", "--topics", "t", "--output", str(files / "o")]) == 2
+    assert "add --corpus" in capsys.readouterr().err
+    assert mine.main(["--run", "r", "--corpus", "c", "--topics", "t", "--output", "-"]) == 2
+    assert "cannot go to stdout" in capsys.readouterr().err
+
+
+def test_help_is_quick():
+    begun = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "qpeft_rerank.mine", "--help"], check=True, capture_output=True)
+    assert time.perf_counter() - begun < 1.5
+
+
+@pytest.mark.slow
+def test_lucene_index(files):
+    from qpeft_rerank.collection.building import build_index
+
+    source = files / "source"
+    source.mkdir()
+    (source / "passages.jsonl").write_text(
+        "".join(json.dumps({"id": d, "contents": f'"{t}"\n{x}'}) + "\n" for d, (t, x) in PASSAGES.items() if x.strip())
+    )
+    index = build_index(source, files / "index")
+    given = ["--index", str(index), "--topics", str(files / "topics.jsonl"), "--output", str(files / "out.jsonl")]
+    assert mine.main(given) == 0
+    found = written(files)
+    assert set(found) == {"t1", "t2", "t4"}
+    assert docids(found["t1"], "positives")[0] in ("d1", "d6")
+    assert found["t2"]["positives"][0]["title"] == "Rome"
+    assert set(docids(found["t2"], "negatives")) <= {"d1", "d4", "d6"}
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments(files):
+    topics = [{"id": f"t{n}", "question": f"question {n}", "answers": ["Paris"]} for n in range(3000)]
+    (files / "topics.jsonl").write_text("".join(json.dumps(topic) + "\n" for topic in topics))
+    (files / "run.trec").write_text(
+        "".join(f"t{n} Q0 {d} {r} {9 - r} x\n" for n in range(3000) for r, d in enumerate(["d3", "d1", "d4"], 1))
+    )
+    assert mine.main(command(files)) == 0
+    whole = (files / "out.jsonl").read_bytes()
+    (files / "out.jsonl").unlink()
+    work, kills = files / ".out.jsonl.work", 0
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    for _ in range(60):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "qpeft_rerank.mine", *command(files)],
+            env=environment,
+            stderr=subprocess.DEVNULL,
+        )
+        size = work.stat().st_size if work.exists() else 0
+        while process.poll() is None and (not work.exists() or work.stat().st_size < size + 120_000):
+            time.sleep(0.001)
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+    assert process.wait() == 0 and kills >= 2
+    assert (files / "out.jsonl").read_bytes() == whole

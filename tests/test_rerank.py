@@ -1,0 +1,309 @@
+"""The main job's command: what it writes, what it refuses, what it leaves alone."""
+
+import gzip
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+
+from qpeft_rerank.rerank import main
+from qpeft_rerank.trec.runs import read_run
+
+RUN = """10 Q0 42 1 9.5 bm25
+10 Q0 30 2 9.0 bm25
+10 Q0 5 3 3.25 bm25
+10 Q0 41 4 1.0 bm25
+9 Q0 7 1 4.0 bm25
+9 Q0 40 2 2.0 bm25
+"""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tiny.save_model(tmp_path_factory.mktemp("model") / "tiny-llama"))
+
+
+@pytest.fixture
+def run_file(tmp_path: Path) -> str:
+    path = tmp_path / "first.trec"
+    path.write_text(RUN, "utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def command(tmp_path: Path, run_file: str, tiny_corpus: Path, tiny_topics: Path, model: str):
+    """The arguments of a good command; a test changes what it is about."""
+
+    def arguments(**changed: object) -> list[str]:
+        options: dict[str, object] = {
+            "run": run_file,
+            "corpus": tiny_corpus,
+            "topics": tiny_topics,
+            "model": model,
+            "output": tmp_path / "out.trec",
+            "dtype": "float32",
+            "device": "cpu",
+        }
+        options.update(changed)
+        words: list[str] = []
+        for name, value in options.items():
+            flag = f"--{name.replace('_', '-')}"
+            if value is True:
+                words.append(flag)
+            elif value is not None:
+                words += [flag, str(value)]
+        return words
+
+    return arguments
+
+
+def lines(path: Path) -> list[list[str]]:
+    return [line.split() for line in path.read_text("utf-8").splitlines()]
+
+
+def test_every_passage_is_in_the_new_run_once_ranked_by_its_score(command, tmp_path: Path) -> None:
+    assert main(command()) == 0
+    written = lines(tmp_path / "out.trec")
+    assert sorted((row[0], row[2]) for row in written) == sorted(tuple(line.split()[:3:2]) for line in RUN.splitlines())
+    for topic in ("10", "9"):
+        rows = [row for row in written if row[0] == topic]
+        assert [int(row[3]) for row in rows] == list(range(1, len(rows) + 1))
+        assert [float(row[4]) for row in rows] == sorted((float(row[4]) for row in rows), reverse=True)
+    assert {row[5] for row in written} == {"ql-plain-tiny-llama"}
+
+
+def test_the_tail_below_the_depth_keeps_its_order(command, tmp_path: Path) -> None:
+    assert main(command(depth=2)) == 0
+    rows = [row[2] for row in lines(tmp_path / "out.trec") if row[0] == "10"]
+    assert set(rows[:2]) == {"42", "30"}
+    assert rows[2:] == ["5", "41"]
+
+
+def test_alpha_zero_is_the_first_stage_and_needs_no_new_scores(command, tmp_path: Path) -> None:
+    assert main(command()) == 0
+    journal = (tmp_path / "out.trec.journal").read_bytes()
+    assert main(command(alpha=0, overwrite=True)) == 0
+    assert [row[2] for row in lines(tmp_path / "out.trec")] == [line.split()[2] for line in RUN.splitlines()]
+    assert (tmp_path / "out.trec.journal").read_bytes() == journal
+
+
+def test_scores_tell_what_was_scored(command, tmp_path: Path) -> None:
+    assert main(command(scores=tmp_path / "scores.jsonl", max_passage_tokens=12)) == 0
+    records = [json.loads(line) for line in (tmp_path / "scores.jsonl").read_text("utf-8").splitlines()]
+    assert [(record["qid"], record["docid"]) for record in records] == [
+        tuple(line.split()[:3:2]) for line in RUN.splitlines()
+    ]
+    for record in records:
+        assert record["mean"] == pytest.approx(record["sum"] / record["tokens"])
+        assert record["truncated"] == (record["docid"] != "41")
+    assert len({record["tokens"] for record in records if record["qid"] == "10"}) == 1
+
+
+def test_gz_in_and_out_and_odd_files_are_simply_read(command, tmp_path: Path) -> None:
+    assert main(command()) == 0
+    odd = tmp_path / "odd.trec.gz"
+    odd.write_bytes(gzip.compress(b"\xef\xbb\xbf" + RUN.replace("\n", "\r\n\r\n").replace(" ", "\t").encode()))
+    assert main(command(run=odd, output=tmp_path / "odd.out.gz")) == 0
+    assert gzip.decompress((tmp_path / "odd.out.gz").read_bytes()) == (tmp_path / "out.trec").read_bytes()
+
+
+def test_the_batch_size_changes_no_ranking(command, tmp_path: Path) -> None:
+    assert main(command()) == 0
+    assert main(command(output=tmp_path / "one.trec", batch_tokens=1)) == 0
+    one, all_together = read_run(str(tmp_path / "one.trec")), read_run(str(tmp_path / "out.trec"))
+    for topic, hits in one.items():
+        scores = {hit.docid: hit.score for hit in all_together[topic]}
+        assert all(scores[hit.docid] == pytest.approx(hit.score, abs=1e-3) for hit in hits)
+
+
+def test_a_dry_run_plans_and_writes_nothing(command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(tmp_path.iterdir())
+    assert main(command(dry_run=True)) == 0
+    assert sorted(tmp_path.iterdir()) == before
+    said = capsys.readouterr().err
+    for fact in ("topics     2", "pairs      6", "tokens ", "estimate ", "tiny-llama"):
+        assert fact in said
+
+
+def test_measures_before_and_after_and_passages_shown(
+    command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    qrels = tmp_path / "qrels"
+    qrels.write_text("10 0 30 1\n9 0 7 2\n77 0 7 1\n", "utf-8")
+    assert main(command(qrels=qrels, show=1) + ["--measures", "RR", "nDCG@10"]) == 0
+    told = capsys.readouterr()
+    table = told.out.splitlines()
+    assert "who wrote the first program" in told.out
+    assert table[-3].split() == ["RR", "nDCG@10"]
+    assert table[-2].split()[:3] == ["first", "stage", f"{(0.5 + 1) / 3:.4f}"]
+    assert "1 judged topics are not in the run" in told.err
+
+
+def test_missing_skip_counts_and_keeps_the_passage(command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "first.trec").write_text(RUN + "9 Q0 nowhere 1 9.0 x\n", "utf-8")
+    assert main(command(missing="skip")) == 0
+    assert "1 passages are not in" in capsys.readouterr().err
+    assert [row[2] for row in lines(tmp_path / "out.trec") if row[0] == "9"][-1] == "nowhere"
+
+
+def test_stdout_gets_the_run_and_nothing_else(command, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    qrels = tmp_path / "qrels"
+    qrels.write_text("10 0 30 1\n", "utf-8")
+    assert main(command()) == 0
+    capsys.readouterr()
+    assert main(command(output="-", qrels=qrels, show=1)) == 0
+    assert capsys.readouterr().out == (tmp_path / "out.trec").read_text("utf-8")
+
+
+def test_the_default_output_is_under_runs(
+    command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_index: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(command(index=tiny_index, run=None, corpus=None, output=None)) == 0
+    assert (tmp_path / "runs" / "tiny.topics.ql-plain-tiny-llama.trec").is_file()
+    assert "runs/tiny.topics.ql-plain-tiny-llama.trec" in capsys.readouterr().err
+
+
+def test_an_index_serves_ranking_and_texts(command, tmp_path: Path, tiny_index: Path) -> None:
+    assert main(command(index=tiny_index, run=None, corpus=None, hits=3)) == 0
+    from_index = tmp_path / "out.trec"
+    from qpeft_rerank.retrieve import main as retrieve
+
+    first = tmp_path / "bm25.trec"
+    topics = command()[command().index("--topics") + 1]
+    assert retrieve(["--index", str(tiny_index), "--topics", topics, "--hits", "3", "--output", str(first)]) == 0
+    assert main(command(run=first, output=tmp_path / "two-steps.trec")) == 0
+    assert (tmp_path / "two-steps.trec").read_bytes() == from_index.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"run": "absent.trec"}, "absent.trec"),
+        ({"corpus": "absent.jsonl"}, "absent.jsonl"),
+        ({"topics": "absent.tsv"}, "absent.tsv"),
+        ({"topics": None}, "add --topics"),
+        ({"corpus": None}, "add --corpus FILE or --index NAME"),
+        ({"run": None}, "add --run FILE"),
+        ({"model": "no/such-model"}, "no/such-model"),
+        ({"model": "embeded"}, "embedded"),
+        ({"prompt": "plane"}, "plain, qpeft, upr"),
+        ({"alpha": "1.5"}, "--alpha 1.5"),
+        ({"device": "gpu"}, "--device gpu"),
+        ({"max_passage_tokens": "0"}, "--max-passage-tokens 0"),
+        ({"qrels": "absent.qrels.txt"}, "absent.qrels.txt"),
+        ({"qrels": "answers"}, "none of the topics has answers"),
+        ({"measures": "nDGC@10"}, "nDGC@10"),
+        ({"output": "/no/such/folder/out.trec"}, "/no/such/folder"),
+        ({"run": "-", "topics": "-"}, "only one of them"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
+)
+def test_what_is_wrong_is_said_in_one_line(
+    command, changed: dict, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(**changed)) == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(said) == 1
+    assert says in said[0]
+
+
+@pytest.mark.parametrize(
+    ("run", "says"),
+    [
+        ("10 Q0 42 1 9.5\n", "first.trec:1: expected 6 columns"),
+        (RUN + "10 Q0 42 9 0.5 x\n", "first.trec:7: docid 42 occurs twice"),
+        (RUN + "10 Q0 12 9 nan x\n", "first.trec:7: score 'nan'"),
+        (RUN + "10 Q0 12 9 high x\n", "first.trec:7: score 'high'"),
+        (RUN + "555 Q0 12 9 1.0 x\n", "topic 555"),
+        (RUN + "10 Q0 D404 9 0.5 x\n", "docid D404 (topic 10)"),
+        ("", "no run lines"),
+        ("\n \n", "no run lines"),
+    ],
+)
+def test_a_bad_run_is_refused_by_file_and_line(
+    command, tmp_path: Path, run: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "first.trec").write_text(run, "utf-8")
+    assert main(command()) == 2
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "out.trec").exists()
+
+
+def test_bad_utf8_is_named_by_line(command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "first.trec").write_bytes(RUN.encode() + b"10 Q0 \xff\xfe 9 0.5 x\n")
+    assert main(command()) == 2
+    assert "first.trec:7:" in capsys.readouterr().err
+
+
+def test_a_query_longer_than_the_context_is_refused(
+    command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    topics = tmp_path / "topics.tsv"
+    topics.write_text("10\t" + "long query " * 200 + "\n9\tshort\n", "utf-8")
+    assert main(command(topics=topics)) == 2
+    assert "the model reads 256" in capsys.readouterr().err
+
+
+def test_an_empty_query_is_refused(command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    topics = tmp_path / "topics.tsv"
+    topics.write_text("10\t \n9\tshort\n", "utf-8")
+    assert main(command(topics=topics)) == 2
+    assert "topics.tsv:1:" in capsys.readouterr().err
+
+
+def test_an_existing_output_needs_overwrite(command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "out.trec").write_text("mine", "utf-8")
+    assert main(command()) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert (tmp_path / "out.trec").read_text("utf-8") == "mine"
+    assert main(command(overwrite=True)) == 0
+
+
+def test_stdin_may_hold_the_run_and_may_not_be_empty(
+    command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for text, status in ((RUN, 0), ("", 2)):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+        assert main(command(run="-", overwrite=True)) == status
+    assert "<stdin>" in capsys.readouterr().err
+
+
+def test_a_second_process_on_the_same_output_is_refused(
+    command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from qpeft_rerank.likelihood.journal import Journal
+
+    with Journal(tmp_path / "out.trec.journal"):
+        assert main(command()) == 2
+    assert "another process" in capsys.readouterr().err
+
+
+def test_help_comes_at_once_without_torch_or_pyserini() -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "qpeft_rerank.rerank", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "--index" in done.stdout
+    imported = {line.rpartition("|")[2].strip().split(".")[0] for line in done.stderr.splitlines()}
+    assert not imported & {"torch", "transformers", "pyserini", "jnius", "numpy", "pandas", "pytrec_eval"}
+
+
+@pytest.mark.slow
+def test_pipes(command, tmp_path: Path, tiny_index: Path, tiny_topics: Path) -> None:
+    python = sys.executable
+    words = " ".join(command(run="-", output="-"))
+    qrels = tmp_path / "qrels"
+    qrels.write_text("10 0 30 1\n9 0 7 2\n", "utf-8")
+    search = f"{python} -m qpeft_rerank.retrieve --index {tiny_index} --topics {tiny_topics} --output - --hits 4"
+    evaluate = f"{python} -m qpeft_rerank.evaluate --qrels {qrels} --run /dev/stdin --measures RR"
+    pipe = f"{search} | {python} -m qpeft_rerank.rerank {words} | {evaluate}"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", pipe], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "RR" in done.stdout

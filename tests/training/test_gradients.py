@@ -1,0 +1,128 @@
+"""The gradient of a step does not depend on how it is cut into micro-batches."""
+
+import pytest
+import torch
+
+from qpeft_rerank.errors import InputError
+from qpeft_rerank.training import prefix
+from qpeft_rerank.training.gradients import GradientAccumulator
+from qpeft_rerank.training.losses import make_loss
+from qpeft_rerank.training.sampler import EpochSampler, Sampling
+from qpeft_rerank.training.student import gradient_checkpointing
+
+
+def grads(student, groups, batch_tokens, loss="pointwise+hinge", way=prefix.means, of=None):
+    parameters = [part.parameter for part in student.parts.values()]
+    accumulator = GradientAccumulator(
+        lambda sequences: way(student.model, sequences, student.hinter),
+        make_loss(loss, 0.5, 0.1),
+        parameters,
+        batch_tokens,
+    )
+    with student.training():
+        added = accumulator.add(student.encode(groups), of or len(groups), 7)
+    return added, [parameter.grad.clone() for parameter in parameters]
+
+
+@pytest.fixture
+def groups(examples):
+    return EpochSampler(examples, Sampling(4, 2, in_batch=True, filter_answers=False), 1).epoch(1)[0]
+
+
+@pytest.mark.parametrize("loss", ["pointwise+hinge", "contrastive"])
+@pytest.mark.parametrize("batch_tokens", [1, 60, 300, 1200])
+def test_split_invariance(make_student, groups, batch_tokens, loss):
+    whole, expected = grads(make_student(), groups, 10**6, loss)
+    added, found = grads(make_student(), groups, batch_tokens, loss)
+    assert added.loss == pytest.approx(whole.loss, rel=1e-5)
+    assert added.tokens == whole.tokens
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
+
+
+def test_processes_add_up(make_student, groups):
+    _, expected = grads(make_student(), groups, 10**6)
+    shares = [grads(make_student(), groups[rank::3], 10**6, of=len(groups))[1] for rank in range(3)]
+    for one, other in zip(map(sum, zip(*shares, strict=True)), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("prompt", ["plain", "qpeft", "upr"])
+def test_prefix_computed_once_gives_the_same(make_student, groups, prompt):
+    student = make_student(prompt=prompt)
+    sequences = [sequence for group in student.encode(groups) for sequence in group]
+    assert prefix.prefix_works(student.model, sequences[:4], student.hinter)
+    whole, expected = grads(student, groups, 10**6)
+    added, found = grads(student, groups, 700, way=prefix.means_after_prefix)
+    assert added.loss == pytest.approx(whole.loss, rel=1e-5)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_prefix_is_not_shared_where_the_adapter_changes_it(make_student, groups):
+    student = make_student(prompt="qpeft")
+
+    class Everywhere(type(student.hinter)):
+        def forward(self, sequences, ids, embedded):
+            return super().forward(sequences, ids, embedded) * 1.5
+
+    student.hinter.__class__ = Everywhere
+    sequences = [sequence for group in student.encode(groups) for sequence in group]
+    assert not prefix.prefix_works(student.model, sequences[:4], student.hinter)
+    assert not prefix.prefix_works(student.model, sequences[:4], None)
+
+
+def test_gradient_checkpointing_gives_the_same(make_student, groups):
+    student = make_student()
+    _, expected = grads(student, groups, 10**6)
+    with gradient_checkpointing(student.model, True):
+        _, found = grads(student, groups, 10**6)
+    assert not student.model.model.training
+    assert not any(module.training for module in student.model.model.modules())
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_same_seed_same_dropout(make_student, groups):
+    first, second = (grads(make_student(dropout=0.3), groups, 400)[1] for _ in range(2))
+    assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+
+
+def test_dropout_in_parts_of_one_group_is_consistent(make_student, groups):
+    # The derivative is taken at the values that the same draws gave: a repeat finds the same.
+    first, second = (grads(make_student(dropout=0.3), groups[:1], 1) for _ in range(2))
+    assert first[0] == second[0]
+    assert all(torch.equal(one, other) for one, other in zip(first[1], second[1], strict=True))
+
+
+def test_only_the_adapter_gets_gradients(make_student, groups):
+    student = make_student()
+    grads(student, groups, 500)
+    assert all(parameter.grad is None for parameter in student.model.model.parameters())
+    assert not any(parameter.requires_grad for parameter in student.model.model.parameters())
+    assert all(part.parameter.grad.abs().sum() > 0 for part in student.parts.values())
+
+
+def limited(most_rows):
+    """A computation that runs out of memory above so many rows."""
+
+    def way(model, sequences, hinter):
+        if len(sequences) > most_rows:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return prefix.means(model, sequences, hinter)
+
+    return way
+
+
+def test_out_of_memory_halves_and_goes_on(make_student, groups, capsys):
+    whole, expected = grads(make_student(), groups, 10**6)
+    added, found = grads(make_student(), groups, 10**6, way=limited(3))
+    assert "out of memory: micro-batches of" in capsys.readouterr().err
+    assert added.loss == pytest.approx(whole.loss, rel=1e-5)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
+
+
+def test_out_of_memory_on_one_sequence_is_the_users(make_student, groups):
+    with pytest.raises(InputError, match="out of memory on one sequence of"):
+        grads(make_student(), groups, 10**6, way=limited(0))

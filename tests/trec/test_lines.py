@@ -1,0 +1,89 @@
+"""Reading: what is simply read, and what is refused with its place."""
+
+import gzip
+import io
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qpeft_rerank.errors import InputError
+from qpeft_rerank.trec.lines import display_name, read_lines
+
+LINES = st.lists(st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), max_size=20))
+
+
+def feed(monkeypatch: pytest.MonkeyPatch, content: bytes) -> io.BytesIO:
+    stream = io.BytesIO(content)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(stream))
+    return stream
+
+
+@settings(deadline=None)
+@given(
+    lines=LINES,
+    end=st.sampled_from(["\n", "\r\n"]),
+    bom=st.booleans(),
+    packed=st.booleans(),
+    last=st.booleans(),
+)
+def test_lines_come_back_whatever_the_encoding_of_the_file(
+    tmp_path_factory: pytest.TempPathFactory,
+    lines: list[str],
+    end: str,
+    bom: bool,
+    packed: bool,
+    last: bool,
+) -> None:
+    lines = [*lines, "end"]
+    content = end.join(lines) + (end if last else "")
+    data = (b"\xef\xbb\xbf" if bom else b"") + content.encode()
+    if not bom and lines[0].startswith("\ufeff"):
+        lines[0] = lines[0][1:]
+    path = tmp_path_factory.mktemp("lines") / "file.txt"
+    path.write_bytes(gzip.compress(data) if packed else data)
+    assert list(read_lines(str(path))) == list(enumerate(lines, 1))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_stdin_is_read_and_left_open(monkeypatch: pytest.MonkeyPatch, packed: bool) -> None:
+    content = "a\n\nb é\n".encode()
+    stream = feed(monkeypatch, gzip.compress(content) if packed else content)
+    assert list(read_lines("-")) == [(1, "a"), (2, ""), (3, "b é")]
+    assert not stream.closed
+    assert display_name("-") == "<stdin>"
+
+
+def test_unicode_line_separators_are_text(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("a\u2028b\x0bc\x85d\n", encoding="utf-8")
+    assert list(read_lines(str(tmp_path / "f"))) == [(1, "a\u2028b\x0bc\x85d")]
+
+
+def test_bad_utf8_is_reported_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "latin1.txt"
+    path.write_bytes(b"fine\ncaf\xe9\n")
+    with pytest.raises(InputError, match=r"latin1\.txt:2: byte 4 is not UTF-8; .*iconv") as caught:
+        list(read_lines(str(path)))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped"])
+def test_damaged_gzip_is_one_line(tmp_path: Path, damage: str) -> None:
+    data = bytearray(gzip.compress(bytes(range(65, 90)) * 50 + b"\n" + b"x" * 999))
+    if damage == "cut":
+        del data[-12:]
+    else:
+        data[len(data) // 2] ^= 0xFF
+    path = tmp_path / "run.gz"
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r"run\.gz:\d+: damaged gzip"):
+        list(read_lines(str(path)))
+
+
+def test_what_cannot_be_opened(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        list(read_lines(str(tmp_path / "absent")))
+    with pytest.raises(InputError, match="is a directory"):
+        list(read_lines(str(tmp_path)))

@@ -1,0 +1,166 @@
+"""Topics: every format gives the same topics, and every fault its line."""
+
+import gzip
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qpeft_rerank.errors import InputError
+from qpeft_rerank.trec.topics import Topic, parse_answers, read_topics
+
+TOPICS = [Topic("10", "who wrote it"), Topic("9", "what's a “run”?"), Topic("x-1", "naïve café")]
+AS_DICTS = [{"id": t.id, "question": t.text} for t in TOPICS]
+TREC = "".join(
+    f"<top>\n\n<num> Number: {t.id}\n<title> {t.text}\n\n<desc> Description:\nAny <b>.\n</top>\n\n" for t in TOPICS
+)
+
+
+def put(tmp_path: Path, name: str, text: str) -> str:
+    path = tmp_path / name
+    data = text.encode()
+    path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("t.tsv", "".join(f"{t.id}\t{t.text}\n" for t in TOPICS)),
+        ("t.txt.gz", "\ufeff" + "\r\n\r\n".join(f"{t.id}\t{t.text} " for t in TOPICS)),
+        ("t.jsonl", "\n".join(json.dumps(d) for d in AS_DICTS)),
+        ("t.txt", "\n\n".join(json.dumps({"_id": d["id"], "text": d["question"]}) for d in AS_DICTS)),
+        ("t.jsonl.gz", "\n".join(json.dumps({"qid": d["id"], "query": d["question"]}) for d in AS_DICTS)),
+        ("t.json", json.dumps([{"query_id": d["id"], "title": d["question"]} for d in AS_DICTS], indent=1)),
+        ("t.json", json.dumps({t.id: t.text for t in TOPICS}, indent=1)),
+        ("t.json.gz", json.dumps({t.id: {"title": t.text} for t in TOPICS})),
+        ("t", json.dumps({t.id: t.text for t in TOPICS})),
+        ("t.txt", TREC),
+        ("t.trec.gz", TREC.replace("<num> Number: ", "<num>").replace("\n<title> ", "</num>\n<title>\n")),
+        ("t.trec", "".join(f"<top><num>{t.id}</num><title>{t.text}</title></top>\n" for t in TOPICS)),
+    ],
+)
+def test_every_format_gives_the_same_topics(tmp_path: Path, name: str, text: str) -> None:
+    topics = read_topics(put(tmp_path, name, text))
+    assert list(topics.values()) == TOPICS
+    assert list(topics) == [topic.id for topic in TOPICS]
+
+
+def test_integer_ids_become_strings_and_answers_come_along(tmp_path: Path) -> None:
+    text = '{"id": 7, "question": "q", "answers": ["a", "b"]}\n{"id": 8, "question": "r", "answer": "c"}\n'
+    assert read_topics(put(tmp_path, "t.jsonl", text)) == {
+        "7": Topic("7", "q", ("a", "b")),
+        "8": Topic("8", "r", ("c",)),
+    }
+
+
+DPR = [Topic("0", 'who said "so it\'s"', ("it's", 'a "b"')), Topic("1", "when", ("1958", "a\tb"))]
+
+
+def cell(text: str) -> str:
+    quoted = text.replace('"', '""')
+    return f'"{quoted}"'
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("dpr.nq.txt", "".join(f"{t.text}\t{list(t.answers)!r}\n" for t in DPR)),
+        ("dpr.nq.csv", "".join(f"{t.text}\t{json.dumps(t.answers)}\n" for t in DPR)),
+        ("dpr.trivia.txt", "".join(f"{cell(t.text)}\t{cell(repr(list(t.answers)))}\n" for t in DPR)),
+        ("dpr.wq.txt", "".join(json.dumps({"question": t.text, "answer": t.answers}) + "\n" for t in DPR)),
+    ],
+)
+def test_dpr_files_count_their_questions_from_0(tmp_path: Path, name: str, text: str) -> None:
+    assert list(read_topics(put(tmp_path, name, text)).values()) == DPR
+
+
+@settings(deadline=None)
+@given(answers=st.lists(st.text(st.characters(exclude_categories=["Cs"]))))
+def test_answer_lists_survive_python_and_json(answers: list[str]) -> None:
+    assert parse_answers(repr(answers)) == tuple(answers)
+    assert parse_answers(json.dumps(answers)) == tuple(answers)
+    assert parse_answers(json.dumps(answers, ensure_ascii=False)) == tuple(answers)
+
+
+def test_answers_that_are_no_list() -> None:
+    assert parse_answers(" Paris ") == ("Paris",)
+    assert parse_answers("") == ()
+    assert parse_answers("[1958, 'x']") == ("1958", "x")
+    assert parse_answers(r"['\d+ km']") == (r"\d+ km",)
+
+
+@pytest.mark.parametrize(
+    ("text", "answers"),
+    [
+        ("[Annie O'Donnell, 'Kathy Bates']", ("Annie O'Donnell", "Kathy Bates")),
+        ("['a , b', `` AZ '' Faison, Monk 's, 'x']", ("a , b", "`` AZ '' Faison", "Monk 's", "x")),
+        ("[Galleria dell'Accademia , Florence ,]", ("Galleria dell'Accademia , Florence ,",)),
+        ("[At World 's End :, 'On Stranger Tides :']", ("At World 's End :", "On Stranger Tides :")),
+    ],
+)
+def test_lists_that_lost_their_double_quotes_are_mended(text: str, answers: tuple[str, ...]) -> None:
+    assert parse_answers(text) == answers
+    assert repr(list(answers)).replace('"', "") == text
+
+
+def test_answers_are_never_evaluated() -> None:
+    assert parse_answers("[__import__('os').getcwd()]") == ("__import__('os').getcwd()",)
+
+
+@pytest.mark.parametrize("text", ["[oops", "[oops]", "[['a']]", "[None]", "[" * 9999, '["a", b]', "['a', b]"])
+def test_a_list_that_cannot_be_read_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="list of strings") as caught:
+        parse_answers(text)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "what"),
+    [
+        ("t.tsv", "1\ta\n\n1\tb\n", "3: topic 1 is already on line 1"),
+        ("t.tsv", "1\ta\n2\t \n", "2: empty query for topic 2"),
+        ("t.tsv", "1\ta\n2 b\n", "2: no tab; expected id<TAB>query"),
+        ("t.tsv", "a b\tc\n", "1: topic id 'a b'"),
+        ("t.tsv", "\n", "1: no topics"),
+        ("t.jsonl", '{"id": 1, "text": "a"}\n{"id": 2,\n', "2: broken JSON"),
+        ("t.jsonl", '{"id": 1, "text": "a"}\n[3]\n', "2: expected a JSON object"),
+        ("t.jsonl", '{"id": 1, "body": "a"}\n', "1: no query; expected one of the keys question"),
+        ("t.jsonl", '{"id": null, "text": "a"}\n', "1: id None is no string"),
+        ("t.jsonl", '{"id": 1, "text": ["a"]}\n', "1: text .* is no string"),
+        ("t.jsonl", '{"id": 1, "text": "a"}\n{"text": "b"}\n', "2: only some topics have an id"),
+        ("t.jsonl", '{"id": 1, "text": "a\\ud800"}\n', "1: topic '1' has half a surrogate"),
+        ("t.jsonl", '{"id": 1, "text": "a", "answers": {"x": 1}}\n', "1: answers .* no list"),
+        ("t.jsonl", "[" * 99999, "1: JSON too deep"),
+        (
+            "t.json",
+            '[\n{"id": 1, "text": "a"},\n\n{"id": 1, "text": "b"}]',
+            "4: topic 1 is already on line 2",
+        ),
+        ("t.json", '{\n"1": "a",\n"2": {"title": "b"},\n\n"1": "c"}', "5: topic 1 is already on line 2"),
+        ("t.json", '{\n"1": "a",\n"2": 3}', "3: text 3 is no string"),
+        ("t.json", '[\n{"id": 1 "text": "a"}]', "2: broken JSON"),
+        ("t.json", "[]", "1: no topics"),
+        ("t.json", "7", "1: expected a JSON list"),
+        ("t.txt", "<top>\n<title> a\n</top>", "1: topic without <num>"),
+        ("t.txt", "<top>\n<num> 1\n<title>\n<desc> d\n</top>", "1: empty query for topic 1"),
+        ("t.xml", "<topics>\n<topic/></topics>", "1: expected <top>"),
+        ("t.txt", "q\t['a']\nr\t['b'\n", "2: answers .* no list"),
+        ("t.txt", "q\t['a']\nr\n", "2: expected question<TAB>"),
+    ],
+)
+def test_a_fault_names_file_line_and_fix(tmp_path: Path, name: str, text: str, what: str) -> None:
+    with pytest.raises(InputError, match=rf"{name}:{what}") as caught:
+        read_topics(put(tmp_path, name, text))
+    assert "\n" not in str(caught.value)
+
+
+def test_real_topics(shared_data: Path) -> None:
+    assert read_topics(str(shared_data / "dl19" / "topics.tsv"))["264014"].text == "how long is life cycle of flea"
+    for file in sorted(os.listdir(shared_data / "miniwiki")):
+        if file.startswith("topics."):
+            topics = read_topics(str(shared_data / "miniwiki" / file))
+            assert all(topic.answers for topic in topics.values())
