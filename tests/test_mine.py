@@ -124,13 +124,11 @@ def test_goes_on_after_a_stop(files, monkeypatch, after):
     assert not work.exists()
 
 
-def test_other_settings_do_not_go_on(files, monkeypatch, capsys):
-    monkeypatch.setattr(mining.Miner, "mine", lambda self, *done: iter(()))
-    with minefile.MineFile(files / "out.jsonl", {"hits": 5}):
-        pass
+def test_other_settings_do_not_go_on(files, capsys):
+    with minefile.MineFile(files / "out.jsonl", {"hits": 5}) as file:
+        list(file.extend([mining.Mined("t1", None, "no positive")]))
     assert mine.main(command(files)) == 2
     assert "unfinished mining with other settings" in capsys.readouterr().err
-    monkeypatch.undo()
     assert mine.main(command(files, "--overwrite")) == 0
     assert len(written(files)) == 3
 

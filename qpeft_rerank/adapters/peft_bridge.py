@@ -57,7 +57,7 @@ class PeftAdapter(nn.Module):
         from peft import PeftModelForCausalLM
 
         _refuse(model, config, f"({config.peft_type.value})")
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), _quiet():
             torch.manual_seed(seed)
             try:
                 return cls(model, PeftModelForCausalLM(model.model, config))
@@ -85,7 +85,7 @@ class PeftAdapter(nn.Module):
         try:
             config = PeftConfig.from_pretrained(str(folder))
             _refuse(model, config, name)
-            with warnings.catch_warnings():
+            with _quiet():
                 # Weights that are not all there are only worth a warning to PEFT.
                 warnings.filterwarnings("error", message="Found missing adapter keys")
                 tuned = PeftModelForCausalLM.from_pretrained(
@@ -184,6 +184,14 @@ class PeftAdapter(nn.Module):
             digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
             digest.update(tensor.view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:32]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without PEFT's warnings about names that transformers is going to change."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
 def _layers(model: Any) -> list[Any]:

@@ -59,9 +59,11 @@ class MineFile:
 
     def _begin(self, overwrite: bool) -> None:
         good = 0
+        # Where no topic is done yet, nothing is lost by starting with these settings.
+        fresh = sum(1 for _ in self._lines()) < 2
         for number, (line, record) in enumerate(self._lines(), 1):
             if number == 1 and record != self._settings:
-                if overwrite:
+                if overwrite or fresh:
                     break
                 raise InputError(
                     f"{self.path}: an unfinished mining with other settings; give the same command again to finish "

@@ -122,6 +122,10 @@ class Miner:
         if self.mining.limit is not None:
             random.Random(self.mining.seed).shuffle(self._order)
 
+    def __len__(self) -> int:
+        """Number of topics to visit, without a limit."""
+        return len(self._order)
+
     def mine(self, skip: int = 0, made: int = 0) -> Iterator[Mined]:
         """Yield the outcome of each topic in order, after the first ``skip`` of which ``made`` gave triples.
 

@@ -1,5 +1,6 @@
 """TREC runs: read with every fault named, written so that trec_eval sees our order."""
 
+import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from qpeft_rerank.trec.lines import display_name, read_lines
 from qpeft_rerank.trec.output import write_lines
 
 _COLUMNS = "topic Q0 docid rank score tag"
+# Pyserini's search announces itself on stdout, so this line comes down a pipe ahead of its run.
+_NOTICE = re.compile(r"Running .* topics, saving to .*\.\.\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ def read_run(path: str) -> Run:
     for number, line in read_lines(path):
         columns = line.split()
         if len(columns) != 6:
-            if not columns:
+            if not columns or _is_notice(line, run):
                 continue
             fault = f"expected 6 columns ({_COLUMNS}), found {len(columns)}; "
             raise _fault(path, number, fault + "ids must not contain spaces")
@@ -45,6 +48,8 @@ def read_run(path: str) -> Run:
         try:
             hit = Hit(docid, float(score), int(rank))
         except ValueError:
+            if _is_notice(line, run):
+                continue
             raise _not_a_number(path, number, rank, score) from None
         if not isfinite(hit.score) or "_" in score:
             raise _not_a_number(path, number, rank, score)
@@ -56,6 +61,10 @@ def read_run(path: str) -> Run:
     if not run:
         raise _fault(path, max(number, 1), f"no run lines; expected {_COLUMNS}")
     return {topic: _ordered(list(hits.values())) for topic, hits in run.items()}
+
+
+def _is_notice(line: str, run: Mapping[str, object]) -> bool:
+    return not run and _NOTICE.fullmatch(line.strip()) is not None
 
 
 def trec_order(scored: Iterable[tuple[str, float]]) -> list[tuple[str, float]]:

@@ -116,7 +116,7 @@ def test_r_refills_with_replacement_and_the_same_each_time(model, qpeft):
     sequences = Scorer(model, qpeft, adapter).encode([PAIRS[2]])
     ids = torch.tensor([sequences[0].ids])
     chosen = adapter.select(sequences, ids, 150)[0][0].tolist()
-    query, columns, target, _ = parts_of(sequences[0])
+    _, columns, target, _ = parts_of(sequences[0])
     ends = {model.pieces.tokenizer.bos_token_id, model.pieces.tokenizer.eos_token_id}
     left = (set(columns) | set(target)) - ends
     assert set(chosen) <= left and len(set(chosen)) > len(left) // 2
@@ -179,7 +179,9 @@ def test_a(heads, letters, llama, qpeft):
                     values.append((weight_v @ vector + bias_v)[own])
                 shares = torch.tensor(logits).softmax(0)
                 whole[own] = sum(share * value for share, value in zip(shares, values, strict=True))
-            vectors[where + place] = attention.out_proj.weight.detach() @ whole + attention.out_proj.bias.detach()
+            vectors[where + place] = (
+                attention.out_proj.weight.detach() @ whole + attention.out_proj.bias.detach()
+            )
         with torch.no_grad():
             expected = torch.stack([own_mlp(adapter, vector) for vector in vectors])
         torch.testing.assert_close(filled[row, start:end], expected, atol=1e-5, rtol=1e-4)

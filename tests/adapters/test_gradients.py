@@ -43,7 +43,13 @@ def test_r(preset, model, qpeft):
     # E' of the chosen ids and of opener and closer, not of the query through the similarity.
     assert rows_with_gradient(adapter) == chosen | set(adapter.fixed.frame)
     reached = {name for name, parameter in adapter.named_parameters() if parameter.grad is not None}
-    assert reached == {"table.rows", "mlp.net.0.weight", "mlp.net.0.bias", "mlp.net.2.weight", "mlp.net.2.bias"}
+    assert reached == {
+        "table.rows",
+        "mlp.net.0.weight",
+        "mlp.net.0.bias",
+        "mlp.net.2.weight",
+        "mlp.net.2.bias",
+    }
     assert adapter.mlp.net[2].weight.grad.abs().sum() > 0
     assert all(parameter.grad is None for parameter in model.model.parameters())
 

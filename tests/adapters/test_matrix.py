@@ -2,6 +2,7 @@
 
 import random
 import string
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from qpeft_rerank.adapters.registry import adapter_kinds, create_adapter
 from qpeft_rerank.adapters.store import load_adapter, save_adapter
+from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.scorer import Scorer
 
 ADAPTERS = [
@@ -169,7 +171,6 @@ def test_a_step_changes_no_base_weight(name, preset, options, model, qpeft):
     assert float(-model.target_log_probs(sequences, adapter).mean().detach()) < float(loss.detach())
 
 
-
 def test_off_is_the_base_model(made, scorer, model, qpeft):
     bare = Scorer(model, qpeft)
     sequences = bare.encode(BASE)
@@ -181,3 +182,23 @@ def test_off_is_the_base_model(made, scorer, model, qpeft):
     target = len(sequences[0].target)
     expected = logs[0, -target - 1 : -1].gather(1, ids[0, -target:, None]).sum()
     assert before[0] == pytest.approx(float(expected), abs=1e-4)
+
+
+def test_hints_before_the_passage(made, model, qpeft):
+    """The authors' ``prefix`` variant (3.2): same adapter, other place."""
+    front = Scorer(model, replace(qpeft, hints_first=True), made)
+    sequences = front.encode(BASE)
+    assert totals(front, sequences) == pytest.approx([totals(front, [one])[0] for one in sequences], abs=2e-4)
+    for sequence in sequences:
+        hints = sequence.span("hints")
+        assert hints is None or hints[1] == sequence.span("passage")[0]
+
+
+@pytest.mark.parametrize(("name", "preset", "options"), ADAPTERS, ids=IDS)
+def test_half_precision(name, preset, options, model, qpeft):
+    """The adapter stays in float32 on a bfloat16 model, and gives what the model can take."""
+    half = LanguageModel.load(str(model.source.folder), dtype="bfloat16", device="cpu")
+    adapter = stirred(create_adapter(name, half, qpeft, preset, **options))
+    assert {parameter.dtype for parameter in adapter.parameters()} <= {torch.float32}
+    scorer = Scorer(half, qpeft, adapter)
+    assert torch.isfinite(torch.tensor(totals(scorer, scorer.encode(BASE)))).all()

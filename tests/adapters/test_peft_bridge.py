@@ -4,8 +4,8 @@ import json
 
 import peft
 import pytest
+import tiny
 import torch
-from conftest import loaded
 
 from qpeft_rerank.adapters.peft_bridge import PeftAdapter
 from qpeft_rerank.adapters.store import load_adapter, save_adapter
@@ -17,11 +17,20 @@ LM = {"task_type": "CAUSAL_LM"}
 CONFIGS = {
     "lora": lambda: peft.LoraConfig(r=4, init_lora_weights=False, target_modules=["q_proj", "v_proj"], **LM),
     "lora-head": lambda: peft.LoraConfig(
-        r=4, init_lora_weights=False, target_modules=["q_proj", "lm_head"], modules_to_save=["embed_tokens"], **LM
+        r=4,
+        init_lora_weights=False,
+        target_modules=["q_proj", "lm_head"],
+        modules_to_save=["embed_tokens"],
+        **LM,
     ),
-    "dora": lambda: peft.LoraConfig(r=4, init_lora_weights=False, use_dora=True, target_modules=["o_proj"], **LM),
+    "dora": lambda: peft.LoraConfig(
+        r=4, init_lora_weights=False, use_dora=True, target_modules=["o_proj"], **LM
+    ),
     "ia3": lambda: peft.IA3Config(
-        init_ia3_weights=False, target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"], **LM
+        init_ia3_weights=False,
+        target_modules=["k_proj", "down_proj"],
+        feedforward_modules=["down_proj"],
+        **LM,
     ),
     "prompt": lambda: peft.PromptTuningConfig(num_virtual_tokens=5, **LM),
     "p-tuning": lambda: peft.PromptEncoderConfig(num_virtual_tokens=4, encoder_hidden_size=16, **LM),
@@ -47,6 +56,10 @@ def randomised(tuned, seed=0):
     return tuned.eval()
 
 
+def loaded(folder, **settings):
+    return LanguageModel.load(str(tiny.save_model(folder, **settings)), dtype="float32", device="cpu")
+
+
 def fresh(model):
     """Another copy of a model: PEFT changes layers in place."""
     return LanguageModel.load(str(model.source.folder), dtype="float32", device="cpu")
@@ -67,19 +80,19 @@ def test_scores_are_those_of_peft(kind, saved_by, model, plain, tmp_path):
     torch.manual_seed(1)
     tuned = peft.get_peft_model(fresh(model).model, CONFIGS[kind]())
     randomised(tuned)
+    sequences = Scorer(model, plain).encode(PAIRS)
+    expected = [reference(tuned, sequence) for sequence in sequences]
     if saved_by == "peft":
         tuned.save_pretrained(tmp_path / "saved")
     else:
         save_adapter(PeftAdapter(model, tuned), model, plain, tmp_path / "saved")
     target = fresh(model)
     bare = Scorer(target, plain)
-    sequences = bare.encode(PAIRS)
     before = [score.total for score in bare.score(sequences)]
     back = load_adapter(str(tmp_path / "saved"), target)
     assert back.template == (plain if saved_by == "us" else None)
     scorer = Scorer(target, plain, back.hinter)
     assert scorer.encode(PAIRS) == sequences
-    expected = [reference(tuned, sequence) for sequence in sequences]
     for logs, wanted in zip(scorer.log_probs(sequences), expected, strict=True):
         torch.testing.assert_close(logs, wanted, atol=1e-4, rtol=0)
     alone = [scorer.score([sequence])[0].total for sequence in sequences]
@@ -127,7 +140,9 @@ def test_training_touches_the_adapter_only(kind, model, plain):
     assert [score.total for score in bare.score(sequences)] == before
     after = target.model.state_dict()
     for name, tensor in names.items():
-        inside = [key for key in after if key.replace(".base_layer", "").replace(".original_module", "") == name]
+        inside = [
+            key for key in after if key.replace(".base_layer", "").replace(".original_module", "") == name
+        ]
         assert torch.equal(after[inside[0]], tensor), name
     # Dropped back into evaluation, gradients can still be asked for.
     target.target_log_probs(sequences, adapter).sum().backward()

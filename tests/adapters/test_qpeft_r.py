@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qpeft_rerank.adapters.qpeft_r.selection import best, first_of_equals
@@ -50,7 +50,9 @@ def test_corrected_by_loops(letters, k, model, plain):
     query, passage = encoded(model, " " + query_text), passage_ids(model, plain, PASSAGE)
     table = torch.nn.functional.normalize(model.embedding.weight.double(), dim=1)
     pairs = [
-        (-float((table[q] @ table[x]).float()), i, j, x) for i, q in enumerate(query) for j, x in enumerate(passage)
+        (-float((table[q] @ table[x]).float()), i, j, x)
+        for i, q in enumerate(query)
+        for j, x in enumerate(passage)
     ]
     left = []
     for _, _, _, token in sorted(pairs):
@@ -132,7 +134,9 @@ def test_vocabulary_by_loops(model, plain):
     table = torch.nn.functional.normalize(table, dim=1)
     query = encoded(model, " first bug")
     size, special = len(model.pieces.tokenizer), set(model.pieces.tokenizer.all_special_ids)
-    pairs = sorted((-float((table[q] @ table[x]).float()), i, x) for i, q in enumerate(query) for x in range(size))
+    pairs = sorted(
+        (-float((table[q] @ table[x]).float()), i, x) for i, q in enumerate(query) for x in range(size)
+    )
     left = [x for x in dict.fromkeys(x for _, _, x in pairs) if x not in special and x not in query]
     assert hints_of(adapter, model, plain, ("first bug", "", PASSAGE))[0] == left[:7]
 

@@ -1,8 +1,7 @@
-"""A tiny random Llama, a tokenizer of its own, and a small adapter that is not this package's."""
-
-from pathlib import Path
+"""Eight questions, a tiny random Llama, and a small adapter that is not this package's."""
 
 import pytest
+import tiny
 import torch
 from torch import nn
 
@@ -23,38 +22,6 @@ THINGS = {
     "snow": "Snow is frozen water that falls from clouds in winter",
     "bee": "A bee makes honey from flowers and lives in a hive with others",
 }
-
-
-def make_model(folder: Path, seed: int = 0, dtype: str = "float32") -> Path:
-    """Write a tiny random Llama with a byte-level tokenizer."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=["<s>", "</s>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
-    )
-    tokenizer.train_from_iterator(
-        [*THINGS.values(), "given the hints, Question: Passage: what is a"], trainer
-    )
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>").save_pretrained(
-        folder
-    )
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer.get_vocab()),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        initializer_range=0.2,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
 
 
 class BagHinter(nn.Module):
@@ -87,7 +54,7 @@ class BagHinter(nn.Module):
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory):
-    return make_model(tmp_path_factory.mktemp("tiny") / "llama")
+    return tiny.save_model(tmp_path_factory.mktemp("tiny") / "llama")
 
 
 @pytest.fixture

@@ -251,7 +251,7 @@ def command(program, model_folder, folder, dropout="0.2"):
     return [str(program), str(tiny), str(model_folder), str(folder), dropout]
 
 
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[1:3]))}
 
 
 @pytest.mark.slow

@@ -155,3 +155,13 @@ def test_real_run_is_in_its_own_order(shared_data: Path) -> None:
     assert len(run) == 43
     for hits in run.values():
         assert [hit.rank for hit in hits] == list(range(1, 101))
+
+
+def test_the_notice_that_pyserini_prints_before_a_piped_run_is_not_a_run_line(tmp_path: Path) -> None:
+    notice, line = "Running dl19-passage topics, saving to /dev/stdout...\n", "1 Q0 d 1 2.0 Anserini\n"
+    path = tmp_path / "piped.trec"
+    path.write_text(notice + line, "utf-8")
+    assert read_run(str(path)) == {"1": [Hit("d", 2.0, 1)]}
+    path.write_text(line + notice, "utf-8")
+    with pytest.raises(InputError, match=r"piped.trec:2: "):
+        read_run(str(path))
