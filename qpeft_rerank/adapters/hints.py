@@ -114,9 +114,7 @@ class HintAdapter(Adapter[Hints]):
         if row_ids is None or rows is None or rows.dim() != 2 or len(row_ids) != len(rows):
             raise InputError(f"{source}: damaged (no table of hint embeddings)")
         fits = rows.shape[1] == self.table.rows.shape[1] and len(row_ids.unique()) == len(row_ids)
-        if not fits or (
-            len(row_ids) and not 0 <= int(row_ids.min()) <= int(row_ids.max()) < self.tables.size
-        ):
+        if not fits or (len(row_ids) and not 0 <= int(row_ids.min()) <= int(row_ids.max()) < self.tables.size):
             raise InputError(f"{source}: damaged (its hint embeddings do not fit the model's vocabulary)")
         self.table.set_rows(row_ids, rows.float())
         kept = {"table.row_ids": self.table.row_ids, "table.rows": self.table.rows.detach()}

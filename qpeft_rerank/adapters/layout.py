@@ -27,17 +27,12 @@ class Part:
     mask: Tensor
 
 
-def part(
-    sequences: ListLike[Sequence], ids: Tensor, kind: Kind, what: Literal["body", "whole"] = "body"
-) -> Part:
+def part(sequences: ListLike[Sequence], ids: Tensor, kind: Kind, what: Literal["body", "whole"] = "body") -> Part:
     """One segment of each sequence, or its own text; empty where a sequence has none.
 
     :param ids: the batch's token ids, ``[batch, tokens]``.
     """
-    spans = [
-        (sequence.body_span(kind) if what == "body" else sequence.span(kind)) or (0, 0)
-        for sequence in sequences
-    ]
+    spans = [(sequence.body_span(kind) if what == "body" else sequence.span(kind)) or (0, 0) for sequence in sequences]
     start, end = torch.tensor(spans, device=ids.device).unsqueeze(2).unbind(1)
     width = max(end - start for start, end in spans)
     places = torch.arange(width, device=ids.device)

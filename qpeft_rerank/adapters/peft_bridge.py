@@ -94,9 +94,7 @@ class PeftAdapter(nn.Module):
         except InputError:
             raise
         except Exception as error:  # PEFT and safetensors raise whatever comes; nothing of it is ours
-            raise InputError(
-                f"adapter {name} does not load on {model.source.name}: {first_line(error)}"
-            ) from None
+            raise InputError(f"adapter {name} does not load on {model.source.name}: {first_line(error)}") from None
         return cls(model, tuned)
 
     def train(self, mode: bool = True) -> Self:
@@ -207,9 +205,7 @@ def _refuse(model: LanguageModel, config: Any, name: str) -> None:
     if learns_prompt or kind in ("ADAPTION_PROMPT", "POLY", "XLORA"):
         raise InputError(f"adapter {name}: {kind} is not supported; LoRA, prefix, prompt and P-tuning are")
     start = getattr(config, "init_lora_weights", True)
-    if getattr(config, "bias", "none") != "none" or str(start).startswith(
-        ("pissa", "olora", "corda", "loftq")
-    ):
+    if getattr(config, "bias", "none") != "none" or str(start).startswith(("pissa", "olora", "corda", "loftq")):
         raise InputError(f"adapter {name}: it changes the model's own weights (bias or init_lora_weights)")
     if _layers(model.model):
         raise InputError(f"adapter {name}: the model has a PEFT adapter already; load the model anew")

@@ -54,9 +54,7 @@ def save_adapter(
 
     :raises InputError: if the folder holds something else, or cannot be written.
     """
-    if folder.exists() and (
-        not folder.is_dir() or (any(folder.iterdir()) and not (folder / CONFIG).is_file())
-    ):
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / CONFIG).is_file())):
         raise InputError(f"{folder}: holds something else than an adapter; give another folder")
     fresh = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
@@ -137,9 +135,7 @@ def load_adapter(name: str, model: LanguageModel) -> LoadedAdapter:
     return LoadedAdapter(name, peft_type, PeftAdapter.load(model, folder, name), template)
 
 
-def _load_own(
-    name: str, folder: Path, config: dict[str, Any], kind: Kind, model: LanguageModel
-) -> LoadedAdapter:
+def _load_own(name: str, folder: Path, config: dict[str, Any], kind: Kind, model: LanguageModel) -> LoadedAdapter:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -155,17 +151,13 @@ def _load_own(
     return LoadedAdapter(name, kind.peft_type, adapter, template)
 
 
-def _check_stamp(
-    stamp: Mapping[str, Any], name: str, source: Path, folder: Path, model: LanguageModel
-) -> Template:
+def _check_stamp(stamp: Mapping[str, Any], name: str, source: Path, folder: Path, model: LanguageModel) -> Template:
     """Refuse newer formats, other base models and damaged weights; return the prompt."""
     found = stamp.get("format_version")
     if not isinstance(found, int) or found < 1:
         raise InputError(f"{source}: damaged (no format_version)")
     if found > FORMAT:
-        raise InputError(
-            f"{source}: format {found} is newer than this release reads ({FORMAT}); upgrade qpeft_rerank"
-        )
+        raise InputError(f"{source}: format {found} is newer than this release reads ({FORMAT}); upgrade qpeft_rerank")
     if stamp.get("base_model_identity") != model.source.identity:
         raise InputError(
             f"adapter {name} belongs to another model, {stamp.get('base_model_name_or_path')}, than "
@@ -191,9 +183,7 @@ def push_to_hub(folder: Path, repository: str, *, private: bool = False) -> str:
     hub = HfApi()
     try:
         hub.create_repo(repository, private=private, exist_ok=True)
-        hub.upload_folder(
-            repo_id=repository, folder_path=str(folder), allow_patterns=[CONFIG, WEIGHTS, STAMP, CARD]
-        )
+        hub.upload_folder(repo_id=repository, folder_path=str(folder), allow_patterns=[CONFIG, WEIGHTS, STAMP, CARD])
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise InputError(f"{repository}: cannot be uploaded ({first_line(error)})") from None
     return f"https://huggingface.co/{repository}"

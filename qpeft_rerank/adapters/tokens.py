@@ -74,8 +74,6 @@ def token_tables(tokenizer: Any, size: int, text: TokenText) -> TokenTables:
         wordless = {
             token
             for token, string in enumerate(strings)
-            if not any(
-                character.isalpha() or character == "\N{REPLACEMENT CHARACTER}" for character in string
-            )
+            if not any(character.isalpha() or character == "\N{REPLACEMENT CHARACTER}" for character in string)
         }
     return TokenTables(frozenset(stop), frozenset(wordless), frozenset(special), size)

@@ -155,9 +155,7 @@ class Checkpoints:
                 path.unlink(missing_ok=True)
 
 
-def pack_optimizer(
-    optimizer: torch.optim.Optimizer, named: Mapping[str, torch.nn.Parameter]
-) -> dict[str, Any]:
+def pack_optimizer(optimizer: torch.optim.Optimizer, named: Mapping[str, torch.nn.Parameter]) -> dict[str, Any]:
     """AdamW's moments as named tensors, and its step counts as numbers."""
     tensors, steps = {}, {}
     for name, parameter in named.items():

@@ -82,9 +82,7 @@ def _records(path: str, digest: Any) -> Iterator[tuple[int, str, Any]]:
         yield number, f"{path}:{lineno}", record
 
 
-def _array(
-    path: str, first: tuple[int, str], lines: Iterator[tuple[int, str]]
-) -> Iterator[tuple[int, str, Any]]:
+def _array(path: str, first: tuple[int, str], lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str, Any]]:
     """Yield the entries of a JSON array one by one, as soon as each is complete."""
     splitter = _Entries()
     number, lineno = 0, first[0]

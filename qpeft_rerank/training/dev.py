@@ -3,9 +3,9 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from qpeft_rerank.collection.passages import Passages
+from qpeft_rerank.collection.passages import Passage, Passages
 from qpeft_rerank.engines.local import Candidate, LocalEngine
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.scorer import Scorer
@@ -23,19 +23,24 @@ MEASURE = "MRR@10"
 class DevSet:
     """Questions with candidates and judgements.
 
-    :param candidates: all pairs to score, topic by topic, in the first stage's order.
-    :param first_stage: the metric of that order, None where there is no order.
+    :param candidates: the pairs to score, topic by topic, in the first stage's order. Topics whose
+        rank does not depend on scores, for none of their candidates is relevant or all are, have none
+        here; they count all the same.
+    :param qrels: judgements of all topics.
+    :param settled: docids of the topics whose candidates are all relevant.
+    :param first_stage: the metric of the first stage's order, None where there is no order.
     """
 
     candidates: tuple[Candidate, ...]
     qrels: Qrels
+    settled: Mapping[str, Sequence[str]] = field(default_factory=dict)
     first_stage: float | None = None
 
     @property
     def digest(self) -> str:
         """SHA-256 of texts, ids and judgements."""
         described = [[*c.texts, c.topic.id, c.passage.docid] for c in self.candidates]
-        return hashlib.sha256(json.dumps([described, self.qrels]).encode("ascii")).hexdigest()
+        return hashlib.sha256(json.dumps([described, self.qrels, self.settled]).encode("ascii")).hexdigest()
 
     @property
     def topics(self) -> int:
@@ -44,7 +49,7 @@ class DevSet:
 
     def metric(self, scores: Sequence[float]) -> float:
         """MRR@10, from 0 to 1, when candidates are ranked by ``scores`` (one each, higher is better)."""
-        run: dict[str, dict[str, float]] = {}
+        run = {topic: dict.fromkeys(docids, 0.0) for topic, docids in self.settled.items()}
         for candidate, score in zip(self.candidates, scores, strict=True):
             run.setdefault(candidate.topic.id, {})[candidate.passage.docid] = score
         return evaluate(run, self.qrels, [MEASURE]).mean[MEASURE]
@@ -83,32 +88,46 @@ def dev_from_run(
         judged = qrels_from_answers({topic: topics[topic] for topic in known}, hits, texts)
     else:
         judged = {topic: qrels[topic] for topic in known if topic in qrels}
-    if not any(grade > 0 for grades in judged.values() for grade in grades.values()):
-        raise InputError(
-            "no dev candidate is relevant, so no dev metric can tell epochs apart; raise --dev-depth"
-        )
-    candidates = tuple(Candidate(topics[topic], found[hit.docid]) for topic in judged for hit in hits[topic])
+    listed = {topic: [Candidate(topics[topic], found[hit.docid]) for hit in hits[topic]] for topic in judged}
     first = evaluate({topic: hits[topic] for topic in judged}, judged, [MEASURE]).mean[MEASURE]
-    return DevSet(candidates, judged, first)
+    return _dev_set(listed, judged, first)
 
 
 def dev_from_examples(examples: Sequence[Example]) -> DevSet:
     """A dev set from triples: each question's positives against its negatives."""
-    candidates: list[Candidate] = []
+    listed: dict[str, list[Candidate]] = {}
     qrels: Qrels = {}
     for place, example in enumerate(examples):
         topic = Topic(str(place), example.query, example.answers)
-        listed = [(passage, 1) for passage in example.positives]
-        listed += [(passage, 0) for passage in (example.hard or example.plain)]
-        grades = qrels[topic.id] = {}
-        for number, (passage, grade) in enumerate(listed):
-            # Named by place: triples of several sources may share or lack docids.
-            named = type(passage)(f"{number:03d}", passage.title, passage.text)
-            candidates.append(Candidate(topic, named))
-            grades[named.docid] = grade
-    if not candidates:
-        raise InputError("the dev triples are empty; mine some with python -m qpeft_rerank.mine")
-    return DevSet(tuple(candidates), qrels)
+        passages = [(passage, 1) for passage in example.positives]
+        passages += [(passage, 0) for passage in (example.hard or example.plain)]
+        # Named by place: triples of several sources may share or lack docids.
+        named = {f"{number:03d}": pair for number, pair in enumerate(passages)}
+        listed[topic.id] = [
+            Candidate(topic, Passage(docid, passage.title, passage.text)) for docid, (passage, _) in named.items()
+        ]
+        qrels[topic.id] = {docid: grade for docid, (_, grade) in named.items()}
+    if not any(0 in grades.values() for grades in qrels.values()):
+        raise InputError("no dev triple has a negative, so no dev metric can tell epochs apart; mine some")
+    return _dev_set(listed, qrels, None)
+
+
+def _dev_set(listed: Mapping[str, list[Candidate]], qrels: Qrels, first_stage: float | None) -> DevSet:
+    """Leave out what need not be scored."""
+    open_ones: list[Candidate] = []
+    settled = {}
+    for topic, candidates in listed.items():
+        relevant = [qrels[topic].get(candidate.passage.docid, 0) > 0 for candidate in candidates]
+        if any(relevant) and not all(relevant):
+            open_ones += candidates
+        elif any(relevant):
+            settled[topic] = [candidate.passage.docid for candidate in candidates]
+    if not open_ones:
+        raise InputError(
+            "no dev question has relevant and other candidates, so no dev metric can tell epochs apart; "
+            "raise --dev-depth or give more dev questions"
+        )
+    return DevSet(tuple(open_ones), qrels, settled, first_stage)
 
 
 def score_dev(

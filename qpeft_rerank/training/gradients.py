@@ -67,9 +67,7 @@ class GradientAccumulator:
                 parameter.grad = torch.zeros_like(parameter)
             try:
                 with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-                    total = sum(
-                        self._micro_batch(batch, of, seed + place) for place, batch in self._planned(groups)
-                    )
+                    total = sum(self._micro_batch(batch, of, seed + place) for place, batch in self._planned(groups))
                 return Accumulated(float(total), sum(len(sequence) for group in groups for sequence in group))
             except RuntimeError as error:
                 if not is_out_of_memory(error):
@@ -130,9 +128,7 @@ class GradientAccumulator:
         self.batch_tokens = max(longest, min(used, self.batch_tokens) // 2)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        say(
-            f"out of memory: micro-batches of {self.batch_tokens:,} tokens from here on (the result is the same)"
-        )
+        say(f"out of memory: micro-batches of {self.batch_tokens:,} tokens from here on (the result is the same)")
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

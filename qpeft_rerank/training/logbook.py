@@ -76,10 +76,7 @@ def draw(log: Path, picture: Path, first_stage: float | None = None) -> bool:
         steps, values = zip(*losses, strict=True)
         upper.plot(steps, values, color="0.75", linewidth=0.8, label="a step")
         width = max(1, len(values) // 20)
-        smooth = [
-            sum(part) / len(part)
-            for part in (values[max(0, i - width + 1) : i + 1] for i in range(len(values)))
-        ]
+        smooth = [sum(part) / len(part) for part in (values[max(0, i - width + 1) : i + 1] for i in range(len(values)))]
         upper.plot(steps, smooth, color="C0", label=f"mean of {width}")
         upper.legend()
     upper.set_ylabel("loss (nats per token)")

@@ -267,9 +267,7 @@ class Trainer:
     def _can_share_prefixes(self, plan: list[list[Group]]) -> bool:
         if self.running.gradient_checkpointing or not plan:
             return False
-        sample = [
-            sequence for group in self.student.encode(self.sampler.epoch(1)[0][:2]) for sequence in group[:2]
-        ]
+        sample = [sequence for group in self.student.encode(self.sampler.epoch(1)[0][:2]) for sequence in group[:2]]
         return prefix.prefix_works(self.student.model, sample, self.student.hinter)
 
     @contextlib.contextmanager

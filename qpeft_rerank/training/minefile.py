@@ -29,9 +29,7 @@ class MineFile:
         try:
             self._file: IO[bytes] = self.path.open("a+b")
         except OSError as error:
-            raise InputError(
-                f"{output}: cannot be written ({error.strerror}); choose another --output"
-            ) from None
+            raise InputError(f"{output}: cannot be written ({error.strerror}); choose another --output") from None
         try:
             self._lock()
             self._begin(overwrite)
@@ -53,9 +51,7 @@ class MineFile:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise InputError(
-                f"{self.output}: another process is mining it; wait or choose another --output"
-            ) from None
+            raise InputError(f"{self.output}: another process is mining it; wait or choose another --output") from None
 
     def _begin(self, overwrite: bool) -> None:
         good = 0
@@ -92,9 +88,7 @@ class MineFile:
             while data:
                 data = data[os.write(self._file.fileno(), data) :]
         except OSError as error:
-            raise InputError(
-                f"{self.path}: cannot be written ({error.strerror}); free some space and go on"
-            ) from None
+            raise InputError(f"{self.path}: cannot be written ({error.strerror}); free some space and go on") from None
 
     def tally(self) -> Tally:
         """What the file holds so far."""

@@ -107,9 +107,7 @@ class Miner:
         if self.qrels is None:
             lacking = next((topic.id for topic in self.topics.values() if not topic.answers), None)
             if lacking is not None:
-                raise InputError(
-                    f"topic {lacking} has no answers to tell positives by; give judgements with --qrels"
-                )
+                raise InputError(f"topic {lacking} has no answers to tell positives by; give judgements with --qrels")
         self._order = list(self.topics)
         if isinstance(self.first, dict):
             run = self.first
@@ -193,9 +191,7 @@ class Miner:
             return Mined(topic.id, None, "no positive")
         # A copy of a positive under another docid is no negative.
         same = {passage.text for passage in listed if passage.docid in relevant}
-        sure = (
-            p for p in listed if p.docid not in relevant | doubtful and p.text not in same and p.text.strip()
-        )
+        sure = (p for p in listed if p.docid not in relevant | doubtful and p.text not in same and p.text.strip())
         negatives = list(_first(sure, self.mining.negatives))
         example = Example(
             topic.id,

@@ -72,9 +72,7 @@ def _prefix_cache(model: LanguageModel, rows: list[list[int]], starts: list[int]
     place = {prefix: index for index, prefix in enumerate(distinct)}
     with torch.no_grad():
         ids = _padded([list(prefix) for prefix in distinct]).to(model.device)
-        computed = model.model.base_model(
-            input_ids=ids, past_key_values=DynamicCache(), use_cache=True
-        ).past_key_values
+        computed = model.model.base_model(input_ids=ids, past_key_values=DynamicCache(), use_cache=True).past_key_values
         chosen = torch.tensor([place[prefix] for prefix in prefixes], device=model.device)
         cache = DynamicCache()
         for number, layer in enumerate(computed.layers):

@@ -65,8 +65,7 @@ class EpochSampler:
 
     def _groups(self, batch: list[Example], draw: random.Random) -> list[Group]:
         positives = [
-            draw.choice(example.positives) if self.sampling.any_positive else example.positives[0]
-            for example in batch
+            draw.choice(example.positives) if self.sampling.any_positive else example.positives[0] for example in batch
         ]
         drawn = [self._hard(example, draw) for example in batch]
         groups = []

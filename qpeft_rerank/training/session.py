@@ -150,8 +150,7 @@ class Session:
         shutil.rmtree(made, ignore_errors=True)
         metrics = self._metrics(dev, outcome)
         data = "; ".join(
-            f"{Path(file.path).name}: {len(file.examples)} questions (sha256 {file.digest})"
-            for file in self.files
+            f"{Path(file.path).name}: {len(file.examples)} questions (sha256 {file.digest})" for file in self.files
         )
         adapter: Any = student.hinter
         save_adapter(adapter, student.model, self.template, made, Card(data, self.command, metrics))

@@ -48,9 +48,7 @@ def make_student(
         adapter = create_adapter(name, model, template, preset, seed=seed, **options)
     student = Student(model, template, adapter, {}, (adapter,), max_passage_tokens)
     adapter.cover(_touched(student, adapter, examples))
-    decaying = {
-        id(p) for group in adapter.trainable_parameters(1.0) if group["weight_decay"] for p in group["params"]
-    }
+    decaying = {id(p) for group in adapter.trainable_parameters(1.0) if group["weight_decay"] for p in group["params"]}
     student.parts.update(
         (key, _part(key, parameter, id(parameter) in decaying, name))
         for key, parameter in adapter.named_parameters()

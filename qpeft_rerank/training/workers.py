@@ -53,9 +53,7 @@ class Workers:
         counts = torch.tensor([added.loss, added.tokens], dtype=torch.float64, device=parameters[0].device)
         total = self._accelerator.reduce(counts, reduction="sum")
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        flat = self._accelerator.reduce(
-            torch.cat([gradient.flatten() for gradient in gradients]), reduction="sum"
-        )
+        flat = self._accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), reduction="sum")
         for gradient, summed in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(summed.view_as(gradient))
         return float(total[0]), int(total[1])

@@ -22,18 +22,14 @@ class WorkFolder:
         self.path = output.with_name(f"{output.name}.training")
         self._lock: IO[bytes] | None = None
         if output.is_file() or (output.is_dir() and any(output.iterdir()) and not overwrite):
-            raise InputError(
-                f"--output {output}: exists; add --overwrite to replace it, or name another folder"
-            )
+            raise InputError(f"--output {output}: exists; add --overwrite to replace it, or name another folder")
         if not main:
             return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = (self.path / "lock").open("wb")
         except OSError as error:
-            raise InputError(
-                f"--output {output}: cannot be made ({error.strerror}); name another folder"
-            ) from None
+            raise InputError(f"--output {output}: cannot be made ({error.strerror}); name another folder") from None
         try:
             import fcntl
         except ImportError:  # Windows has no flock
@@ -42,9 +38,7 @@ class WorkFolder:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self._lock.close()
-            raise InputError(
-                f"--output {output}: another process trains it; wait or name another folder"
-            ) from None
+            raise InputError(f"--output {output}: another process trains it; wait or name another folder") from None
 
     def __enter__(self) -> "WorkFolder":
         return self

@@ -80,9 +80,7 @@ def moved(adapter):
 @pytest.mark.parametrize("k", [5, 20])
 def test_r(kind, similarity, letters, k, request, qpeft):
     model = request.getfixturevalue(kind)
-    adapter = moved(
-        create_adapter("qpeft-r", model, qpeft, "faithful", k=k, filters=letters, similarity=similarity)
-    )
+    adapter = moved(create_adapter("qpeft-r", model, qpeft, "faithful", k=k, filters=letters, similarity=similarity))
     first, second = model.embedding.weight, adapter.table.rows.detach()
     tokenizer = model.pieces.tokenizer
     strings = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
@@ -179,9 +177,7 @@ def test_a(heads, letters, llama, qpeft):
                     values.append((weight_v @ vector + bias_v)[own])
                 shares = torch.tensor(logits).softmax(0)
                 whole[own] = sum(share * value for share, value in zip(shares, values, strict=True))
-            vectors[where + place] = (
-                attention.out_proj.weight.detach() @ whole + attention.out_proj.bias.detach()
-            )
+            vectors[where + place] = attention.out_proj.weight.detach() @ whole + attention.out_proj.bias.detach()
         with torch.no_grad():
             expected = torch.stack([own_mlp(adapter, vector) for vector in vectors])
         torch.testing.assert_close(filled[row, start:end], expected, atol=1e-5, rtol=1e-4)

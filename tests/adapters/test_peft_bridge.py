@@ -23,9 +23,7 @@ CONFIGS = {
         modules_to_save=["embed_tokens"],
         **LM,
     ),
-    "dora": lambda: peft.LoraConfig(
-        r=4, init_lora_weights=False, use_dora=True, target_modules=["o_proj"], **LM
-    ),
+    "dora": lambda: peft.LoraConfig(r=4, init_lora_weights=False, use_dora=True, target_modules=["o_proj"], **LM),
     "ia3": lambda: peft.IA3Config(
         init_ia3_weights=False,
         target_modules=["k_proj", "down_proj"],
@@ -140,9 +138,7 @@ def test_training_touches_the_adapter_only(kind, model, plain):
     assert [score.total for score in bare.score(sequences)] == before
     after = target.model.state_dict()
     for name, tensor in names.items():
-        inside = [
-            key for key in after if key.replace(".base_layer", "").replace(".original_module", "") == name
-        ]
+        inside = [key for key in after if key.replace(".base_layer", "").replace(".original_module", "") == name]
         assert torch.equal(after[inside[0]], tensor), name
     # Dropped back into evaluation, gradients can still be asked for.
     target.target_log_probs(sequences, adapter).sum().backward()

@@ -25,9 +25,7 @@ def test_a_vector_for_each_query_token(model, plain):
 @pytest.mark.parametrize("selectable", ["passage", "row"])
 def test_weights_lie_over_the_passage(selectable, model, qpeft):
     adapter = create_adapter("qpeft-a", model, qpeft, selectable=selectable)
-    short, long = traced(
-        adapter, model, qpeft, ("bug", "", "a bug"), ("first bug", "", "the first word, a bug")
-    )
+    short, long = traced(adapter, model, qpeft, ("bug", "", "a bug"), ("first bug", "", "the first word, a bug"))
     for trace in (short, long):
         sums = torch.tensor(trace.weights).sum(1)
         assert all(len(row) == len(trace.passage) for row in trace.weights)
@@ -40,9 +38,7 @@ def test_identity_start_looks_up_equal_tokens(model, plain):
     (trace,) = traced(adapter, model, plain, ("first bug", "", "the word bug, the first word"))
     for token, row in zip(query, trace.weights, strict=True):
         if token in trace.passage:
-            assert (
-                sum(weight for other, weight in zip(trace.passage, row, strict=True) if other == token) > 0.9
-            )
+            assert sum(weight for other, weight in zip(trace.passage, row, strict=True) if other == token) > 0.9
 
 
 def test_filters_hide_tokens(model, plain):

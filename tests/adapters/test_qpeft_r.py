@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from qpeft_rerank.adapters.qpeft_r.selection import best, first_of_equals
 from qpeft_rerank.adapters.registry import create_adapter
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.likelihood.scorer import Scorer
+from qpeft_rerank.likelihood.scorer import Scorer, encode_pairs
+from qpeft_rerank.prompt.builder import HINT_SLOT, PromptBuilder
 
 
 def hints_of(adapter, model, template, *pairs):
@@ -50,9 +51,7 @@ def test_corrected_by_loops(letters, k, model, plain):
     query, passage = encoded(model, " " + query_text), passage_ids(model, plain, PASSAGE)
     table = torch.nn.functional.normalize(model.embedding.weight.double(), dim=1)
     pairs = [
-        (-float((table[q] @ table[x]).float()), i, j, x)
-        for i, q in enumerate(query)
-        for j, x in enumerate(passage)
+        (-float((table[q] @ table[x]).float()), i, j, x) for i, q in enumerate(query) for j, x in enumerate(passage)
     ]
     left = []
     for _, _, _, token in sorted(pairs):
@@ -134,9 +133,7 @@ def test_vocabulary_by_loops(model, plain):
     table = torch.nn.functional.normalize(table, dim=1)
     query = encoded(model, " first bug")
     size, special = len(model.pieces.tokenizer), set(model.pieces.tokenizer.all_special_ids)
-    pairs = sorted(
-        (-float((table[q] @ table[x]).float()), i, x) for i, q in enumerate(query) for x in range(size)
-    )
+    pairs = sorted((-float((table[q] @ table[x]).float()), i, x) for i, q in enumerate(query) for x in range(size))
     left = [x for x in dict.fromkeys(x for _, _, x in pairs) if x not in special and x not in query]
     assert hints_of(adapter, model, plain, ("first bug", "", PASSAGE))[0] == left[:7]
 
@@ -163,6 +160,14 @@ def test_random_hints_know_nothing_of_similarity(model, plain):
     assert found[0] == hints_of(made[0], model, plain, ("a much longer query", "", PASSAGE * 2), pair)[1]
     for hints in found:
         assert len(set(hints)) == 5 and set(hints) <= set(passage_ids(model, plain, PASSAGE))
+
+
+def test_a_passage_cut_to_nothing_keeps_its_slots(model, plain):
+    adapter = create_adapter("qpeft-r", model, plain, k=3)
+    builder = PromptBuilder(plain, model.pieces, model.max_tokens, max_passage_tokens=0)
+    sequences = encode_pairs(builder, [("bug", "", PASSAGE)], adapter)
+    assert adapter.explain(sequences, torch.tensor([sequences[0].ids]))[0].hints == [HINT_SLOT] * 3
+    assert torch.isfinite(model.target_log_probs(sequences, adapter)).all()
 
 
 @pytest.mark.parametrize(

@@ -107,9 +107,7 @@ def test_other_folders_are_left_alone(adapter, model, qpeft, tmp_path):
 
 
 def test_a_failed_save_leaves_the_old_one(folder, adapter, model, qpeft, monkeypatch):
-    monkeypatch.setattr(
-        store, "render", lambda *rest: (_ for _ in ()).throw(OSError(28, "No space left on device"))
-    )
+    monkeypatch.setattr(store, "render", lambda *rest: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(InputError, match="No space left"):
         save_adapter(create_adapter("qpeft-a", model, qpeft), model, qpeft, folder)
     assert load_adapter(str(folder), model).hinter.identity == adapter.identity
@@ -117,9 +115,7 @@ def test_a_failed_save_leaves_the_old_one(folder, adapter, model, qpeft, monkeyp
 
 
 def test_card(adapter, model, qpeft, tmp_path):
-    card = Card(
-        "320 questions of NQ", "python -m qpeft_rerank.train --adapter qpeft-r", {"R@10 | NQ": 41.25}, "Note."
-    )
+    card = Card("320 questions of NQ", "python -m qpeft_rerank.train --adapter qpeft-r", {"R@10 | NQ": 41.25}, "Note.")
     text = (save_adapter(adapter, model, qpeft, tmp_path / "mine", card) / "README.md").read_text("utf-8")
     for words in (
         "320 questions of NQ",
@@ -136,9 +132,7 @@ def test_card(adapter, model, qpeft, tmp_path):
 
 
 def test_wrong_base_model(folder, tmp_path):
-    other = LanguageModel.load(
-        str(tiny.save_model(tmp_path / "other", seed=1)), dtype="float32", device="cpu"
-    )
+    other = LanguageModel.load(str(tiny.save_model(tmp_path / "other", seed=1)), dtype="float32", device="cpu")
     message = refused(folder, other)
     assert "belongs to another model, tiny, than other" in message
 
@@ -253,8 +247,6 @@ def test_push(folder, monkeypatch, tmp_path):
     ]
     with pytest.raises(InputError, match="no adapter to upload"):
         push_to_hub(tmp_path / "none", "someone/adapter")
-    monkeypatch.setattr(
-        Hub, "create_repo", lambda self, name, **options: (_ for _ in ()).throw(OSError("no network"))
-    )
+    monkeypatch.setattr(Hub, "create_repo", lambda self, name, **options: (_ for _ in ()).throw(OSError("no network")))
     with pytest.raises(InputError, match="no network"):
         push_to_hub(folder, "someone/adapter")

@@ -45,9 +45,7 @@ class BagHinter(nn.Module):
             first, last = sequence.body_span("target")
             start, end = sequence.body_span("passage")
             slots = sequence.body_span("hints")
-            hints = torch.stack(
-                [self.rows[ids[row, first:last]].mean(0), self.rows[ids[row, start:end]].mean(0)]
-            )
+            hints = torch.stack([self.rows[ids[row, first:last]].mean(0), self.rows[ids[row, start:end]].mean(0)])
             embedded[row, slots[0] : slots[1]] = self.dropout(self.layer(hints)).to(embedded.dtype)
         return embedded
 

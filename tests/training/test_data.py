@@ -24,7 +24,12 @@ DPR = [
         "hard_negative_ctxs": [{"title": "", "text": "hard ] one", "psg_id": "14"}],
     },
     {"question": "no positive", "answers": ["x"], "positive_ctxs": [], "negative_ctxs": [], "hard_negative_ctxs": []},
-    {"question": "bare", "positive_ctxs": [{"text": "t", "title": None}], "negative_ctxs": [], "hard_negative_ctxs": []},
+    {
+        "question": "bare",
+        "positive_ctxs": [{"text": "t", "title": None}],
+        "negative_ctxs": [],
+        "hard_negative_ctxs": [],
+    },
 ]
 
 

@@ -135,9 +135,7 @@ def test_stops_early_and_keeps_the_best(make_student, examples, tmp_path, monkey
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])
-def test_not_a_number_stops_and_keeps_the_last_good_state(
-    make_student, examples, tmp_path, monkeypatch, what
-):
+def test_not_a_number_stops_and_keeps_the_last_good_state(make_student, examples, tmp_path, monkeypatch, what):
     means, calls = prefix.means_after_prefix, 0
 
     def failing(*arguments):
@@ -251,7 +249,10 @@ def command(program, model_folder, folder, dropout="0.2"):
     return [str(program), str(tiny), str(model_folder), str(folder), dropout]
 
 
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[1:3]))}
+ENVIRONMENT = os.environ | {
+    "OMP_NUM_THREADS": "1",
+    "PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[1:3])),
+}
 
 
 @pytest.mark.slow
@@ -297,8 +298,7 @@ def test_two_processes_train_as_one(program, model_folder, tmp_path):
     ]
     subprocess.run([*launch, *two], check=True, env=ENVIRONMENT, capture_output=True)
     curves = [
-        [float(row["loss"] or row["dev"]) for row in read_log(tmp_path / name / "log.csv")]
-        for name in ("one", "two")
+        [float(row["loss"] or row["dev"]) for row in read_log(tmp_path / name / "log.csv")] for name in ("one", "two")
     ]
     assert curves[0] == pytest.approx(curves[1], rel=1e-3)
     assert len(curves[0]) == 12 + 5

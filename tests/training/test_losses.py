@@ -17,9 +17,7 @@ def by_loop(name: str, group: list[float], margin: float, temperature: float) ->
     positive, negatives = group[0], group[1:]
     point = -positive
     pair = sum(max(0.0, -positive + negative + margin) for negative in negatives) / max(1, len(negatives))
-    softmax = -math.log(
-        math.exp(positive / temperature) / sum(math.exp(value / temperature) for value in group)
-    )
+    softmax = -math.log(math.exp(positive / temperature) / sum(math.exp(value / temperature) for value in group))
     return {"pointwise": point, "hinge": pair, "pointwise+hinge": point + pair, "contrastive": softmax}[name]
 
 

@@ -26,17 +26,11 @@ class QPeftA(HintAdapter[QPeftAConfig]):
         super().__init__(config, model, template)
         dimension = self.frozen.dimension
         if dimension % config.heads:
-            raise InputError(
-                f"adapter {config.name}: {config.heads} heads do not divide the model's {dimension}"
-            )
-        self.attention = nn.MultiheadAttention(
-            dimension, config.heads, dropout=config.dropout, batch_first=True
-        )
+            raise InputError(f"adapter {config.name}: {config.heads} heads do not divide the model's {dimension}")
+        self.attention = nn.MultiheadAttention(dimension, config.heads, dropout=config.dropout, batch_first=True)
         if config.init == "identity":
             self._start_from_identity()
-        self.register_buffer(
-            "dropped", self.tables.flags(self.tables.dropped(config.filters)), persistent=False
-        )
+        self.register_buffer("dropped", self.tables.flags(self.tables.dropped(config.filters)), persistent=False)
 
     @torch.no_grad()
     def _start_from_identity(self) -> None:
@@ -72,9 +66,7 @@ class QPeftA(HintAdapter[QPeftAConfig]):
         """The attention's outputs, ``[batch, width, d]``."""
         return self._attend(sequences, ids, False)[0]
 
-    def _attend(
-        self, sequences: ListLike[Sequence], ids: Tensor, weights: bool
-    ) -> tuple[Tensor, Tensor | None]:
+    def _attend(self, sequences: ListLike[Sequence], ids: Tensor, weights: bool) -> tuple[Tensor, Tensor | None]:
         query, keys = part(sequences, ids, "target"), self.columns(sequences, ids)
         hidden = ~keys.mask | self.dropped[keys.ids]
         if "q" in self.config.filters:

@@ -82,20 +82,20 @@ class QPeftR(HintAdapter[QPeftRConfig]):
         pool = {"vocabulary": self._near, "random": self._random}.get(self.config.source, self._similar)(
             sequences, ids, query
         )
-        if not pool.values.shape[1]:
-            return torch.full_like(ids[:, :1].expand(-1, width), HINT_SLOT), torch.zeros(
-                len(ids), width, device=ids.device
-            )
         config = self.config
+        if not pool.values.shape[1]:
+            nothing = ids[:, :1].expand(-1, width)
+            return torch.full_like(nothing, HINT_SLOT), torch.zeros_like(nothing, dtype=torch.float32)
+        draws = None
+        if config.refill == "draw":
+            draws = self._noise(sequences, [config.k] * len(sequences), "draw").to(ids.device)
         rules = Rules(
             distinct="d" in config.filters,
             not_in=query.ids.masked_fill(~query.mask, -1) if "q" in config.filters else None,
             dropped=self.dropped,
             special=self.special,
             limit=config.pool,
-            draws=self._noise(sequences, [config.k] * len(sequences), "draw").to(ids.device)
-            if config.refill == "draw"
-            else None,
+            draws=draws,
         )
         at, count = choose(pool, rules, width, config.k)
         empty = (count == 0).unsqueeze(1)
@@ -115,9 +115,7 @@ class QPeftR(HintAdapter[QPeftRConfig]):
             target = part(sequences, ids, "target", "whole")
             shown = torch.cat([shown, torch.zeros_like(target.mask)], 1)
             columns = joined(columns, target)
-        scores = similarity(
-            self.table(query.ids), self.frozen(columns.ids), self.config.similarity, self._precision
-        )
+        scores = similarity(self.table(query.ids), self.frozen(columns.ids), self.config.similarity, self._precision)
         if self.config.selectable == "row":
             scores = scores.sigmoid() * shown.unsqueeze(1)
         pairs = query.mask.unsqueeze(2) & columns.mask.unsqueeze(1)
@@ -131,11 +129,7 @@ class QPeftR(HintAdapter[QPeftRConfig]):
             columns = joined(columns, query)
         # Numbers belong to tokens, not to places in the padded batch.
         noise = self._noise(sequences, columns.mask.sum(1).tolist(), "order").to(ids.device)
-        values = (
-            noise.gather(1, (columns.mask.cumsum(1) - 1).clamp_min(0))
-            if noise.shape[1]
-            else columns.mask.float()
-        )
+        values = noise.gather(1, (columns.mask.cumsum(1) - 1).clamp_min(0)) if noise.shape[1] else columns.mask.float()
         return Pool(values.masked_fill(~columns.mask, -torch.inf), columns.ids)
 
     def _near(self, sequences: ListLike[Sequence], ids: Tensor, query: Part) -> Pool:
