@@ -1,10 +1,22 @@
 """What every command shares: messages on stderr, and one line instead of a traceback."""
 
+import argparse
 import os
 import sys
 from collections.abc import Callable
 
 from qpeft_rerank.errors import InputError
+
+
+def positive(text: str) -> int:
+    """The argparse type of a count: a whole number from 1."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return value
 
 
 def say(message: str) -> None:

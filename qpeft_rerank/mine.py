@@ -29,10 +29,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--topics", required=True, help="questions: a file, a Pyserini name, or 'embedded'")
     parser.add_argument("--output", required=True, metavar="FILE", help="JSONL to write")
     parser.add_argument("--qrels", help="judgements (file or name) that tell the positives (default: the answers)")
-    parser.add_argument("--hits", type=_positive, default=100, help="candidates a question (default: 100)")
-    parser.add_argument("--negatives", type=_positive, default=8, help="most negatives a question (default: 8)")
-    parser.add_argument("--positives", type=_positive, default=1, help="most positives a question (default: 1)")
-    parser.add_argument("--limit", type=_positive, help="stop after so many triples, of questions in random order")
+    parser.add_argument("--hits", type=console.positive, default=100, help="candidates a question (default: 100)")
+    parser.add_argument("--negatives", type=console.positive, default=8, help="most negatives a question (default: 8)")
+    parser.add_argument("--positives", type=console.positive, default=1, help="most positives a question (default: 1)")
+    parser.add_argument(
+        "--limit", type=console.positive, help="stop after so many triples, of questions in random order"
+    )
     parser.add_argument("--seed", type=int, default=42, help="decides that order (default: 42)")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing or unfinished output")
     return parser
@@ -108,13 +110,6 @@ def _stamp(name: str | None) -> str | None:
     path = Path(name).resolve()
     files = sorted(path.glob("segments_*")) if path.is_dir() else [path]
     return " ".join(f"{file.stat().st_size} {file.stat().st_mtime_ns}" for file in files)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return value
 
 
 if __name__ == "__main__":

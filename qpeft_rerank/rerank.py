@@ -23,10 +23,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     source.add_argument("--corpus", metavar="FILE", help="passages as JSONL or TSV, .gz too: no index, no Java")
     source.add_argument("--topics", metavar="NAME", help="Pyserini topics name or file (default: the index's own)")
-    source.add_argument("--limit", type=_positive, metavar="N", help="rerank the first N topics only")
+    source.add_argument("--limit", type=console.positive, metavar="N", help="rerank the first N topics only")
     source.add_argument("--run", metavar="FILE", help="TREC run to rerank, .gz too, - for stdin (default: BM25)")
-    source.add_argument("--hits", type=_positive, default=1000, metavar="N", help="BM25 hits a topic (1000)")
-    source.add_argument("--depth", type=_positive, default=100, metavar="N", help="how many to rerank (100)")
+    source.add_argument("--hits", type=console.positive, default=1000, metavar="N", help="BM25 hits a topic (1000)")
+    source.add_argument("--depth", type=console.positive, default=100, metavar="N", help="how many to rerank (100)")
     source.add_argument(
         "--missing",
         choices=["strict", "skip"],
@@ -52,8 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("--max-passage-tokens", type=int, metavar="N", help="cut passages to N tokens (the context)")
     model.add_argument("--dtype", choices=["auto", "float32", "bfloat16", "float16"], default="auto")
     model.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, cuda:N or mps (auto)")
-    model.add_argument("--batch-tokens", type=_positive, metavar="N", help="tokens a forward pass (by device)")
-    model.add_argument("--threads", type=_positive, metavar="N", help="threads of torch and of the search")
+    model.add_argument("--batch-tokens", type=console.positive, metavar="N", help="tokens a forward pass (by device)")
+    model.add_argument("--threads", type=console.positive, metavar="N", help="threads of torch and of the search")
     output = parser.add_argument_group("what comes out")
     output.add_argument(
         "--output", metavar="FILE", help="run to write, - for stdout (runs/<index>.<topics>.<method>.trec)"
@@ -79,13 +79,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return Job(args).run()
 
     return console.run(command)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return value
 
 
 if __name__ == "__main__":

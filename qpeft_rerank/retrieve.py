@@ -32,11 +32,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--topics", help="topics file, Pyserini name, or 'embedded' (default: the index's own)")
     parser.add_argument("--output", required=True, metavar="FILE", help="run to write; - is stdout")
-    parser.add_argument("--hits", type=_positive, default=1000, metavar="N", help="hits per topic (default: 1000)")
+    parser.add_argument(
+        "--hits", type=console.positive, default=1000, metavar="N", help="hits per topic (default: 1000)"
+    )
     parser.add_argument("--k1", type=float, help="BM25 k1 (default: as Pyserini for this index)")
     parser.add_argument("--b", type=float, help="BM25 b (default: as Pyserini for this index)")
     parser.add_argument("--rm3", action="store_true", help="expand queries with RM3")
-    parser.add_argument("--threads", type=_positive, default=1, metavar="N", help="search threads (default: 1)")
+    parser.add_argument("--threads", type=console.positive, default=1, metavar="N", help="search threads (default: 1)")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
     return parser
 
@@ -78,13 +80,6 @@ def _report(topics: Mapping[str, Topic], counts: Mapping[str, int], output: str)
     if empty:
         named = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")
         console.say(f"{len(empty):,} topics found nothing and are not in the run: {named}")
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return value
 
 
 if __name__ == "__main__":

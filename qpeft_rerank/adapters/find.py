@@ -4,7 +4,8 @@ import difflib
 import importlib.resources
 from pathlib import Path
 
-from qpeft_rerank.errors import InputError, first_line
+from qpeft_rerank.errors import InputError
+from qpeft_rerank.likelihood.hub import snapshot
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -45,25 +46,8 @@ def find_adapter(name: str) -> Path:
 
 
 def _download(name: str) -> Path:
-    """The hub's snapshot, from the local cache when the network is away; never a pickle."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
-
-    try:
-        folder = Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS, STAMP, CARD]))
-    except (HFValidationError, RepositoryNotFoundError):
-        raise InputError(f"no adapter {name!r}: give a folder, a hub name{_shipped()}{_near(name)}") from None
-    except LocalEntryNotFoundError:
-        raise InputError(
-            f"adapter {name!r} is no folder here, nor in the hub's cache, and the hub cannot be reached{_near(name)}"
-        ) from None
-    except (HfHubHTTPError, OSError) as error:
-        raise InputError(f"adapter {name!r} cannot be fetched: {first_line(error)}") from None
+    """The hub's snapshot; never a pickle."""
+    folder = snapshot("adapter", name, [CONFIG, WEIGHTS, STAMP, CARD], lambda: _shipped() + _near(name))
     if not (folder / CONFIG).is_file():
         raise InputError(f"{name!r} has no {CONFIG} on the hub, so it is no adapter")
     return folder

@@ -6,8 +6,9 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
-from qpeft_rerank.errors import InputError, MissingError, first_line
+from qpeft_rerank.errors import InputError, MissingError
 from qpeft_rerank.likelihood.gguf import converted_folder
+from qpeft_rerank.likelihood.hub import snapshot
 from qpeft_rerank.likelihood.identity import model_identity
 
 EMBEDDED = "embedded"
@@ -76,28 +77,9 @@ def _find_embedded() -> ModelSource:
 
 
 def _download(name: str) -> Path:
-    """The hub's snapshot of a model, from the local cache when the network is away."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
-
-    try:
-        folder = Path(snapshot_download(name, allow_patterns=_FILES))
-        if not any(folder.glob("*.safetensors")):
-            folder = Path(snapshot_download(name, allow_patterns=[*_FILES, "*.bin"]))
-    except (HFValidationError, RepositoryNotFoundError):
-        raise InputError(f"no model {name!r}{_suggest(name)}; give a folder, a .gguf file or a hub name") from None
-    except LocalEntryNotFoundError:
-        raise InputError(
-            f"model {name!r} is not a file or folder here, nor in the hub's cache, and the hub cannot be "
-            f"reached{_suggest(name)}"
-        ) from None
-    except (HfHubHTTPError, OSError) as error:
-        raise InputError(f"model {name!r} cannot be fetched: {first_line(error)}") from None
+    folder = snapshot("model", name, _FILES, lambda: _suggest(name))
+    if not any(folder.glob("*.safetensors")):
+        folder = snapshot("model", name, [*_FILES, "*.bin"])
     if not (folder / "config.json").is_file():
         raise InputError(f"model {name!r} has no config.json on the hub, so it is no transformers model")
     return folder

@@ -26,10 +26,7 @@ def means(model: LanguageModel, sequences: ListLike[Sequence], hinter: Hinter | 
 
 
 def means_after_prefix(model: LanguageModel, sequences: ListLike[Sequence], hinter: Hinter) -> Tensor:
-    """The same as :func:`means`, for hints that follow the passage.
-
-    :raises ValueError: if the adapter changed an embedding within the prefix.
-    """
+    """The same as :func:`means`, where :func:`prefix_works`."""
     device = model.device
     rows = [sequence.ids for sequence in sequences]
     ids = _padded(rows).to(device)
@@ -37,8 +34,6 @@ def means_after_prefix(model: LanguageModel, sequences: ListLike[Sequence], hint
         embedded = model.embedding(ids)
     filled = hinter(sequences, ids, embedded)
     starts = [sequence.shared_length for sequence in sequences]
-    if any(not torch.equal(filled[row, :start], embedded[row, :start]) for row, start in enumerate(starts)):
-        raise ValueError("the adapter changes tokens before the hints")
     cache, mask = _prefix_cache(model, rows, starts)
     width = max(len(row) - start for row, start in zip(rows, starts, strict=True))
     at = torch.tensor(starts, device=device)[:, None] + torch.arange(width, device=device)
@@ -94,12 +89,36 @@ def prefix_works(model: LanguageModel, sequences: ListLike[Sequence], hinter: Hi
     if any(sequence.span("hints") is None for sequence in sequences):
         return False
     with torch.no_grad():
+        if _changes_prefix(model, sequences, hinter):
+            return False
         try:
             found = means_after_prefix(model, sequences, hinter)
         except (ValueError, TypeError, AttributeError, NotImplementedError, IndexError, RuntimeError):
             return False
         gap = (found - means(model, sequences, hinter)).abs().max()
     return bool(gap <= _TOLERANCE.get(model.dtype, 1e-3))
+
+
+def _changes_prefix(model: LanguageModel, sequences: ListLike[Sequence], hinter: Hinter) -> bool:
+    """Whether the adapter touches tokens before the hints, now or once it is trained.
+
+    A soft prompt starts as the prompt's own embeddings, so parameters are shaken for the question.
+    """
+    ids = _padded([sequence.ids for sequence in sequences]).to(model.device)
+    embedded = model.embedding(ids)
+    parameters = list(hinter.parameters()) if isinstance(hinter, torch.nn.Module) else []
+    kept = [parameter.clone() for parameter in parameters]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for parameter in parameters:
+            parameter.add_(torch.randn(parameter.shape).to(parameter) * 0.1)
+    filled = hinter(sequences, ids, embedded)
+    for parameter, value in zip(parameters, kept, strict=True):
+        parameter.copy_(value)
+    if filled.shape != embedded.shape:
+        return True
+    starts = [sequence.shared_length for sequence in sequences]
+    return any(not torch.equal(filled[row, :start], embedded[row, :start]) for row, start in enumerate(starts))
 
 
 def _padded(rows: list[list[int]]) -> Tensor:
