@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from qpeft_rerank import sources
+from qpeft_rerank import explain, sources
 from qpeft_rerank.adapters.find import find_adapter
 from qpeft_rerank.cache import cache_dir
 from qpeft_rerank.collection.passages import Passages
@@ -51,6 +51,8 @@ class Job:
         self.topics_name: str = args.topics or sources.topics_of_index(str(self.index))
         if args.run == "-" and self.topics_name == "-":
             raise InputError("--run - and --topics - : only one of them can come from stdin")
+        if args.explain_topic is not None and not args.explain:
+            raise InputError("--explain-topic: is the topic of a page; add --explain F.html")
         self.output: str = args.output or self._default_output()
         if not args.dry_run:
             if args.output is None:
@@ -58,6 +60,8 @@ class Job:
             check_output(self.output, args.overwrite)
             if args.scores:
                 check_output(args.scores, args.overwrite, "--scores")
+            if args.explain:
+                explain.check_page(args.explain, args.overwrite, (self.output, args.scores))
 
     @property
     def method(self) -> str:
@@ -83,9 +87,14 @@ class Job:
 
             torch.set_num_threads(self.args.threads)
         topics = sources.find_topics(self.topics_name)
+        explain.pick_topic(self.args.explain_topic, topics, f"of {self.topics_name}")
         run = self._first_stage(topics)
         check_topics(run, topics)
-        run = dict(islice(run.items(), self.args.limit))
+        if self.args.limit:
+            # Judged and reported are the topics at hand: those that find nothing, too, where we searched.
+            run = dict(islice(run.items(), self.args.limit))
+            topics = {topic: topics[topic] for topic in (run if self.args.run else self._limited(topics))}
+        explained = explain.pick_topic(self.args.explain_topic, run, "to be reranked")
         passages = sources.find_passages(self.index, self.args.corpus)
         say(
             f"reranking {count_pairs(run, self.args.depth):,} passages of {len(run):,} topics "
@@ -102,6 +111,10 @@ class Job:
             write_run(self.output, result.run, self.method)
             if self.args.scores:
                 write_lines(self.args.scores, score_lines(result))
+            if self.args.explain:
+                topic = topics[explained]
+                page = explain.page(reranker.scorer, topic, run, result, passages, self.method)
+                write_lines(self.args.explain, [page])
             if self.output == "-":
                 journal.path.unlink()  # nothing is left to resume, and there is no output to keep it beside
         say(f"wrote {'stdout' if self.output == '-' else self.output}")
@@ -130,14 +143,16 @@ class Job:
         for line in plan_lines(run, topics, passages, self.args, template, hinter):
             say(line)
 
+    def _limited(self, topics: dict[str, Topic]) -> dict[str, Topic]:
+        return dict(islice(topics.items(), self.args.limit))
+
     def _first_stage(self, topics: dict[str, Topic]) -> Run:
         if self.args.run is not None:
             return read_run(self.args.run)
         if self.index is None:
             raise InputError("--corpus holds passages but no ranking; add --run FILE, or search an --index")
         say(f"searching {self.index} with {len(topics):,} topics of {self.topics_name}")
-        if self.args.limit:
-            topics = dict(islice(topics.items(), self.args.limit))
+        topics = self._limited(topics)
         run = sources.search(self.index, topics, self.args.hits, self.args.threads or 1, self.topics_name)
         if not run:
             raise InputError(f"index {self.index} finds nothing for any topic of {self.topics_name}")

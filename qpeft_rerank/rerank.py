@@ -65,6 +65,8 @@ def _parser() -> argparse.ArgumentParser:
     output.add_argument(
         "--show", type=int, default=0, metavar="N", help="show N topics' top passages, before and after"
     )
+    output.add_argument("--explain", metavar="F.html", help="also write a page that shows why one topic ranks so")
+    output.add_argument("--explain-topic", metavar="ID", help="the topic of that page (the run's first)")
     output.add_argument("--dry-run", action="store_true", help="print the plan and its cost; score nothing")
     return parser
 

@@ -144,6 +144,21 @@ def test_measures_before_and_after_and_passages_shown(
     assert "1 judged topics are not in the run" in told.err
 
 
+def test_a_limit_takes_the_first_topics_and_judges_no_others(
+    command, tmp_path: Path, tiny_index: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    topics = tmp_path / "topics.jsonl"
+    records = [("1", "zzzz", "Ada"), ("2", "nobel prizes radium", "polonium"), ("3", "first compiler", "word bug")]
+    topics.write_text(
+        "".join(json.dumps({"id": i, "question": q, "answers": [a]}) + "\n" for i, q, a in records), "utf-8"
+    )
+    options = {"topics": topics, "limit": 2, "qrels": "answers", "measures": "RR"}
+    assert main(command(index=tiny_index, run=None, corpus=None, **options)) == 0
+    # Topic 1 finds nothing and counts 0, topic 2 is found, topic 3 is beyond the limit.
+    assert capsys.readouterr().out.splitlines()[-1].split()[-1] == "0.5000"
+    assert {row[0] for row in lines(tmp_path / "out.trec")} == {"2"}
+
+
 def test_missing_skip_counts_and_keeps_the_passage(command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "first.trec").write_text(RUN + "9 Q0 nowhere 1 9.0 x\n", "utf-8")
     assert main(command(missing="skip")) == 0

@@ -114,6 +114,7 @@ class Trainer:
         with Progress(schedule.steps, state.step, self.workers.main) as progress, self._deterministic():
             if self.dev is not None and not state.dev:
                 self._judge(progress)
+                self._save(checkpoints, optimizer, named)
             while not state.stopped and state.epoch <= recipe.epochs:
                 for groups in plan[state.done :]:
                     self._step(groups, accumulator, optimizer, rates, schedule, progress)

@@ -94,7 +94,7 @@ class Session:
                 workers,
             )
             if workers.main:
-                self._announce(student, dev)
+                self._announce(student, dev, work)
             try:
                 outcome = trainer.train()
             except Diverged as error:
@@ -130,7 +130,7 @@ class Session:
         }
         return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode("utf-8")).hexdigest()
 
-    def _announce(self, student: Student, dev: DevSet | None) -> None:
+    def _announce(self, student: Student, dev: DevSet | None, work: WorkFolder) -> None:
         for file in self.files:
             dropped = f", {file.dropped:,} dropped for want of a positive" if file.dropped else ""
             say(f"{file.path}: {len(file.examples):,} of {file.total:,} questions{dropped}")
@@ -139,11 +139,23 @@ class Session:
         if dev is None:
             say("no dev set: the last epoch is kept")
             return
-        plain = Scorer(student.model, self.template, None, self.max_passage_tokens)
-        scores = score_dev(dev, plain, BATCH_TOKENS.get(student.model.device.type, 2048))
-        self._notes["zero-shot"] = dev.metric(scores)
+        self._notes["zero-shot"] = self._zero_shot(student, dev, work.path / "zero-shot.json")
         first = f"first stage {dev.first_stage:.4f}, " if dev.first_stage is not None else ""
         say(f"dev {MEASURE} of {dev.topics} questions: {first}zero-shot {self._notes['zero-shot']:.4f}")
+
+    def _zero_shot(self, student: Student, dev: DevSet, kept: Path) -> float:
+        """The dev metric without the adapter; kept, as a resumed training need not compute it again."""
+        plain = Scorer(student.model, self.template, None, self.max_passage_tokens)
+        key = f"{plain.fingerprint} {dev.digest}"
+        if kept.is_file():
+            found = json.loads(kept.read_text("ascii"))
+            if found["of"] == key:
+                return float(found["value"])
+        value = dev.metric(score_dev(dev, plain, BATCH_TOKENS.get(student.model.device.type, 2048)))
+        fresh = kept.with_name(f".{kept.name}.tmp")
+        fresh.write_text(json.dumps({"of": key, "value": value}), "ascii")
+        fresh.replace(kept)
+        return value
 
     def _save(self, work: WorkFolder, student: Student, dev: DevSet | None, outcome: Outcome) -> None:
         made = work.path / self.output.name
