@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Sequence as ListLike
 from dataclasses import dataclass
 from importlib import resources
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -244,7 +245,7 @@ def _hints(
     trace = _trace(scorer, sequence)
     ids = trace.passage
     groups = list(names.groups(ids))
-    starts = [sum(size for _, size in groups[:place]) for place in range(len(groups))]
+    starts = list(accumulate((size for _, size in groups), initial=0))[:-1]
     shades = [0] * len(groups)
     weights, hints = "", None
     if trace.weights is not None:

@@ -104,7 +104,7 @@ class Job:
             self._plan(run, topics, passages)
             return 0
         # Judgments before scores: a wrong name should not cost an hour.
-        qrels = sources.find_qrels(self.args.qrels, run, topics, passages) if self.args.qrels else {}
+        qrels = self._judgments(run, topics, passages)
         with Journal(self._journal_path(run, topics)) as journal:
             reranker = self._reranker()
             result = self._rerank(reranker, run, topics, passages, journal)
@@ -120,6 +120,14 @@ class Job:
         say(f"wrote {'stdout' if self.output == '-' else self.output}")
         self._report(run, result, topics, passages, qrels)
         return 0
+
+    def _judgments(self, run: Run, topics: dict[str, Topic], passages: Passages) -> Qrels:
+        if not self.args.qrels:
+            return {}
+        # As deep as any measure looks; one without a cut-off looks at what is reranked.
+        measures = [parse_measure(name) for name in self.args.measures]
+        depth = max([self.args.depth, *(measure.cut or measure.depth or 0 for measure in measures)])
+        return sources.find_qrels(self.args.qrels, run, topics, passages, depth)
 
     def _reranker(self) -> Reranker:
         return Reranker.from_pretrained(

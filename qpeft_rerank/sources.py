@@ -13,6 +13,8 @@ from qpeft_rerank.trec.topics import Topic, read_topics
 EMBEDDED = "embedded"
 #: The judgment that needs no qrels file: DPR's ``has_answer`` with the topics' own answers.
 ANSWERS = "answers"
+# Topics whose passages are held at a time while they are judged.
+_JUDGED_AT_ONCE = 64
 _FILE_ENDINGS = (".tsv", ".txt", ".jsonl", ".json", ".trec", ".gz")
 
 
@@ -70,22 +72,14 @@ def find_passages(index: str | None, corpus: str | None) -> Passages:
     return open_index(index)
 
 
-def find_qrels(name: str, run: Run, topics: Mapping[str, Topic], passages: Passages) -> Qrels:
+def find_qrels(name: str, run: Run, topics: Mapping[str, Topic], passages: Passages, depth: int | None = None) -> Qrels:
     """Judgments from a file, by a name that Pyserini knows, or ``answers``: the topics' own.
 
-    With ``answers``, a passage of the run is relevant when its text (not its title) contains one of
-    the topic's answers, as DPR matches them. Topics without answers are left out.
+    With ``answers``, a passage among the first ``depth`` of the run is relevant when its text (not its
+    title) contains one of the topic's answers, as DPR matches them. Topics without answers are left out.
     """
     if name == ANSWERS:
-        from qpeft_rerank.trec.answers import qrels_from_answers
-
-        answered = {topic: value for topic, value in topics.items() if value.answers}
-        if not answered:
-            raise InputError("--qrels answers: none of the topics has answers; give a qrels file or name")
-        docids = list(dict.fromkeys(hit.docid for topic, hits in run.items() if topic in answered for hit in hits))
-        passages.prepare(docids)
-        texts = {docid: passage.text for docid, passage in passages.fetch(docids).items()}
-        return qrels_from_answers(answered, run, texts)
+        return _judge_by_answers(run, topics, passages, depth)
     if os.path.exists(name):
         return read_qrels(name)
     if os.sep in name or name.endswith(_FILE_ENDINGS):
@@ -93,6 +87,25 @@ def find_qrels(name: str, run: Run, topics: Mapping[str, Topic], passages: Passa
     from qpeft_rerank.collection.lucene import load_qrels
 
     return load_qrels(name)
+
+
+def _judge_by_answers(run: Run, topics: Mapping[str, Topic], passages: Passages, depth: int | None) -> Qrels:
+    from qpeft_rerank.trec.answers import qrels_from_answers
+
+    answered = [topic for topic in topics.values() if topic.answers]
+    if not answered:
+        raise InputError("--qrels answers: none of the topics has answers; give a qrels file or name")
+    passages.prepare(list({hit.docid for topic in answered for hit in run.get(topic.id, [])[:depth]}))
+    qrels: Qrels = {}
+    for start in range(0, len(answered), _JUDGED_AT_ONCE):
+        some = {topic.id: topic for topic in answered[start : start + _JUDGED_AT_ONCE]}
+        hits = {topic: run.get(topic, [])[:depth] for topic in some}
+        found = passages.fetch(list(dict.fromkeys(hit.docid for listed in hits.values() for hit in listed)))
+        # What the collection lacks cannot be judged; whether that is a fault, the reranker decides.
+        hits = {topic: [hit for hit in listed if hit.docid in found] for topic, listed in hits.items()}
+        texts = {docid: passage.text for docid, passage in found.items()}
+        qrels.update(qrels_from_answers(some, hits, texts))
+    return qrels
 
 
 def label(name: str) -> str:
