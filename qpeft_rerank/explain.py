@@ -32,6 +32,7 @@ _SHADES = 8
 _DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 # A character is at most four bytes, but a token may end one and begin the next.
 _LONGEST = 16
+Span = tuple[str, str, int]
 _PART = "\N{REPLACEMENT CHARACTER}"
 _VISIBLE = str.maketrans({" ": "␣", "\n": "↵", "\r": "↵", "\t": "⇥"})
 _CONTROL = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n\r"} | {127: 0x2421}
@@ -75,7 +76,7 @@ class Hint:
 class Explained:
     """One passage of the page.
 
-    :param spans: the passage as the model read it, each with its shade: of attention, or 1 for a hint.
+    :param spans: the passage as the model read it: white space, text, shade of attention (or 1 for a hint).
     :param weights: A: for each query token a word with one digit a span; empty otherwise.
     :param hints: R: the hints in their order; None otherwise.
     """
@@ -88,7 +89,7 @@ class Explained:
     tokens: list[ScoredToken]
     total: float
     truncated: bool
-    spans: list[tuple[str, int]]
+    spans: list[Span]
     weights: str
     hints: list[Hint] | None
 
@@ -238,9 +239,7 @@ def explain(scorer: Scorer, topic: Topic, run: Run, result: RerankedRun, passage
     return made
 
 
-def _hints(
-    scorer: Scorer, sequence: Sequence, names: TokenText
-) -> tuple[list[tuple[str, int]], str, list[Hint] | None]:
+def _hints(scorer: Scorer, sequence: Sequence, names: TokenText) -> tuple[list[Span], str, list[Hint] | None]:
     """A passage's spans, its attention weights and its hints."""
     trace = _trace(scorer, sequence)
     ids = trace.passage
@@ -270,7 +269,8 @@ def _hints(
             int(any(token in chosen for token in ids[start : start + size]))
             for start, (_, size) in zip(starts, groups, strict=True)
         ]
-    return list(zip((text for text, _ in groups), shades, strict=True)), weights, hints
+    texts = [(text[: len(text) - len(text.lstrip())], text.lstrip()) for text, _ in groups]
+    return [(*text, shade) for text, shade in zip(texts, shades, strict=True)], weights, hints
 
 
 def _trace(scorer: Scorer, sequence: Sequence) -> Trace:
@@ -287,13 +287,13 @@ def _own_labels(scorer: Scorer, topic: Topic) -> list[Label]:
 
 
 def _ranked_by(hinter: object) -> str:
-    """What the number beside a hint of R is."""
+    """What the number under a hint of R is."""
     config = hinter.config if isinstance(hinter, Adapter) else None
     if getattr(config, "source", "") == "random":
-        return "a random draw"
+        return "random number"
     kind = "dot product" if getattr(config, "similarity", "") == "dot" else "cosine"
     squashed = getattr(config, "source", "") == "passage" and getattr(config, "selectable", "") == "row"
-    return f"the sigmoid of the {kind}" if squashed else kind
+    return f"sigmoid of the {kind}" if squashed else kind
 
 
 def _digit(weight: float) -> str:

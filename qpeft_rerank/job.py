@@ -12,6 +12,7 @@ from pathlib import Path
 from qpeft_rerank import explain, sources
 from qpeft_rerank.adapters.find import find_adapter
 from qpeft_rerank.cache import cache_dir
+from qpeft_rerank.collection.names import canonical_index_name
 from qpeft_rerank.collection.passages import Passages
 from qpeft_rerank.console import say
 from qpeft_rerank.errors import InputError
@@ -46,6 +47,8 @@ class Job:
         self.prompt = load_template(args.prompt) if args.prompt else None
         if args.adapter:
             find_adapter(args.adapter)
+        if self.index is not None:
+            sources.check_index(self.index)
         if args.topics is None and self.index is None:
             raise InputError("a run's topics have no text of their own; add --topics FILE or NAME")
         self.topics_name: str = args.topics or sources.topics_of_index(str(self.index))
@@ -76,7 +79,7 @@ class Job:
         return "-".join(part for part in parts if part).replace(" ", "-")
 
     def _default_output(self) -> str:
-        where = self.index or self.args.run or self.args.corpus
+        where = canonical_index_name(self.index) if self.index else self.args.run or self.args.corpus
         name = f"{sources.label(where) if where != '-' else 'stdin'}.{sources.label(self.topics_name)}.{self.method}"
         return str(Path("runs") / f"{name}.trec")
 

@@ -53,10 +53,11 @@ def _retrieve(args: argparse.Namespace) -> int:
     if (args.k1 is None) != (args.b is None):
         raise InputError("--k1 and --b go together; set both or neither")
     check_output(args.output, args.overwrite)
-    from qpeft_rerank.collection.lucene import open_index
+    from qpeft_rerank.collection.lucene import check_index, open_index
 
+    check_index(args.index)
     name = args.topics or topics_of_index(args.index)
-    # Topics first: they are quick to read, an index may be gigabytes to download.
+    # Topics before the index: they are quick to read, an index may be gigabytes to download.
     topics = find_topics(name)
     index = open_index(args.index)
     console.say(f"searching {index.name} ({len(index):,} passages) with {len(topics):,} topics")

@@ -48,6 +48,13 @@ def topics_of_index(index: str) -> str:
     return name
 
 
+def check_index(name: str) -> None:
+    """Refuse a misspelt index before its topics are looked for."""
+    from qpeft_rerank.collection.lucene import check_index
+
+    check_index(name)
+
+
 def search(index: str, topics: Mapping[str, Topic], hits: int, threads: int = 1, order: str | None = None) -> Run:
     """The BM25 first stage of an index, with Pyserini's parameters for it."""
     from qpeft_rerank.collection.lucene import open_index

@@ -295,7 +295,7 @@ def test_tokens_read_as_their_text(kind: str) -> None:
 @pytest.mark.parametrize("options", [{"source": "random"}, {"similarity": "dot"}, {"source": "vocabulary", "k": 400}])
 def test_what_ranked_a_hint_is_named(model, options) -> None:
     adapter = create_adapter("qpeft-r", model, load_template("qpeft"), **options)
-    expected = {"random": "a random draw", "vocabulary": "cosine"}.get(str(options.get("source")), "dot product")
+    expected = {"random": "random number", "vocabulary": "cosine"}.get(str(options.get("source")), "dot product")
     assert explain._ranked_by(adapter) == expected
     scorer = Scorer(model, load_template("qpeft"), adapter)
     (sequence,) = scorer.encode([("bug", "", "Gödel 証明")])

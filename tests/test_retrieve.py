@@ -126,7 +126,7 @@ def test_existing_output_is_kept(
         (["--output", "{tmp}"], "is a folder"),
         (["--output", "{tmp}/run", "--k1", "0.9"], "go together"),
         (["--output", "{tmp}/run", "--index", "{tmp}"], "has no default topics"),
-        (["--output", "{tmp}/run", "--topics", "{tmp}/none.tsv"], "no such topics file"),
+        (["--output", "{tmp}/run", "--index", "{tmp}", "--topics", "{tmp}/none.tsv"], "no such topics file"),
     ],
 )
 def test_bad_arguments_are_one_line_before_any_work(

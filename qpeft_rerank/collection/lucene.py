@@ -33,6 +33,7 @@ __all__ = [
     "LuceneIndex",
     "build_index",
     "canonical_index_name",
+    "check_index",
     "default_topics",
     "fixed_order",
     "load_qrels",
@@ -61,25 +62,33 @@ def open_index(name: str) -> LuceneIndex:
     Raises :class:`InputError` for a path that is no index, for an unknown name (with the nearest ones),
     and for a download that failed.
     """
-    if os.path.exists(name):
-        if not os.path.isdir(name):
-            raise InputError(f"{name}: a file, not an index folder; a passage file is given with --corpus")
-        return open_folder(Path(name), name)
-    if name == "embedded":
+    known = check_index(name)
+    if known is not None:
+        return _open_prebuilt(name, known)
+    if name == "embedded" and not os.path.exists(name):
         from qpeft_rerank.collection.embedded import embedded_index
 
         return embedded_index()
+    return open_folder(Path(name), name)
+
+
+def check_index(name: str) -> str | None:
+    """Refuse a name that is no index, before anything is downloaded; return a prebuilt one's name in Pyserini.
+
+    None for a folder and for ``embedded``, which cost nothing to look at.
+    """
+    if os.path.exists(name):
+        if not os.path.isdir(name):
+            raise InputError(f"{name}: a file, not an index folder; a passage file is given with --corpus")
+        return None
+    if name == "embedded":
+        return None
     if os.sep in name or name.startswith((".", "~")):
         raise InputError(f"{name}: no such folder; give an index folder or the name of a prebuilt index")
-    return _open_prebuilt(name)
-
-
-def _open_prebuilt(name: str) -> LuceneIndex:
-    searcher_class, catalogue = _searcher_class(), _catalogue()
+    catalogue = _catalogue()
     try:
         known = next((n for n in (name, ALIASES.get(name, name)) if n in catalogue), None)
         near = "" if known else suggestion(name, catalogue)
-        entry = catalogue[known] if known else {}
     except OSError as error:
         # From 2.4 on the list of names is on the network.
         raise InputError(
@@ -88,6 +97,11 @@ def _open_prebuilt(name: str) -> LuceneIndex:
         ) from None
     if known is None:
         raise InputError(f"index {name!r}: neither a folder nor a prebuilt BM25 index{near}")
+    return known
+
+
+def _open_prebuilt(name: str, known: str) -> LuceneIndex:
+    searcher_class, entry = _searcher_class(), _catalogue()[known]
     folder = pyserini_cache() / "indexes"
     try:
         with _stdout_to_stderr():

@@ -80,7 +80,8 @@ class LanguageModel:
         self.config = model.config.get_text_config()
         self.pieces = Pieces(tokenizer, self.config.model_type)
         self.embedding = model.get_input_embeddings()
-        self._split = self._head_is_plain()
+        #: Whether logits are the output matrix times the body's states, and nothing more.
+        self.plain_head = self._head_is_plain()
 
     @classmethod
     def load(cls, name: str | ModelSource, dtype: str = "auto", device: str = "auto") -> "LanguageModel":
@@ -161,7 +162,7 @@ class LanguageModel:
                 inputs = {"inputs_embeds": vectors, **extra}
                 at[:, 1] += vectors.shape[1] - longest
                 longest = vectors.shape[1]
-            if self._split:
+            if self.plain_head:
                 states = self.model.base_model(**inputs, use_cache=False).last_hidden_state[at[:, 0], at[:, 1]]
                 return _chosen(states, targets, self.model.get_output_embeddings(), self.config.vocab_size)
             first = int(at[:, 1].min())

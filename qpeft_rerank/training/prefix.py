@@ -84,7 +84,7 @@ def prefix_works(model: LanguageModel, sequences: ListLike[Sequence], hinter: Hi
     """
     if hinter is None or any(parameter.requires_grad for parameter in model.model.parameters()):
         return False
-    if not model._split or any(sequence.shared_length < 2 for sequence in sequences):
+    if not model.plain_head or any(sequence.shared_length < 2 for sequence in sequences):
         return False
     if any(sequence.span("hints") is None for sequence in sequences):
         return False
