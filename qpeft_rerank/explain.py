@@ -269,8 +269,10 @@ def _hints(scorer: Scorer, sequence: Sequence, names: TokenText) -> tuple[list[S
             int(any(token in chosen for token in ids[start : start + size]))
             for start, (_, size) in zip(starts, groups, strict=True)
         ]
-    texts = [(text[: len(text) - len(text.lstrip())], text.lstrip()) for text, _ in groups]
-    return [(*text, shade) for text, shade in zip(texts, shades, strict=True)], weights, hints
+    # The space in front of a word stays unshaded; a token that is nothing else keeps its own.
+    bare = [text.lstrip() or text for text, _ in groups]
+    spaces = [text[: len(text) - len(rest)] for (text, _), rest in zip(groups, bare, strict=True)]
+    return list(zip(spaces, bare, shades, strict=True)), weights, hints
 
 
 def _trace(scorer: Scorer, sequence: Sequence) -> Trace:
