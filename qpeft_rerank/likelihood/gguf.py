@@ -54,7 +54,7 @@ def _convert(path: Path, target: Path) -> None:
     try:
         tokenizer = AutoTokenizer.from_pretrained(**place)
         loaded = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
-    except (ValueError, KeyError, OSError, NotImplementedError, RuntimeError) as error:
+    except Exception as error:  # a damaged file fails in as many ways as it has bytes
         raise InputError(f"{path}: cannot be read as a causal language model ({first_line(error)})") from None
     config = loaded.config
     if hasattr(config, "quantization_config"):
