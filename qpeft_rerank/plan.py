@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 
 from qpeft_rerank.collection.passages import Passages
-from qpeft_rerank.engines.local import SHARD
-from qpeft_rerank.likelihood.batches import plan_batches
+from qpeft_rerank.engines.local import SHARD, shards
 from qpeft_rerank.likelihood.cost import estimated_seconds, model_shape
 from qpeft_rerank.likelihood.language_model import pick_device, pick_dtype
 from qpeft_rerank.likelihood.scorer import Hinter, encode_pairs
+from qpeft_rerank.likelihood.sharing import pays, plan_plain, plan_shared, total_tokens
 from qpeft_rerank.likelihood.sources import find_model
 from qpeft_rerank.prompt.builder import PromptBuilder
 from qpeft_rerank.prompt.templates import Template
@@ -28,8 +28,12 @@ def plan_lines(
     args: argparse.Namespace,
     template: Template,
     hinter: Hinter | None = None,
+    can_share: bool = True,
 ) -> Iterator[str]:
-    """The plan, a line a fact. Tokens are counted on the first 32,768 pairs at most."""
+    """The plan, a line a fact. Tokens are counted on the first 32,768 pairs at most.
+
+    :param can_share: whether model and adapter allow passages to be shared, as far as that is known.
+    """
     device = pick_device(args.device)
     dtype = pick_dtype(args.dtype, device)
     source = find_model(args.model)
@@ -37,16 +41,20 @@ def plan_lines(
     builder = PromptBuilder(template, shape.pieces, shape.max_tokens, args.max_passage_tokens)
     budget = batch_size(args.batch_tokens, device)
     pairs = count_pairs(run, args.depth)
-    counted = tokens = scored = padded = cut = batches = 0
+    counted = tokens = scored = padded = cut = batches = whole = 0
+    mode = args.share_passages if can_share else "off"
+    virtual = int(getattr(hinter, "virtual_tokens", 0))
     stream = islice(candidates(run, topics, passages, args.depth, args.missing), _SAMPLE)
-    while shard := list(islice(stream, SHARD)):
+    for shard in shards(stream, mode != "off"):
         sequences = encode_pairs(builder, (candidate.texts for candidate in shard), hinter)
-        lengths = [len(sequence) for sequence in sequences]
-        plan = plan_batches(lengths, budget)
+        plain = plan_plain(sequences, budget)
+        shared = plan_shared(sequences, budget, shape.attention, virtual) if mode != "off" else plain
+        plan = shared if mode == "on" or pays(shared, plain) else plain
         counted += len(shard)
-        tokens += sum(lengths)
+        tokens += sum(map(len, sequences))
+        whole += total_tokens(plain)
         scored += sum(len(sequence.target) for sequence in sequences)
-        padded += sum(len(batch) * lengths[batch[0]] for batch in plan)
+        padded += total_tokens(plan)
         cut += sum(sequence.truncated for sequence in sequences)
         batches += len(plan)
     scale = pairs / max(counted, 1)
@@ -58,9 +66,21 @@ def plan_lines(
     yield f"topics     {len(run):,}"
     yield f"pairs      {pairs:,}{'' if counted == pairs else f' (tokens counted on {counted:,})'}"
     yield f"tokens     {tokens * scale:,.0f}, of which scored {scored * scale:,.0f}; cut passages {cut * scale:,.0f}"
-    yield f"batches    {batches * scale:,.0f} of at most {budget:,} tokens, padding {padded / max(tokens, 1) - 1:.1%}"
+    yield f"batches    {batches * scale:,.0f} of at most {budget:,} tokens, padding {whole / max(tokens, 1) - 1:.1%}"
+    yield f"sharing    {_sharing(mode, can_share, whole, padded, scale)}"
     seconds = estimated_seconds(int(shape.operations(padded, scored) * scale), device, dtype)
     yield f"estimate   {_duration(seconds)} (within a factor of two)"
+
+
+def _sharing(mode: str, can_share: bool, whole: int, read: int, scale: float) -> str:
+    if not can_share:
+        return "not possible with this adapter"
+    if mode == "off":
+        return "off"
+    if read == whole:
+        return "saves nothing here: hardly a passage has several topics within a shard"
+    saved = (whole - read) * scale
+    return f"saves {saved:,.0f} tokens ({1 - read / whole:.1%}): a passage is read once for its topics in a shard"
 
 
 def _duration(seconds: float) -> str:

@@ -15,6 +15,7 @@ from qpeft_rerank.likelihood.journal import Journal
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.likelihood.scores import Score
+from qpeft_rerank.likelihood.shared import Mode, SharedScorer
 from qpeft_rerank.prompt.templates import Template, load_template
 from qpeft_rerank.trec.runs import Run
 from qpeft_rerank.trec.topics import Topic
@@ -61,10 +62,13 @@ class Reranker:
 
     :param scorer: model, prompt and adapter.
     :param batch_tokens: tokens in one forward pass, padding included; None chooses by device.
+    :param share_passages: read a passage once for all its queries: where it saves 5 % of the tokens
+        (``auto``), any (``on``), or never (``off``). Scores differ by rounding only.
     """
 
-    def __init__(self, scorer: Scorer, batch_tokens: int | None = None) -> None:
+    def __init__(self, scorer: Scorer, batch_tokens: int | None = None, share_passages: Mode = "auto") -> None:
         self.scorer = scorer
+        self.shared = SharedScorer(scorer, share_passages)
         self.batch_tokens = batch_size(batch_tokens, scorer.model.device)
 
     @classmethod
@@ -78,6 +82,7 @@ class Reranker:
         device: str = "auto",
         batch_tokens: int | None = None,
         max_passage_tokens: int | None = None,
+        share_passages: Mode = "auto",
     ) -> "Reranker":
         """Load a reranker.
 
@@ -87,6 +92,7 @@ class Reranker:
             own, else ``plain``.
         :param dtype: ``float32``, ``bfloat16``, ``float16`` or ``auto``.
         :param device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        :param share_passages: ``auto``, ``on`` or ``off``; see :class:`Reranker`.
         :raises InputError: with one line saying what is wrong with which of these.
         """
         template = load_template(prompt) if isinstance(prompt, str) else prompt
@@ -100,14 +106,14 @@ class Reranker:
             found = load_adapter(adapter, loaded)
             hinter, template = found.hinter, _prompt_for(adapter, found.template, template)
         scorer = Scorer(loaded, template or load_template(DEFAULT_PROMPT), hinter, max_passage_tokens)
-        return cls(scorer, batch_tokens)
+        return cls(scorer, batch_tokens, share_passages)
 
     def score(self, pairs: Iterable[tuple[str, str | Passage]]) -> list[Score]:
         """Log-likelihood of each query given its passage, in the order given."""
         candidates = [
             Candidate(Topic(str(place), query), _passage(text, place)) for place, (query, text) in enumerate(pairs)
         ]
-        return list(LocalEngine(self.scorer, self.batch_tokens).score(candidates))
+        return list(LocalEngine(self.scorer, self.batch_tokens, shared=self.shared).score(candidates))
 
     def rerank(self, query: str, passages: ListLike[str | Passage]) -> list[Ranked]:
         """Passages of one query, the likeliest first; equal ones keep the order given."""
@@ -137,7 +143,7 @@ class Reranker:
         :raises InputError: for a topic without text, a missing docid, a query that does not fit.
         """
         check_topics(run, topics)
-        engine = LocalEngine(self.scorer, self.batch_tokens, journal)
+        engine = LocalEngine(self.scorer, self.batch_tokens, journal, self.shared)
         if journal:
             wanted = ((topic, hit.docid) for topic, hits in run.items() for hit in hits[:depth])
             journal.begin(engine.run_digest(wanted))

@@ -121,6 +121,50 @@ def test_the_batch_size_changes_no_ranking(command, tmp_path: Path) -> None:
         assert all(scores[hit.docid] == pytest.approx(hit.score, abs=1e-3) for hit in hits)
 
 
+@pytest.fixture
+def repeating_run(tmp_path: Path) -> Path:
+    """Three topics that find the same six passages."""
+    docids = ["42", "30", "5", "41", "7", "40"]
+    path = tmp_path / "repeating.trec"
+    ranked = [(topic, rank, docid) for topic in ("10", "9", "100") for rank, docid in enumerate(docids, 1)]
+    path.write_text("".join(f"{topic} Q0 {docid} {rank} {9 - rank} bm25\n" for topic, rank, docid in ranked), "utf-8")
+    return path
+
+
+def test_sharing_passages_changes_no_ranking(command, tmp_path: Path, repeating_run: Path) -> None:
+    records = {}
+    for mode in ("off", "auto", "on"):
+        scores = tmp_path / f"{mode}.jsonl"
+        assert main(command(run=repeating_run, output=tmp_path / mode, share_passages=mode, scores=scores)) == 0
+        records[mode] = [json.loads(line) for line in scores.read_text("utf-8").splitlines()]
+    off, *others = ([row[:4] for row in lines(tmp_path / mode)] for mode in records)
+    assert others == [off, off]
+    assert records["auto"] == records["on"]  # a small run, all of it worth sharing
+    for one, other in zip(records["off"], records["on"], strict=True):
+        assert one["sum"] == pytest.approx(other.pop("sum"), abs=1e-4 * one["tokens"])
+    # Scores serve whichever way they were made: nothing is scored anew.
+    journal = (tmp_path / "on.journal").read_text("utf-8").count('"sum"')
+    assert main(command(run=repeating_run, output=tmp_path / "on", share_passages="off", overwrite=True)) == 0
+    assert (tmp_path / "on.journal").read_text("utf-8").count('"sum"') == journal
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({}, "sharing    saves "), ({"share_passages": "off"}, "sharing    off"), ({"run": None}, "saves nothing here")],
+)
+def test_a_dry_run_says_what_sharing_saves(
+    command,
+    repeating_run: Path,
+    run_file: str,
+    capsys: pytest.CaptureFixture[str],
+    options: dict[str, object],
+    said: str,
+) -> None:
+    run = {"run": run_file} if "run" in options else {"run": repeating_run, **options}
+    assert main(command(**run, dry_run=True)) == 0
+    assert said in capsys.readouterr().err
+
+
 def test_a_dry_run_plans_and_writes_nothing(command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = sorted(tmp_path.iterdir())
     assert main(command(dry_run=True)) == 0

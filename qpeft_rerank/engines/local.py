@@ -3,17 +3,21 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 from qpeft_rerank.collection.passages import Passage
-from qpeft_rerank.likelihood.batches import plan_batches
 from qpeft_rerank.likelihood.journal import Journal, score_key
 from qpeft_rerank.likelihood.scorer import Scorer, refuse_nan
 from qpeft_rerank.likelihood.scores import Score
+from qpeft_rerank.likelihood.shared import SharedScorer
+from qpeft_rerank.likelihood.sharing import Batch, plan_plain
+from qpeft_rerank.prompt.segments import Sequence
 from qpeft_rerank.trec.topics import Topic
 
 # Candidates tokenised and sorted at a time: memory stays flat however long the run.
 SHARD = 8192
+# A shard whose passages are shared has this many times as many candidates at most, if they bring no
+# more passages: the texts are what fills memory, and the more topics a passage meets, the better.
+_MORE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,23 +33,46 @@ class Candidate:
         return self.topic.text, self.passage.title, self.passage.text
 
 
+def shards(candidates: Iterable[Candidate], shared: bool = False) -> Iterator[list[Candidate]]:
+    """Cut candidates, in their order, into what is tokenised and planned at a time.
+
+    :param shared: whether passages are shared: shards then grow as long as their passages repeat.
+    """
+    shard: list[Candidate] = []
+    passages: set[tuple[str, str]] = set()
+    for candidate in candidates:
+        passages.add((candidate.passage.title, candidate.passage.text))
+        shard.append(candidate)
+        if len(shard) == SHARD * _MORE or len(passages if shared else shard) == SHARD:
+            yield shard
+            shard, passages = [], set()
+    if shard:
+        yield shard
+
+
 class LocalEngine:
     """Scores candidates in this process.
 
     :param scorer: what scores them.
     :param batch_tokens: tokens in one forward pass, padding included.
     :param journal: where scores are kept, or None.
+    :param shared: reads a passage once for several topics where that pays; None never does.
     """
 
-    def __init__(self, scorer: Scorer, batch_tokens: int, journal: Journal | None = None) -> None:
+    def __init__(
+        self, scorer: Scorer, batch_tokens: int, journal: Journal | None = None, shared: SharedScorer | None = None
+    ) -> None:
         self.scorer = scorer
         self.batch_tokens = batch_tokens
         self.journal = journal
+        self.shared = shared if shared is not None and shared.mode != "off" else None
 
     def run_digest(self, candidates: Iterable[tuple[str, str]]) -> str:
         """A digest of the plan: the scorer, the ids in order, and what decides the batches."""
         digest = hashlib.blake2b(digest_size=16)
         digest.update(f"{self.scorer.fingerprint} {self.batch_tokens} {SHARD}".encode("ascii"))
+        if self.shared:
+            digest.update(f" shared {self.shared.mode} {_MORE}".encode("ascii"))
         for topic, docid in candidates:
             digest.update(f"{topic}\t{docid}\n".encode("utf-8", "surrogatepass"))
         return digest.hexdigest()
@@ -58,11 +85,8 @@ class LocalEngine:
         :param progress: called with the number of candidates done, after each batch.
         :raises InputError: if the model gives NaN; batches scored before stay in the journal.
         """
-        stream = iter(candidates)
-        number = 0
-        while shard := list(islice(stream, SHARD)):
+        for number, shard in enumerate(shards(candidates, self.shared is not None)):
             yield from self._score_shard(number, shard, progress)
-            number += 1
 
     def _score_shard(self, number: int, shard: list[Candidate], progress: Callable[[int], object]) -> list[Score]:
         keys = [score_key(self.scorer.fingerprint, *candidate.texts) for candidate in shard]
@@ -77,10 +101,11 @@ class LocalEngine:
         pending = list(fresh)
         progress(len(shard) - len(pending))
         sequences = self.scorer.encode(fresh[key].texts for key in pending)
-        for batch in plan_batches([len(sequence) for sequence in sequences], self.batch_tokens):
+        for planned in self._plan(sequences):
+            batch = planned.indices
             known = [self.journal.mine(pending[index], number) if self.journal else None for index in batch]
             if None in known:
-                scores = self.scorer.score([sequences[index] for index in batch])
+                scores = self._score_batch(planned, sequences)
                 for index, score in zip(batch, scores, strict=True):
                     candidate = fresh[pending[index]]
                     refuse_nan(score, f"topic {candidate.topic.id}, passage {candidate.passage.docid}")
@@ -93,3 +118,13 @@ class LocalEngine:
             found.update((pending[index], score) for index, score in zip(batch, scores, strict=True))
             progress(len(batch))
         return [found[key] for key in keys]
+
+    def _plan(self, sequences: list[Sequence]) -> list[Batch]:
+        if self.shared:
+            return self.shared.plan(sequences, self.batch_tokens)
+        return plan_plain(sequences, self.batch_tokens)
+
+    def _score_batch(self, batch: Batch, sequences: list[Sequence]) -> list[Score]:
+        if self.shared and batch.shares:
+            return self.shared.score([[sequences[index] for index in row] for row in batch.rows])
+        return self.scorer.score([sequences[index] for index in batch.indices])

@@ -7,6 +7,7 @@ import torch
 
 from qpeft_rerank.errors import InputError, first_line
 from qpeft_rerank.likelihood.quiet import quiet_transformers
+from qpeft_rerank.likelihood.sharing import Attention
 from qpeft_rerank.likelihood.sources import ModelSource
 from qpeft_rerank.prompt.pieces import Pieces
 
@@ -20,12 +21,14 @@ class ModelShape:
 
     :param body: parameters that every token passes through: all but embeddings and head.
     :param head: parameters that every scored token passes through as well.
+    :param attention: what planning shared passages must know.
     """
 
     pieces: Pieces
     max_tokens: int
     body: int
     head: int
+    attention: Attention
 
     def operations(self, tokens: int, scored: int) -> int:
         """Floating-point operations to score: a multiplication and an addition per parameter."""
@@ -50,7 +53,7 @@ def model_shape(source: ModelSource) -> ModelShape:
     outside = table if head is None or head.weight is model.get_input_embeddings().weight else 2 * table
     body = sum(parameter.numel() for parameter in model.parameters()) - outside
     context = int(getattr(config, "max_position_embeddings", None) or 2048)
-    return ModelShape(Pieces(tokenizer, config.model_type), context, body, table)
+    return ModelShape(Pieces(tokenizer, config.model_type), context, body, table, Attention.of(config))
 
 
 def operations_per_second(device: torch.device, dtype: torch.dtype) -> float:

@@ -152,10 +152,7 @@ class LanguageModel:
         ]
         at = torch.tensor(where).to(self.device)
         targets = ids[at[:, 0], at[:, 1] + 1]
-        around: AbstractContextManager[dict[str, Any]] = nullcontext({})
-        if isinstance(embedder, ModelChanger):
-            around = embedder.around(len(rows))
-        with around as extra:
+        with self.changed(embedder, len(rows)) as extra:
             inputs: dict[str, Any] = {"input_ids": ids, **extra}
             if embedder is not None:
                 vectors = embedder(sequences, ids, self.embedding(ids))
@@ -164,12 +161,20 @@ class LanguageModel:
                 longest = vectors.shape[1]
             if self.plain_head:
                 states = self.model.base_model(**inputs, use_cache=False).last_hidden_state[at[:, 0], at[:, 1]]
-                return _chosen(states, targets, self.model.get_output_embeddings(), self.config.vocab_size)
+                return self.head_log_probs(states, targets)
             first = int(at[:, 1].min())
             logits = self.model(**inputs, use_cache=False, logits_to_keep=longest - first).logits
             if logits.shape[1] == longest:  # an architecture without logits_to_keep returns all of them
                 first = 0
             return _chosen(logits[at[:, 0], at[:, 1] - first], targets, torch.nn.Identity(), self.config.vocab_size)
+
+    def changed(self, embedder: Embedder | None, rows: int) -> AbstractContextManager[dict[str, Any]]:
+        """The model as the embedder wants it, inside the context, which gives further inputs for so many rows."""
+        return embedder.around(rows) if isinstance(embedder, ModelChanger) else nullcontext({})
+
+    def head_log_probs(self, states: Tensor, targets: Tensor) -> Tensor:
+        """Float32 log-probability ``[scored]`` of each target after its state ``[scored, d]``; see ``plain_head``."""
+        return _chosen(states, targets, self.model.get_output_embeddings(), self.config.vocab_size)
 
 
 def _chosen(states: Tensor, targets: Tensor, head: torch.nn.Module, vocabulary: int) -> Tensor:

@@ -97,12 +97,16 @@ class Scorer:
                 ) from None
             half = len(sequences) // 2
             return self.score(sequences[:half]) + self.score(sequences[half:])
-        # Summed in float64: the order of summation then shows in no digit that is written.
-        totals = [float(log.double().sum()) for log in logs]
-        return [
-            Score(total, len(sequence.target), sequence.truncated)
-            for total, sequence in zip(totals, sequences, strict=True)
-        ]
+        return summed(logs, sequences)
+
+
+def summed(logs: ListLike[Tensor], sequences: ListLike[Sequence]) -> list[Score]:
+    """The score of each sequence from the log-probabilities of its target, ``[scored]`` in nats."""
+    # Summed in float64: the order of summation then shows in no digit that is written.
+    return [
+        Score(float(log.double().sum()), len(sequence.target), sequence.truncated)
+        for log, sequence in zip(logs, sequences, strict=True)
+    ]
 
 
 def encode_pairs(

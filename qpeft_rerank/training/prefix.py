@@ -3,7 +3,9 @@
 Where the hints follow the passage, the tokens before them meet nothing that learns: their states are
 the frozen model's own. They are computed once for each distinct passage of a batch, with no
 activations kept; only hints, question and target go through the differentiable pass. On passages of
-100 words that halves the work, and with in-batch negatives each passage serves every question.
+100 words that halves the work, and with in-batch negatives each passage serves every question. (The
+scorer's rows, :mod:`~qpeft_rerank.likelihood.tree`, are cheaper still where nothing learns; here
+gradients would have to pass through the beginnings that they hold.)
 """
 
 from collections.abc import Sequence as ListLike
@@ -13,6 +15,7 @@ from torch import Tensor
 
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.scorer import Hinter
+from qpeft_rerank.likelihood.tree import padded
 from qpeft_rerank.prompt.segments import Sequence
 
 # Largest difference, in nats, that rounding may make between this way and the plain one.
@@ -29,7 +32,7 @@ def means_after_prefix(model: LanguageModel, sequences: ListLike[Sequence], hint
     """The same as :func:`means`, where :func:`prefix_works`."""
     device = model.device
     rows = [sequence.ids for sequence in sequences]
-    ids = _padded(rows).to(device)
+    ids = padded(rows, device)
     with torch.no_grad():
         embedded = model.embedding(ids)
     filled = hinter(sequences, ids, embedded)
@@ -54,8 +57,7 @@ def means_after_prefix(model: LanguageModel, sequences: ListLike[Sequence], hint
     ]
     where = torch.tensor(scored, device=device)
     targets = torch.tensor([token for sequence in sequences for token in sequence.target], device=device)
-    logits = model.model.get_output_embeddings()(states[where[:, 0], where[:, 1]]).float()
-    return _mean(-torch.nn.functional.cross_entropy(logits, targets, reduction="none"), sequences)
+    return _mean(model.head_log_probs(states[where[:, 0], where[:, 1]], targets), sequences)
 
 
 def _prefix_cache(model: LanguageModel, rows: list[list[int]], starts: list[int]) -> tuple[object, Tensor]:
@@ -66,7 +68,7 @@ def _prefix_cache(model: LanguageModel, rows: list[list[int]], starts: list[int]
     distinct = list(dict.fromkeys(prefixes))
     place = {prefix: index for index, prefix in enumerate(distinct)}
     with torch.no_grad():
-        ids = _padded([list(prefix) for prefix in distinct]).to(model.device)
+        ids = padded(distinct, model.device)
         computed = model.model.base_model(input_ids=ids, past_key_values=DynamicCache(), use_cache=True).past_key_values
         chosen = torch.tensor([place[prefix] for prefix in prefixes], device=model.device)
         cache = DynamicCache()
@@ -104,7 +106,7 @@ def _changes_prefix(model: LanguageModel, sequences: ListLike[Sequence], hinter:
 
     A soft prompt starts as the prompt's own embeddings, so parameters are shaken for the question.
     """
-    ids = _padded([sequence.ids for sequence in sequences]).to(model.device)
+    ids = padded([sequence.ids for sequence in sequences], model.device)
     embedded = model.embedding(ids)
     parameters = list(hinter.parameters()) if isinstance(hinter, torch.nn.Module) else []
     kept = [parameter.clone() for parameter in parameters]
@@ -119,11 +121,6 @@ def _changes_prefix(model: LanguageModel, sequences: ListLike[Sequence], hinter:
         return True
     starts = [sequence.shared_length for sequence in sequences]
     return any(not torch.equal(filled[row, :start], embedded[row, :start]) for row, start in enumerate(starts))
-
-
-def _padded(rows: list[list[int]]) -> Tensor:
-    longest = max(map(len, rows))
-    return torch.tensor([row + [0] * (longest - len(row)) for row in rows])
 
 
 def _mean(flat: Tensor, sequences: ListLike[Sequence]) -> Tensor:

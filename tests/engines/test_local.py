@@ -15,6 +15,7 @@ from qpeft_rerank.likelihood.journal import Journal
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.likelihood.scores import Score
+from qpeft_rerank.likelihood.shared import SharedScorer
 from qpeft_rerank.prompt import load_template
 from qpeft_rerank.trec.topics import Topic
 
@@ -122,3 +123,88 @@ def test_nan_stops_the_run_with_the_pair_named_and_keeps_the_batches_before(scor
         list(LocalEngine(Broken(scorer), 128, journal).score(some(40)))
     assert (tmp_path / "journal").read_text("utf-8").count('"sum"') > 0
     assert "NaN" not in (tmp_path / "journal").read_text("utf-8")
+
+
+def repeating(count: int) -> list[Candidate]:
+    """Topics that find the same nine passages, each in its own order, some of them twice."""
+    return [
+        Candidate(Topic(str(n // 9), f"query number {n // 9}"), Passage(str(n * 4 % 9), "", f"text {n * 4 % 9} " * 4))
+        for n in range(count)
+    ]
+
+
+class CountingShared(SharedScorer):
+    """Counts the batches that it shares, and may die after some."""
+
+    def __init__(self, scorer: Scorer, mode: str = "auto", dies_after: int = 10**9) -> None:
+        super().__init__(scorer, mode)
+        self.dies_after, self.batches = dies_after, 0
+
+    def score(self, rows):
+        if self.batches == self.dies_after:
+            raise KeyboardInterrupt
+        self.batches += 1
+        return super().score(rows)
+
+
+@pytest.mark.parametrize("mode", ["auto", "on"])
+@given(stops=st.lists(st.integers(0, 5), max_size=4), shard=st.sampled_from([12, 15, 1000]))
+@settings(max_examples=8, deadline=None)
+def test_shared_passages_resume_to_the_very_same_scores(
+    scorer: Scorer, tmp_path_factory: pytest.TempPathFactory, mode: str, stops: list[int], shard: int
+) -> None:
+    candidates = repeating(72)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "SHARD", shard)
+        uninterrupted = CountingShared(scorer, mode)
+        expected = list(LocalEngine(scorer, 160, shared=uninterrupted).score(candidates))
+        path = tmp_path_factory.mktemp("resume") / "journal"
+        batches = 0
+        for dies_after in [*stops, 10**9]:
+            shared = CountingShared(scorer, mode, dies_after)
+            with Journal(path) as journal:
+                engine = LocalEngine(scorer, 160, journal, shared)
+                journal.begin(engine.run_digest((c.topic.id, c.passage.docid) for c in candidates))
+                try:
+                    scores = list(engine.score(candidates))
+                except KeyboardInterrupt:
+                    continue
+                finally:
+                    batches += shared.batches
+            break
+    assert scores == expected
+    assert batches == uninterrupted.batches > 0  # nothing that was written is computed again
+    plain = LocalEngine(scorer, 160).score(candidates)
+    for one, other in zip(scores, plain, strict=True):
+        assert one.mean == pytest.approx(other.mean, abs=1e-4)
+
+
+def test_the_run_digest_tells_how_passages_are_shared_and_scores_serve_either_way(
+    scorer: Scorer, tmp_path: Path
+) -> None:
+    candidates = repeating(36)
+    ids = [(c.topic.id, c.passage.docid) for c in candidates]
+    digests = {
+        mode: LocalEngine(scorer, 160, shared=SharedScorer(scorer, mode)).run_digest(ids)
+        for mode in ("auto", "on", "off")
+    }
+    assert len(set(digests.values())) == 3
+    assert digests["off"] == LocalEngine(scorer, 160).run_digest(ids)
+    found = {}
+    for mode in ("on", "off"):
+        counting = Counting(scorer)
+        with Journal(tmp_path / "journal") as journal:
+            engine = LocalEngine(counting, 160, journal, SharedScorer(scorer, mode))
+            journal.begin(engine.run_digest(ids))
+            found[mode] = list(engine.score(candidates))
+    assert found["on"] == found["off"]
+    assert counting.sequences == 0
+
+
+@pytest.mark.parametrize(("shared", "sizes"), [(False, [10] * 7 + [2]), (True, [40, 32])])
+def test_shards_grow_while_passages_repeat(monkeypatch: pytest.MonkeyPatch, shared: bool, sizes: list[int]) -> None:
+    monkeypatch.setattr(local, "SHARD", 10)
+    cut = list(local.shards(repeating(72), shared))
+    assert [len(shard) for shard in cut] == sizes
+    assert [candidate for shard in cut for candidate in shard] == repeating(72)
+    assert [len(shard) for shard in local.shards(some(25), shared)] == [10, 10, 5] or shared

@@ -1,0 +1,122 @@
+"""The scorer that reads a passage once for all its queries; exact, and beside the reference one."""
+
+from collections.abc import Sequence as ListLike
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from qpeft_rerank.console import say
+from qpeft_rerank.errors import InputError
+from qpeft_rerank.likelihood.scorer import Scorer, summed
+from qpeft_rerank.likelihood.scores import Score
+from qpeft_rerank.likelihood.sharing import Attention, Batch, pays, plan_plain, plan_shared
+from qpeft_rerank.likelihood.tree import begin_alike, tree_log_probs
+from qpeft_rerank.prompt.segments import Sequence
+
+#: Share passages where it saves at least 5 % of the tokens; wherever it saves any; nowhere.
+Mode = Literal["auto", "on", "off"]
+MODES: tuple[Mode, ...] = ("auto", "on", "off")
+# Largest difference from the reference, in nats per token. Half precision rounds away more, but the
+# queries below are nearly the same: one that saw another would find its words much likelier.
+_TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.1, torch.bfloat16: 0.5}
+_PROBE = [
+    ("who wrote the first program", "Ada", "Ada Lovelace wrote it."),
+    ("who wrote the first programme, and why", "Ada", "Ada Lovelace wrote it."),
+    ("who?", "Ada", "Ada Lovelace wrote it."),
+    ("who wrote the first program", "", "The bug."),
+    ("what was the first bug", "", "The bug."),
+]
+
+
+class SharedScorer:
+    """Scores batches planned by :mod:`~qpeft_rerank.likelihood.sharing`.
+
+    :param scorer: the reference scorer, which also scores what cannot be shared.
+    :param mode: when to share.
+    """
+
+    def __init__(self, scorer: Scorer, mode: Mode = "auto") -> None:
+        if mode not in MODES:
+            raise InputError(f"--share-passages {mode}: give {', '.join(MODES)}")
+        self.scorer = scorer
+        self.mode = mode
+        self._virtual = int(getattr(scorer.hinter, "virtual_tokens", 0))
+
+    @cached_property
+    def works(self) -> bool:
+        """Whether shared rows give the reference's scores for this model and adapter.
+
+        Asked of them, on a few short texts: no list of architectures says it. It fails where the
+        model takes no mask or positions from outside, has a recurrent state, caps its logits, and
+        where the adapter changes the passage by the query or brings keys and values of its own.
+        """
+        model, hinter = self.scorer.model, self.scorer.hinter
+        try:
+            sequences = self.scorer.encode(_PROBE)
+            groups: dict[tuple[int, ...], list[Sequence]] = {}
+            for sequence in sequences:
+                groups.setdefault(tuple(sequence.ids[: sequence.shared_length]), []).append(sequence)
+            rows = list(groups.values())
+            if () in groups or not self._in_reach(sequences):
+                return False
+            with torch.inference_mode():
+                if hinter and not all(begin_alike(model, row, hinter, self._virtual) for row in rows):
+                    return False
+            found = self.log_probs(rows)
+            expected = self.scorer.log_probs([sequence for row in rows for sequence in row])
+        except (InputError, ValueError, TypeError, AttributeError, NotImplementedError, IndexError, RuntimeError):
+            return False
+        gap = (torch.cat(found) - torch.cat(expected)).abs().max()
+        return bool(gap <= _TOLERANCE.get(model.dtype, 1e-4))
+
+    @cached_property
+    def _allowed(self) -> bool:
+        """The same, said once to those who asked for sharing in vain."""
+        if not self.works and self.mode == "on":
+            say("--share-passages on: not possible with this model and adapter, so every pair is read whole")
+        return self.works
+
+    @cached_property
+    def attention(self) -> Attention:
+        """The model's width and reach."""
+        return Attention.of(self.scorer.model.config)
+
+    def _in_reach(self, sequences: ListLike[Sequence]) -> bool:
+        reach = self.attention.reach
+        return reach is None or max(map(len, sequences)) + self._virtual <= reach
+
+    def plan(self, sequences: ListLike[Sequence], batch_tokens: int) -> list[Batch]:
+        """The batches of one shard: shared if the mode, the savings and the model agree, else plain."""
+        plain = plan_plain(sequences, batch_tokens)
+        if self.mode == "off":
+            return plain
+        shared = plan_shared(sequences, batch_tokens, self.attention, self._virtual)
+        if not any(batch.shares for batch in shared) or (self.mode == "auto" and not pays(shared, plain)):
+            return plain
+        return shared if self._allowed else plain
+
+    def log_probs(self, rows: ListLike[ListLike[Sequence]]) -> list[Tensor]:
+        """Log-probability of each target token: float32 nats ``[scored]`` for each sequence, row after row."""
+        with torch.inference_mode():
+            flat = tree_log_probs(self.scorer.model, rows, self.scorer.hinter, self._virtual).cpu()
+        return list(flat.split([len(sequence.target) for row in rows for sequence in row]))
+
+    def score(self, rows: ListLike[ListLike[Sequence]]) -> list[Score]:
+        """Score one batch, row after row. When memory runs out it is halved, a last row read pair by pair.
+
+        :raises InputError: if one pair alone does not fit into memory.
+        """
+        if all(len(row) == 1 for row in rows):
+            return self.scorer.score([row[0] for row in rows])
+        try:
+            logs = self.log_probs(rows)
+        except torch.OutOfMemoryError:
+            half = len(rows) // 2
+            if half == 0:
+                return self.scorer.score(rows[0])
+        else:
+            return summed(logs, [sequence for row in rows for sequence in row])
+        # Out of the handler, where the failed pass's tensors would still be held.
+        return self.score(rows[:half]) + self.score(rows[half:])

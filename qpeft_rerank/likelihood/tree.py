@@ -1,0 +1,142 @@
+"""One row of tokens for several sequences that begin alike: the beginning once, then each one's own rest.
+
+Every rest sees the beginning and itself, and counts its positions on from the beginning's end, so a
+token's state is what it would be in its own sequence. One forward pass does it: nothing is cached,
+copied or kept, and rests need no padding to a common length.
+"""
+
+from collections.abc import Sequence as ListLike
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from qpeft_rerank.likelihood.language_model import Embedder, LanguageModel
+from qpeft_rerank.prompt.segments import Sequence
+
+# Of a token that only pads its row.
+_PADDING = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where everything is in a batch of rows.
+
+    :param ids: token ids ``[rows, tokens]``; 0 for virtual tokens and padding.
+    :param positions: of each token in its own sequence, ``[rows, tokens]``.
+    :param branches: 0 in the common beginning, then 1, 2, ... by sequence, ``[rows, tokens]``.
+    :param states: (row, place) of the state that predicts each target token, ``[scored, 2]``.
+    :param targets: ids of the target tokens, row after row, ``[scored]``.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    branches: Tensor
+    states: Tensor
+    targets: Tensor
+
+    def mask(self, dtype: torch.dtype) -> Tensor:
+        """What may see what, to be added to attention's logits: ``[rows, 1, tokens, tokens]``."""
+        branch = self.branches
+        order = torch.arange(branch.shape[1], device=branch.device)
+        seen = (branch[:, :, None] == branch[:, None, :]) | (branch[:, None, :] == 0)
+        seen &= order[:, None] >= order
+        blocked = torch.zeros(seen.shape, dtype=dtype, device=branch.device)
+        return blocked.masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
+
+
+def lay_out(rows: ListLike[ListLike[Sequence]], virtual: int, device: torch.device) -> Layout:
+    """Arrange rows; the sequences of each begin with the same tokens up to their ``shared_length``.
+
+    :param virtual: tokens that an adapter puts before each row.
+    """
+    ids: list[list[int]] = []
+    positions: list[list[int]] = []
+    branches: list[list[int]] = []
+    states: list[tuple[int, int]] = []
+    targets: list[int] = []
+    for number, row in enumerate(rows):
+        shared = row[0].shared_length
+        prefix = virtual + shared
+        line = [0] * virtual + row[0].ids[:shared]
+        place, branch = list(range(prefix)), [0] * prefix
+        for which, sequence in enumerate(row, 1):
+            rest = sequence.ids[shared:]
+            first = len(rest) - len(sequence.target)
+            # State t predicts token t + 1; the last of the beginning predicts the first of each rest.
+            states += [(number, len(line) + at - 1 if at else prefix - 1) for at in range(first, len(rest))]
+            targets += sequence.target
+            line += rest
+            place += range(prefix, prefix + len(rest))
+            branch += [which] * len(rest)
+        ids.append(line)
+        positions.append(place)
+        branches.append(branch)
+    return Layout(
+        padded(ids, device),
+        padded(positions, device),
+        padded(branches, device, _PADDING),
+        torch.tensor(states, device=device),
+        torch.tensor(targets, device=device),
+    )
+
+
+def tree_log_probs(
+    model: LanguageModel, rows: ListLike[ListLike[Sequence]], embedder: Embedder | None, virtual: int = 0
+) -> Tensor:
+    """Log-probability of every target token of a batch of rows; see :meth:`LanguageModel.target_log_probs`.
+
+    :param virtual: tokens that the embedder puts before each sequence.
+    :return: float32 nats ``[scored]``, row after row.
+    :raises NotImplementedError: where the adapter or the model's head allows no such rows.
+    """
+    if not model.plain_head:
+        raise NotImplementedError("the head is more than a matrix")
+    layout = lay_out(rows, virtual, model.device)
+    with model.changed(embedder, len(rows)) as extra:
+        if extra:
+            raise NotImplementedError("the adapter brings keys and values of its own")
+        inputs = {"input_ids": layout.ids}
+        if embedder is not None:
+            inputs = {"inputs_embeds": _embedded(model, rows, embedder, virtual)}
+        states = model.model.base_model(
+            **inputs,
+            attention_mask=layout.mask(model.dtype),
+            position_ids=layout.positions,
+            use_cache=False,
+        ).last_hidden_state
+        return model.head_log_probs(states[layout.states[:, 0], layout.states[:, 1]], layout.targets)
+
+
+def begin_alike(model: LanguageModel, row: ListLike[Sequence], embedder: Embedder, virtual: int = 0) -> bool:
+    """Whether an embedder gives all sequences of a row the same vectors up to their ``shared_length``."""
+    with model.changed(embedder, len(row)):
+        vectors = _whole(model, row, embedder, virtual)
+    prefix = virtual + row[0].shared_length
+    return all(torch.equal(other[:prefix], vectors[0, :prefix]) for other in vectors[1:])
+
+
+def _embedded(model: LanguageModel, rows: ListLike[ListLike[Sequence]], embedder: Embedder, virtual: int) -> Tensor:
+    """Embeddings of the rows ``[rows, tokens, d]``: the adapter sees whole sequences, a row of them at a time."""
+    lines = []
+    for row in rows:
+        vectors = _whole(model, row, embedder, virtual)
+        prefix = virtual + row[0].shared_length
+        rests = [vectors[at, prefix : virtual + len(sequence)] for at, sequence in enumerate(row)]
+        lines.append(torch.cat([vectors[0, :prefix], *rests]))
+    return torch.nn.utils.rnn.pad_sequence(lines, batch_first=True)
+
+
+def _whole(model: LanguageModel, row: ListLike[Sequence], embedder: Embedder, virtual: int) -> Tensor:
+    """Embeddings of a row's sequences, each whole: ``[sequences, virtual + tokens, d]``."""
+    ids = padded([sequence.ids for sequence in row], model.device)
+    vectors = embedder(row, ids, model.embedding(ids))
+    if vectors.shape[1] != virtual + ids.shape[1]:
+        raise NotImplementedError("the adapter adds tokens of its own")
+    return vectors
+
+
+def padded(rows: ListLike[ListLike[int]], device: torch.device, value: int = 0) -> Tensor:
+    """``[rows, longest row]``, filled up on the right."""
+    longest = max(map(len, rows))
+    return torch.tensor([[*row, *([value] * (longest - len(row)))] for row in rows]).to(device)
