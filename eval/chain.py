@@ -1,0 +1,226 @@
+"""From a condition to its steps: index, sample, retrieve, judge, (mine, train | untrained), rerank, evaluate."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from eval.conditions import Condition
+from eval.design import MEASURES, FirstStage, Scale
+from eval.steps import OUTPUT, Source, Step, file_source, model_source, name_source, prompt_source
+from qpeft_rerank.errors import InputError
+
+# Options of the adapters that a table may vary under a plain name.
+_OPTIONS = ("filters",)
+# `train`'s own flags among the settings.
+_FLAGS = ("k", "heads", "margin", "loss", "lr", "epochs")
+# Epochs of the presets, for estimates only; early stopping may end a training sooner.
+_EPOCHS = {"corrected": 5, "faithful": 20}
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Makes the steps of conditions at one scale.
+
+    :param data: the data folder; only the files that a step takes are looked at.
+    :param prompts: folder of the prompts with hints before the passage.
+    :param running: words for rerank and train that change no result, such as ``--device cuda``.
+    """
+
+    scale: Scale
+    data: Path | None
+    prompts: Path
+    running: tuple[str, ...] = ()
+    _made: dict[str, Step] = field(default_factory=dict)
+
+    def evaluation(self, condition: Condition) -> Step:
+        """The last step: all measures by topic, as JSON."""
+        run = self.candidates(condition)
+        if condition.method.kind != "first-stage":
+            run = self.rerank(condition)
+        words = ("--qrels", self.judgements(condition), "--run", run, "--topics", self.topics(condition))
+        asked = ("--measures", *MEASURES, "--per-topic", "--format", "json")
+        return self._step(
+            "evaluate", condition.name, "qpeft_rerank.evaluate", (*words, *asked), "values.json", prints=True
+        )
+
+    def topics(self, condition: Condition) -> Step:
+        """The test topics: all of them or a sample."""
+        dataset, scale = condition.dataset, self.scale
+        source = self._file(f"topics.{dataset.folder}.test.jsonl") if scale.corpus else name_source(dataset.topics)
+        words = ("--topics", source, "--count", str(scale.topics), "--pick", scale.pick, "--seed", str(scale.seed))
+        return self._step("sample", dataset.name, "eval.sample", (*words, "--output", OUTPUT), "topics.jsonl")
+
+    def candidates(self, condition: Condition) -> Step:
+        """The first stage's run, as deep as is reranked."""
+        stage, scale = condition.first_stage, self.scale
+        label, topics = f"{condition.dataset.name}.{stage.name}", self.topics(condition)
+        if stage.kind == "run":
+            path = Path(stage.path.replace("{dataset}", condition.dataset.name))
+            words: tuple[Any, ...] = ("--run", file_source(path), "--topics", topics, "--depth", str(scale.depth))
+            return self._step("candidates", label, "eval.candidates", (*words, "--output", OUTPUT), "run.trec")
+        return self._search(label, topics, scale.depth, stage)
+
+    def judgements(self, condition: Condition) -> Step:
+        """Which candidates hold an answer, as TREC qrels."""
+        words = ("--run", self.candidates(condition), "--topics", self.topics(condition), *self._passages())
+        label = f"{condition.dataset.name}.{condition.first_stage.name}"
+        return self._step("judge", label, "eval.judge", (*words, "--output", OUTPUT), "qrels.txt")
+
+    def rerank(self, condition: Condition) -> Step:
+        """The reranked run."""
+        scale = self.scale
+        words: list[Any] = ["--run", self.candidates(condition), "--topics", self.topics(condition)]
+        words += [*self._passages(), "--depth", str(scale.depth), "--model", self._model(condition)]
+        if condition.method.kind == "prompt":
+            words += ["--prompt", self._prompt(condition)]
+        else:
+            words += ["--adapter", self.adapter(condition)]
+        count = scale.topics or condition.dataset.test_size
+        return self._step(
+            "rerank",
+            condition.name,
+            "qpeft_rerank.rerank",
+            (*words, *self._limits(), "--output", OUTPUT),
+            "run.trec",
+            running=self.running,
+            operations=self._operations(count * scale.depth),
+        )
+
+    def adapter(self, condition: Condition) -> Step:
+        """The adapter of a method: untrained, or trained on the dataset's own questions."""
+        method, preset = condition.method, condition.get("preset")
+        words: list[Any] = ["--adapter", method.adapter, "--model", self._model(condition)]
+        words += ["--prompt", self._prompt(condition), *(("--preset", preset) if preset else ())]
+        options = dict(method.options) | {name: condition.get(name) for name in _OPTIONS if condition.get(name)}
+        given = {name: condition.get(name) for name in _FLAGS if condition.get(name) is not None}
+        if method.kind == "untrained":
+            given = {name: value for name, value in given.items() if name in ("k", "heads")}
+            options |= given
+            return self._step(
+                "untrained",
+                method.name,
+                "eval.untrained",
+                (*words, *_option_words(options), "--output", OUTPUT),
+                "adapter",
+                "adapter",
+            )
+        return self._trained(condition, words, options, given)
+
+    def _trained(
+        self, condition: Condition, words: list[Any], options: Mapping[str, Any], given: Mapping[str, Any]
+    ) -> Step:
+        scale, dataset = self.scale, condition.dataset
+        queries = int(condition.get("queries", scale.queries))
+        given = {**({"epochs": scale.epochs} if scale.epochs else {}), **given}
+        if dataset.cells and condition.method.adapter.startswith("qpeft"):
+            words += ["--dataset", dataset.cells]
+        for name, value in given.items():
+            words += [f"--{name}", str(value)]
+        words += [*_option_words(options), "--train", self._training_file(condition, queries)]
+        words += ["--queries", str(queries), "--dev-queries", str(scale.dev_queries), "--seed", str(scale.seed)]
+        depth = scale.dev_depth
+        if scale.corpus:
+            topics = self._file(f"topics.{dataset.folder}.dev.jsonl")
+            run = self._search(f"{dataset.name}.dev", topics, depth)
+            words += ["--dev-topics", topics, "--dev-run", run, "--dev-corpus", self._file(scale.corpus)]
+            words += ["--dev-depth", str(depth)]
+        else:
+            words += ["--dev", self._fetched(dataset.dev, f"{dataset.name}.dev")]
+        epochs = int(given.get("epochs", _EPOCHS.get(condition.get("preset", "corrected"), 5)))
+        # A question with its positive and its negative, forwards and backwards; dev after each epoch, before
+        # the first, and without the adapter.
+        sequences = 4 * queries * epochs + (epochs + 2) * scale.dev_queries * depth
+        return self._step(
+            "train",
+            f"{dataset.name}.{condition.row}",
+            "qpeft_rerank.train",
+            (*words, *self._limits(), "--output", OUTPUT),
+            "adapter",
+            "adapter",
+            running=self.running,
+            operations=self._operations(sequences),
+        )
+
+    def _training_file(self, condition: Condition, queries: int) -> Any:
+        dataset = condition.dataset
+        if not self.scale.corpus:
+            return self._fetched(dataset.train, f"{dataset.name}.train")
+        words = ("--index", self._index(), "--topics", self._file(f"topics.{dataset.folder}.train.jsonl"))
+        limit = ("--limit", str(queries)) if queries else ()
+        rest = (*limit, "--seed", str(self.scale.seed), "--output", OUTPUT)
+        return self._step("mine", dataset.name, "qpeft_rerank.mine", (*words, *rest), "mined.jsonl")
+
+    def _fetched(self, address: str, label: str) -> Any:
+        """A file of DPR's: from the data folder where it is there, else fetched."""
+        name = address.rpartition("/")[2]
+        if self.data is not None and (self.data / name).is_file():
+            return self._file(name)
+        words = (name_source(address), "--output", OUTPUT)
+        return self._step("fetch", label, "eval.fetch", words, name)
+
+    def _search(self, label: str, topics: Any, hits: int, stage: FirstStage | None = None) -> Step:
+        words: list[Any] = ["--index", self._index(), "--topics", topics, "--hits", str(hits)]
+        if stage is not None and stage.k1 is not None and stage.b is not None:
+            words += ["--k1", str(stage.k1), "--b", str(stage.b)]
+        return self._step("retrieve", label, "qpeft_rerank.retrieve", (*words, "--output", OUTPUT), "run.trec")
+
+    def _index(self) -> Any:
+        if not self.scale.corpus:
+            return name_source(str(self.scale.index))
+        words = ("--corpus", self._file(self.scale.corpus), "--output", OUTPUT)
+        return self._step("index", self.scale.corpus, "eval.index", words, "lucene", "index")
+
+    def _passages(self) -> tuple[Any, ...]:
+        """Where texts are read: a passage file needs no Java."""
+        if self.scale.corpus:
+            return ("--corpus", self._file(self.scale.corpus))
+        return ("--index", self._index())
+
+    def _model(self, condition: Condition) -> Source:
+        return _model(str(condition.get("model", self.scale.model)))
+
+    def _prompt(self, condition: Condition) -> Source:
+        name = str(condition.get("prompt", self.scale.prompt))
+        if condition.get("hints", "after") == "before":
+            path = self.prompts / f"{name}-hints-first.yaml"
+            if not path.is_file():
+                raise InputError(f"{condition.name}: no prompt {path} with hints before the passage")
+            name = str(path)
+        return prompt_source(name)
+
+    def _limits(self) -> tuple[str, ...]:
+        """What decides scores, apart from model and prompt."""
+        scale = self.scale
+        cut = ("--max-passage-tokens", str(scale.max_passage_tokens)) if scale.max_passage_tokens else ()
+        return (*cut, *(("--dtype", scale.dtype) if scale.dtype else ()))
+
+    def _operations(self, sequences: int) -> float:
+        return 2.0 * self.scale.parameters * self.scale.pair_tokens * sequences
+
+    def _file(self, name: str) -> Source:
+        if self.data is None:
+            raise InputError(f"--scale {self.scale.name}: needs --data DIR, a folder with {self.scale.corpus}")
+        path = self.data / name
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; give a --data folder that has it, or leave its --datasets out")
+        return _file(path)
+
+    def _step(self, kind: str, label: str, module: str, words: tuple[Any, ...], *more: Any, **named: Any) -> Step:
+        step = Step(kind, label, module, words, *more, **named)
+        return self._made.setdefault(step.key, step)
+
+
+def _option_words(options: Mapping[str, Any]) -> list[str]:
+    return [word for name, value in options.items() for word in ("--option", f"{name}={value}")]
+
+
+@cache
+def _file(path: Path) -> Source:
+    return file_source(path)
+
+
+@cache
+def _model(name: str) -> Source:
+    return model_source(name)

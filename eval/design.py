@@ -1,0 +1,198 @@
+"""The matrix of experiments: datasets, first stages, methods, tables and scales, read from YAML and checked."""
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from qpeft_rerank.errors import InputError
+
+FOLDER = Path(__file__).with_name("matrix")
+CUTS = tuple(range(5, 51, 5))
+#: What is computed for every condition (method.md 7), and MRR@10.
+MEASURES = (*(f"R@{k}" for k in CUTS), *(f"H@{k}" for k in CUTS), "MRR@10")
+KINDS = ("first-stage", "prompt", "untrained", "trained")
+#: Settings of a method, that a table may vary, too.
+SETTINGS = ("model", "prompt", "preset", "hints", "k", "heads", "filters", "margin", "loss", "lr", "queries", "epochs")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large an experiment is; see ``matrix/scales.yaml``. ``topics`` 0 takes all."""
+
+    name: str
+    title: str
+    model: str
+    prompt: str
+    depth: int
+    topics: int
+    queries: int
+    dev_queries: int
+    seed: int
+    pick: str = "seeded"
+    index: str | None = None
+    corpus: str | None = None
+    dev_depth: int = 20
+    epochs: int | None = None
+    max_passage_tokens: int | None = None
+    dtype: str | None = None
+    published: bool = False
+    parameters: float = 0.0
+    pair_tokens: int = 0
+    operations_per_second: float | None = None
+
+    def described(self) -> dict[str, Any]:
+        """What decides the figures, for captions and stored expectations."""
+        names = ("model", "prompt", "depth", "topics", "pick", "queries", "dev_queries", "dev_depth", "seed")
+        optional = {name: getattr(self, name) for name in ("epochs", "max_passage_tokens", "dtype")}
+        return {name: getattr(self, name) for name in names} | {k: v for k, v in optional.items() if v is not None}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A question set."""
+
+    name: str
+    title: str
+    folder: str
+    topics: str = ""
+    train: str = ""
+    dev: str = ""
+    cells: str | None = None
+    test_size: int = 0
+
+
+@dataclass(frozen=True)
+class FirstStage:
+    """Where candidates come from: a search, or runs at ``path`` with ``{dataset}`` in it."""
+
+    name: str
+    title: str
+    kind: str = "search"
+    path: str = ""
+    k1: float | None = None
+    b: float | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to rank candidates; ``settings`` holds those of :data:`SETTINGS` that are fixed for it."""
+
+    name: str
+    title: str
+    kind: str
+    adapter: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Conditions that are shown together."""
+
+    name: str
+    title: str
+    datasets: list[str]
+    first_stages: list[str]
+    methods: list[str]
+    measures: list[str]
+    reference: str | None = None
+    vary: Mapping[str, Any] | None = None
+    scales: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """All of it, by name."""
+
+    folder: Path
+    scales: dict[str, Scale]
+    datasets: dict[str, Dataset]
+    first_stages: dict[str, FirstStage]
+    methods: dict[str, Method]
+    tables: dict[str, Table]
+
+
+Made = TypeVar("Made", Scale, Dataset, FirstStage, Method, Table)
+
+
+def load_matrix(folder: Path = FOLDER) -> Matrix:
+    """Read the matrix of a folder.
+
+    :raises InputError: for a file that is no YAML, an unknown key, and a table that names an unknown
+        dataset, first stage, method, measure or setting.
+    """
+    matrix = Matrix(
+        folder,
+        _all(Scale, folder / "scales.yaml"),
+        _all(Dataset, folder / "datasets.yaml"),
+        _all(FirstStage, folder / "first-stages.yaml"),
+        _all(Method, folder / "methods.yaml"),
+        _all(Table, folder / "tables.yaml"),
+    )
+    for method in matrix.methods.values():
+        where = f"{folder / 'methods.yaml'}: {method.name}"
+        known(where, "kind", [method.kind], KINDS)
+        if method.kind in ("untrained", "trained") and not method.adapter:
+            raise InputError(f"{where}: kind {method.kind} needs an adapter")
+    for stage in matrix.first_stages.values():
+        known(f"{folder / 'first-stages.yaml'}: {stage.name}", "kind", [stage.kind], ("search", "run"))
+    for table in matrix.tables.values():
+        where = f"{folder / 'tables.yaml'}: {table.name}"
+        known(where, "dataset", table.datasets, matrix.datasets)
+        known(where, "first stage", table.first_stages, matrix.first_stages)
+        known(where, "method", [*table.methods, *([table.reference] if table.reference else [])], matrix.methods)
+        known(where, "measure", table.measures, MEASURES)
+        known(where, "scale", table.scales or [], matrix.scales)
+        if table.vary is not None:
+            if set(table.vary) != {"setting", "values"} or not isinstance(table.vary["values"], list):
+                raise InputError(f"{where}: vary has a setting and a list of values")
+            known(where, "setting", [table.vary["setting"]], SETTINGS)
+    return matrix
+
+
+def known(where: str, what: str, given: Iterable[str], names: Iterable[str]) -> None:
+    """Refuse a name that is not among ``names``; the message suggests the nearest."""
+    listed = list(names)
+    for name in given:
+        if name not in listed:
+            near = difflib.get_close_matches(str(name), listed, 3, 0.5) or listed
+            raise InputError(f"{where}: no {what} {name!r}; give {', '.join(near)}")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML mapping; :class:`InputError` names file and line."""
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise InputError(f"{place}: not YAML ({getattr(error, 'problem', error)})") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: not a YAML mapping")
+    return values
+
+
+def _all(kind: type[Made], path: Path) -> dict[str, Made]:
+    made = {}
+    for name, values in read_yaml(path).items():
+        if not isinstance(values, dict):
+            raise InputError(f"{path}: {name} is not a mapping")
+        values = dict(values)
+        if kind is Method:
+            settings = {key: values.pop(key) for key in SETTINGS if key in values}
+            values["settings"] = settings
+        fields = {f.name: f for f in dataclasses.fields(kind)}
+        known(f"{path}: {name}", "key", values, [f for f in fields if f != "name"])
+        needed = [f.name for f in fields.values() if f.default is f.default_factory is dataclasses.MISSING]
+        missing = [key for key in needed if key != "name" and key not in values]
+        if missing:
+            raise InputError(f"{path}: {name} has no {missing[0]}")
+        made[str(name)] = kind(name=str(name), **values)
+    return made

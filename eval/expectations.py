@@ -1,0 +1,82 @@
+"""Figures stored before: what others published, and what this project itself should measure again."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eval.design import MEASURES, Matrix, known, read_yaml
+from qpeft_rerank.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas
+
+
+def published(matrix: Matrix) -> dict[tuple[str, str, str], list[str]]:
+    """(dataset, first stage, method) to what was published near it, each with its source.
+
+    :raises InputError: for a figure of an unknown data set, method, measure or source.
+    """
+    path = matrix.folder / "published.yaml"
+    values = read_yaml(path)
+    found: dict[tuple[str, str, str], list[str]] = {}
+    try:
+        for figure in values["figures"]:
+            known(str(path), "dataset", [figure["dataset"]], matrix.datasets)
+            known(str(path), "method", [figure["method"]], matrix.methods)
+            known(str(path), "measure", figure["values"], MEASURES)
+            known(str(path), "source", [figure["source"]], values["sources"])
+            said = ", ".join(f"{measure} {value:.2f}" for measure, value in figure["values"].items())
+            key = (figure["dataset"], figure["first_stage"], figure["method"])
+            found.setdefault(key, []).append(f"{figure['as']}: {said} [{figure['source']}]")
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: a figure lacks {error}") from None
+    return found
+
+
+def sources(matrix: Matrix) -> dict[str, str]:
+    """What the short names of sources mean."""
+    return dict(read_yaml(matrix.folder / "published.yaml").get("sources", {}))
+
+
+class Expected:
+    """This project's own figures for a scale (``matrix/expected.yaml``)."""
+
+    def __init__(self, folder: Path, scale: str) -> None:
+        path = folder / "expected.yaml"
+        values = read_yaml(path)
+        try:
+            self._ok, self._okish = float(values["tolerance"]["ok"]), float(values["tolerance"]["okish"])
+            self._figures: Mapping[str, Any] = (values.get("figures") or {}).get(scale) or {}
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise InputError(f"{path}: has tolerance: {{ok, okish}} in points, and figures by scale") from None
+        self._path = path
+
+    def verdict(self, condition: str, parameters: Mapping[str, Any], measured: "pandas.DataFrame") -> str:
+        """``[OK]``, ``[OKish]``, ``[FAIL]`` with the worst figure, or ``[new]``.
+
+        :param measured: the condition's rows of :func:`eval.results.means`.
+        """
+        stored = self._figures.get(condition)
+        if stored is None or stored.get("parameters") != dict(parameters):
+            return "[new]"
+        worst, said = 0.0, ""
+        for convention in ("clean", "full"):
+            for measure, value in (stored.get(convention) or {}).items():
+                rows = measured[(measured.convention == convention) & (measured.measure == measure)]
+                if rows.empty:
+                    continue
+                # Tables show two decimals, and so do stored figures.
+                off = abs(round(float(rows["mean"].iloc[0]), 2) - float(value))
+                if not off <= worst:
+                    worst, said = off, f"{measure} {float(value):.2f}"
+        if worst <= self._ok + 1e-9:
+            return "[OK]"
+        return "[OKish]" if worst <= self._okish else f"[FAIL] expected {said}"
+
+
+def entry(parameters: Mapping[str, Any], measured: "pandas.DataFrame") -> dict[str, Any]:
+    """What ``expected.yaml`` would hold for a condition measured now."""
+    figures: dict[str, Any] = {"parameters": dict(parameters)}
+    for convention, rows in measured.groupby("convention"):
+        figures[str(convention)] = {row.measure: round(float(row.mean), 2) for row in rows.itertuples()}
+    return figures

@@ -1,0 +1,57 @@
+"""DPR's ``has_answer`` as TREC qrels: ``python -m eval.judge --run F --topics T --corpus C --output qrels.txt``."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from qpeft_rerank import console
+from qpeft_rerank.errors import InputError
+from qpeft_rerank.trec.output import check_output
+from qpeft_rerank.trec.qrels import write_qrels
+from qpeft_rerank.trec.runs import read_run
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.judge",
+        description="Judge every passage of a run: relevant if its text holds one of the topic's answers.",
+    )
+    parser.add_argument("--run", required=True, metavar="FILE", help="TREC run; all of it is judged")
+    parser.add_argument("--topics", required=True, metavar="NAME", help="topics with answers")
+    parser.add_argument("--index", metavar="NAME", help="index that stores the passages")
+    parser.add_argument("--corpus", metavar="FILE", help="or the passages as JSONL or TSV")
+    parser.add_argument("--output", required=True, metavar="FILE", help="qrels to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status (0, or 2 with one line on stderr)."""
+    args = _parser().parse_args(argv)
+    return console.run(lambda: _judge(args))
+
+
+def _judge(args: argparse.Namespace) -> int:
+    from qpeft_rerank import sources
+
+    check_output(args.output, args.overwrite)
+    topics, run = sources.find_topics(args.topics), read_run(args.run)
+    if run.keys().isdisjoint(topics):
+        raise InputError(
+            f"{args.run}: none of its topics (first: {next(iter(run))}) is among those of {args.topics} "
+            f"(first: {next(iter(topics))}); give the topics of the run"
+        )
+    passages = sources.find_passages(args.index, args.corpus)
+    qrels = sources.find_qrels(sources.ANSWERS, run, topics, passages)
+    absent = [(t, hit.docid) for t in qrels for hit in run.get(t, ()) if hit.docid not in qrels[t]]
+    if absent:
+        topic, docid = absent[0]
+        raise InputError(f"docid {docid} (topic {topic}) is not in {passages.name}; give the run's own collection")
+    write_qrels(args.output, qrels)
+    found = sum(any(grades.values()) for grades in qrels.values())
+    console.say(f"{found:,} of {len(topics):,} topics have a passage with an answer")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""Writes a table's files: Markdown, LaTeX, CSV, significance, and its figures as expectations."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from eval import expectations, tables
+from eval.chain import Chain
+from eval.conditions import Condition
+from eval.design import Matrix
+from eval.results import MEAN, comparisons, means
+from eval.runner import shell
+from eval.steps import Source, ordered
+from eval.store import Store
+from eval.values import Values, answered_topics, read_values
+from qpeft_rerank.errors import InputError
+from qpeft_rerank.trec.output import write_lines
+
+
+def read_measured(conditions: Sequence[Condition], chain: Chain, store: Store) -> dict[Condition, Values]:
+    """What was measured for conditions whose steps are done."""
+    measured = {}
+    answered: dict[str, frozenset[str]] = {}
+    for condition in conditions:
+        step = chain.judgements(condition)
+        if step.key not in answered:
+            answered[step.key] = answered_topics(step.place(store.work))
+        path = chain.evaluation(condition).place(store.work)
+        measured[condition] = read_values(path, answered[step.key])
+    return measured
+
+
+def parameters_of(condition: Condition, chain: Chain) -> dict[str, object]:
+    """What decides a condition's figures, the questions included."""
+    described = chain.scale.described()
+    if condition.method.kind == "first-stage":
+        described = {name: described[name] for name in ("depth", "topics", "pick", "seed")}
+    source = next(word for word in chain.topics(condition).words if isinstance(word, Source))
+    return described | {"questions": source.digest[:12] if chain.scale.corpus else source.text}
+
+
+def publish(
+    name: str,
+    title: str,
+    measures: Sequence[str],
+    reference: str | None,
+    conditions: Sequence[Condition],
+    chain: Chain,
+    store: Store,
+    matrix: Matrix,
+    folder: Path,
+) -> str:
+    """Write a table's files into ``folder``; return the Markdown of its clean list."""
+    import yaml
+
+    measured = read_measured(conditions, chain, store)
+    found, compared = means(measured, measures), comparisons(measured, measures)
+    expected = expectations.Expected(matrix.folder, chain.scale.name)
+    checks, entries = {}, {}
+    for condition in conditions:
+        place = (condition.dataset.name, condition.first_stage.name, condition.row)
+        rows = found[(found.dataset == place[0]) & (found.first_stage == place[1]) & (found.row == place[2])]
+        parameters = parameters_of(condition, chain)
+        checks[place] = expected.verdict(condition.name, parameters, rows)
+        entries[condition.name] = expectations.entry(parameters, rows)
+    shown = tables.Shown(
+        measures,
+        next((c.row for c in conditions if c.method.kind == "first-stage"), None),
+        reference,
+        _published(conditions, matrix) if chain.scale.published else None,
+        checks,
+    )
+    text, tex = [f"# {title}\n"], []
+    for convention in ("clean", "full"):
+        counts = found[(found.convention == convention) & (found.dataset != MEAN)]
+        topics = f"{counts.drop_duplicates('dataset').topics.sum():,} topics in {counts.dataset.nunique()} data sets"
+        caption = tables.caption_of(shown, convention, chain.scale.described(), topics)
+        frame = tables.layout(found, compared, shown, convention, tables.MARKDOWN)
+        text.append(f"## {convention.capitalize()} list\n\n{tables.markdown(frame)}\n{caption}\n")
+        frame = tables.layout(found, compared, shown, convention, tables.LATEX)
+        escaped = tables.LATEX.plain(f"{title}. {caption}").replace("†", r"$^\dagger$").replace("‡", r"$^\ddagger$")
+        tex.append(tables.latex(frame, escaped, f"tab:{name}-{convention}"))
+    if shown.published:
+        named = "; ".join(f"[{short}] {said}" for short, said in expectations.sources(matrix).items())
+        text.append(f"Published by others, on other samples or models, for orientation: {named}.\n")
+    text.append(_commands(conditions, chain, store))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--results {folder}: cannot be made ({error.strerror}); name another folder") from None
+    write_lines(str(folder / "table.md"), ["\n".join(text)])
+    write_lines(str(folder / "table.tex"), ["\n".join(tex)])
+    write_lines(str(folder / "table.csv"), [found.to_csv(index=False)])
+    write_lines(str(folder / "significance.csv"), [compared.to_csv(index=False)])
+    stored = {"figures": {chain.scale.name: entries}}
+    write_lines(str(folder / "expected.yaml"), [yaml.safe_dump(stored, sort_keys=False)])
+    return "\n".join(text[:2])
+
+
+def _published(conditions: Sequence[Condition], matrix: Matrix) -> Mapping[tuple[str, str, str], str]:
+    figures = expectations.published(matrix)
+    return {
+        (*key[:2], condition.row): "; ".join(figures[key])
+        for condition in conditions
+        if (key := (condition.dataset.name, condition.first_stage.name, condition.method.name)) in figures
+        and condition.setting is None
+    }
+
+
+def _commands(conditions: Sequence[Condition], chain: Chain, store: Store) -> str:
+    """The exact commands, each with its output's SHA-256, and the versions that ran them."""
+    from importlib.metadata import version
+
+    from qpeft_rerank import __version__
+
+    lines = ["## Commands\n", "```sh"]
+    for step in ordered(chain.evaluation(condition) for condition in conditions):
+        lines += [f"# {step.kind} {step.label}: {store.record(step).get('output')}", shell(step, store.work)]
+    named = ("pyserini", "torch", "transformers", "peft", "scipy", "pytrec_eval-terrier")
+    versions = {"qpeft_rerank": __version__} | {package: version(package) for package in named}
+    return "\n".join([*lines, "```", "", f"Versions: {json.dumps(versions)}", ""])

@@ -1,0 +1,136 @@
+"""What the work folder holds of each step: a folder by key with the output, a log, and a record.
+
+The record ``step.json`` is written before the command starts (``begun``) and when it has ended well
+(``done``). It holds digests of the outputs that the step took and of the one it made, so a damaged or
+exchanged file is noticed, and what follows from it with it.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from eval.steps import FORMAT, Step
+from qpeft_rerank import __version__
+from qpeft_rerank.errors import InputError
+
+_RECORD = "step.json"
+# A journal is keyed by content itself, so what is in it stays true.
+_KEPT = (".journal",)
+
+
+class Store:
+    """The steps of a work folder."""
+
+    def __init__(self, work: Path) -> None:
+        self.work = work
+
+    def is_done(self, step: Step) -> bool:
+        """Tell whether the output is complete, as it was made, and made from the inputs as they are."""
+        record = self.record(step)
+        if record.get("state") != "done" or not all(self.is_done(need) for need in step.needs):
+            return False
+        return record["inputs"] == self.inputs(step) and record["output"] == self.digest(step)
+
+    def record(self, step: Step) -> dict[str, Any]:
+        """The step's record, empty if there is none that can be read."""
+        try:
+            found = json.loads((step.folder(self.work) / _RECORD).read_text("utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) and found.get("format") == FORMAT else {}
+
+    def records(self) -> list[dict[str, Any]]:
+        """The records of all finished steps here, for what they tell about time."""
+        found = []
+        for path in sorted((self.work / "steps").glob(f"*/{_RECORD}")):
+            try:
+                record = json.loads(path.read_text("utf-8"))
+            except (OSError, ValueError):
+                continue
+            if isinstance(record, dict) and record.get("state") == "done" and record.get("format") == FORMAT:
+                found.append(record)
+        return found
+
+    def inputs(self, step: Step) -> dict[str, str | None]:
+        """Digest of each output it takes, by the key of the step that made it."""
+        return {need.key: self.digest(need) for need in step.needs}
+
+    def digest(self, step: Step) -> str | None:
+        """Digest of a step's output as it is now; None if it is absent or incomplete."""
+        place = step.place(self.work)
+        if step.form == "file":
+            return _file_digest(place) if place.is_file() else None
+        if not place.is_dir():
+            return None
+        if step.form == "index":
+            # Two builds of one index differ in every byte: its key and the files' sizes tell it.
+            files = sorted(place.glob("*"))
+            described: Any = [step.key, [[path.name, path.stat().st_size] for path in files if path.is_file()]]
+            whole = any(path.name.startswith("segments_") for path in files)
+        else:
+            from qpeft_rerank.adapters.find import CONFIG, STAMP, WEIGHTS
+
+            # Not the card and the log, which tell the time that the training took.
+            files = [place / name for name in (CONFIG, WEIGHTS, STAMP) if (place / name).is_file()]
+            described = [[path.name, _file_digest(path)] for path in files]
+            whole = (place / CONFIG).is_file() and (place / WEIGHTS).is_file()
+        return hashlib.sha256(json.dumps(described).encode()).hexdigest() if whole else None
+
+    def begin(self, step: Step) -> bool:
+        """Get ready to run a step; return whether it goes on after an earlier start.
+
+        Work that was begun from other inputs, or that was damaged since, is removed.
+        """
+        folder, record, inputs = step.folder(self.work), self.record(step), self.inputs(step)
+        resumed = bool(record) and record.get("inputs") == inputs
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not resumed:
+                self._clear(folder)
+            elif record["state"] == "done":
+                # It was complete once: what is there now is not what was made.
+                place = step.place(self.work)
+                shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
+            self._write(step, {"state": "begun", "inputs": inputs})
+        except OSError as error:
+            raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another --work") from None
+        return resumed
+
+    def finish(self, step: Step, seconds: float | None) -> None:
+        """Record a step whose command ended well; ``seconds`` None if it was not one whole run."""
+        output = self.digest(step)
+        if output is None:
+            raise InputError(f"{step.kind} {step.label}: ended without its output {step.place(self.work)}")
+        values = {"state": "done", "inputs": self.inputs(step), "output": output, "seconds": seconds}
+        self._write(step, values)
+
+    def _write(self, step: Step, values: dict[str, Any]) -> None:
+        described = {
+            "format": FORMAT,
+            "qpeft_rerank": __version__,
+            "kind": step.kind,
+            "label": step.label,
+            "operations": step.operations,
+            "command": ["python", *step.command(self.work)],
+        }
+        path = step.folder(self.work) / _RECORD
+        fresh = path.with_name(f".{_RECORD}.{os.getpid()}")
+        fresh.write_text(json.dumps(described | values, indent=2) + "\n", "utf-8")
+        fresh.replace(path)
+
+    @staticmethod
+    def _clear(folder: Path) -> None:
+        for path in folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif not path.name.endswith(_KEPT):
+                path.unlink()
+
+
+def _file_digest(path: Path) -> str:
+    from qpeft_rerank.likelihood.identity import file_digest
+
+    return file_digest(path)

@@ -1,0 +1,162 @@
+"""A whole table at scale mini, with real commands: killed, resumed, asked again, damaged."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from eval import reproduce, runner
+from qpeft_rerank.trec.qrels import read_qrels
+from qpeft_rerank.trec.runs import read_run
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+
+
+def records(work, kind="*"):
+    found = {}
+    for path in (work / "steps").glob(f"{kind}-*/step.json"):
+        found[path.parent] = json.loads(path.read_text())
+    return found
+
+
+@pytest.fixture(scope="module")
+def words(data, model, tmp_path_factory):
+    pytest.importorskip("jnius_config", reason="Pyserini is not installed")
+    work = tmp_path_factory.mktemp("work") / "eval"
+    table = ["--table", "main", "--datasets", "nq", "squad", "--methods", "first-stage", "zero-shot", "qpeft-a"]
+    size = ["--depth", "5", "--queries", "4", "--dev-queries", "2", "--dev-depth", "4", "--epochs", "40"]
+    return [*table, *size, "--data", str(data), "--work", str(work), "--model", str(model), "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def killed(words):
+    """A driver that SIGKILL met in its first training; the folders that were finished by then, with their times."""
+    work = Path(words[words.index("--work") + 1])
+    with subprocess.Popen([sys.executable, "-m", "eval.reproduce", *words], cwd=ROOT, stderr=subprocess.PIPE) as driver:
+        while not any((work / "steps").glob("train-*/adapter.training/checkpoints/*")):
+            assert driver.poll() is None, driver.stderr.read()
+            time.sleep(0.05)
+        driver.send_signal(signal.SIGKILL)
+    finished = {folder: os.stat(folder / "step.json").st_mtime_ns for folder in records(work)}
+    states = [record["state"] for record in records(work).values()]
+    assert states.count("begun") == 1 and states.count("done") >= 5
+    training = next(folder for folder, record in records(work).items() if record["state"] == "begun")
+    del finished[training]
+    return work, finished, training
+
+
+@pytest.fixture(scope="module")
+def finished(killed, words):
+    """The same command again: it takes up the training and ends."""
+    work, before, training = killed
+    assert reproduce.main(words) == 0
+    assert "going on after step" in (training / "log.txt").read_text()
+    assert {folder: os.stat(folder / "step.json").st_mtime_ns for folder in before} == before
+    return work, training, (work / "results" / "mini" / "main" / "table.md").read_bytes()
+
+
+@pytest.fixture
+def again(finished, words, monkeypatch):
+    """Give the command once more; return the kinds of steps that it ran, and the table."""
+    work, _, _ = finished
+    run, call = [], runner._call
+
+    def counted(step, folder):
+        run.append(step.kind)
+        call(step, folder)
+
+    monkeypatch.setattr(runner, "_call", counted)
+
+    def give(*more):
+        run.clear()
+        assert reproduce.main([*words, *more]) == 0
+        return sorted(run), (work / "results" / "mini" / "main" / "table.md").read_bytes()
+
+    return give
+
+
+def test_the_table_is_what_the_runs_say(finished):
+    import pandas
+
+    work, _, text = finished
+    folder = work / "results" / "mini" / "main"
+    assert b"| NQ | Q-PEFT-A |" in text and b"| Mean | First stage |" in text and text.count(b"[new]") == 12
+    assert {path.name for path in folder.iterdir()} == {
+        "table.md",
+        "table.tex",
+        "table.csv",
+        "significance.csv",
+        "expected.yaml",
+    }
+    table = pandas.read_csv(folder / "table.csv").set_index(["dataset", "row", "convention", "measure"])["mean"]
+    for record in records(work, "evaluate").values():
+        words = record["command"]
+        qrels = read_qrels(words[words.index("--qrels") + 1])
+        run = read_run(words[words.index("--run") + 1])
+        dataset, _, row = record["label"].split(".")
+        ranks = [[qrels[topic][hit.docid] for hit in hits[:10]] for topic, hits in run.items()]
+        ranks = [grades for grades in ranks if any(grades)]
+        expected = 100 * sum(1 / (1 + grades.index(1)) for grades in ranks) / len(ranks)
+        assert table[dataset, row, "clean", "MRR@10"] == pytest.approx(expected)
+
+
+def test_asked_again_nothing_runs(finished, again, capsys):
+    assert again() == ([], finished[2])
+    assert "23 steps done, 0 to do\n" in capsys.readouterr().err
+
+
+def test_a_deleted_run_is_made_again_and_nothing_else(finished, again):
+    work, _, text = finished
+    label = "squad.bm25.zero-shot"
+    folder = next(folder for folder, record in records(work, "rerank").items() if record["label"] == label)
+    (folder / "run.trec").unlink()
+    assert again() == (["rerank"], text)
+
+
+def test_a_damaged_file_is_made_again(finished, again):
+    work, _, text = finished
+    path = next(iter(records(work, "judge"))) / "qrels.txt"
+    path.write_text(path.read_text()[:-9])
+    assert again() == (["judge"], text)
+
+
+def test_an_uninterrupted_training_gives_the_same_table(finished, again):
+    _, training, text = finished
+    for path in (training / "adapter").iterdir():
+        path.unlink()
+    (training / "adapter").rmdir()
+    (training / "step.json").unlink()
+    run, table = again()
+    assert (run, table) == (["train"], text)
+
+
+def test_another_depth_shares_what_it_can(again):
+    run, _ = again("--depth", "4", "--datasets", "nq")
+    # The index, the sample, the mining and the training are those of before.
+    assert run == ["evaluate"] * 3 + ["judge"] + ["rerank"] * 2 + ["retrieve"]
+
+
+def test_stored_expectations_are_met(finished, words, tmp_path, capsys):
+    import shutil
+
+    import yaml
+
+    from eval.design import FOLDER
+
+    work, _, _ = finished
+    assert reproduce.main(words) == 0
+    found = yaml.safe_load((work / "results" / "mini" / "main" / "expected.yaml").read_text())
+    shutil.copytree(FOLDER, tmp_path / "matrix")
+    found["figures"]["mini"]["nq.bm25.first-stage"]["clean"]["MRR@10"] += 5
+    tolerance = {"tolerance": {"ok": 0.02, "okish": 1.0}}
+    (tmp_path / "matrix" / "expected.yaml").write_text(yaml.safe_dump(tolerance | found))
+    capsys.readouterr()
+    assert reproduce.main([*words, "--matrix", str(tmp_path / "matrix")]) == 0
+    out = capsys.readouterr().out
+    assert out.count("[OK]") == 5 and out.count("[FAIL] expected MRR@10") == 1

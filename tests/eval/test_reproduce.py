@@ -1,0 +1,219 @@
+"""The driver without running anything: lists, plans, refusals."""
+
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from eval import reproduce
+from eval.chain import Chain
+from eval.conditions import conditions_of, parse_condition
+from eval.design import FOLDER, MEASURES, load_matrix
+from eval.estimate import Estimator, duration, measured_speed
+from eval.steps import Step, ordered
+from qpeft_rerank.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def run(tmp_path, capsys):
+    def call(*words):
+        status = reproduce.main([*map(str, words), "--work", str(tmp_path / "work")])
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return call
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("the network was asked")
+
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+def test_dry_run_of_everything_at_full_scale(run, no_network, tmp_path):
+    status, out, err = run("--all", "--scale", "full", "--dry-run")
+    assert status == 0 and not (tmp_path / "work").exists()
+    commands = [line for line in out.splitlines() if line.startswith("python -m ")]
+    matrix = load_matrix()
+    conditions = {c.name for table in matrix.tables.values() for c in conditions_of(matrix, table)}
+    shared = [c for c in conditions if c.endswith((".model-Llama-2-7b-chat-hf", ".hints-after", ".queries-320"))]
+    evaluated = [line for line in commands if line.startswith("python -m qpeft_rerank.evaluate ")]
+    assert len(set(commands)) == len(commands) and len(evaluated) == len(conditions) - len(shared)
+    for words in (
+        "--index wikipedia-dpr-100w",
+        "--topics dpr-trivia-test --count 300",
+        "--model meta-llama/Llama-2-7b-chat-hf",
+        "--prompt qpeft --dataset webq",
+        "https://dl.fbaipublicfiles.com/dpr/data/retriever/biencoder-squad1-train.json.gz",
+        "--depth 100",
+        "--option filters=dqsa",
+        "--k 20",
+        "qpeft-hints-first.yaml",
+        "--queries 2560",
+        "--preset faithful",
+    ):
+        assert any(words in line for line in commands), words
+    assert "0 steps done" in err and "GPU time" in err
+    assert all(condition in err for condition in conditions)
+
+
+def test_dry_run_of_the_paper_with_all_topics(run, no_network):
+    status, out, _ = run("--table", "main", "--scale", "full", "--topics", 0, "--dry-run", "--device", "cuda")
+    assert status == 0 and "--topics dpr-nq-test --count 0" in out and "--device cuda" in out
+    assert sum(line.startswith("python -m qpeft_rerank.rerank") for line in out.splitlines()) == 32
+    assert sum(line.startswith("python -m qpeft_rerank.train") for line in out.splitlines()) == 20
+
+
+def test_list(run):
+    status, out, _ = run("--list")
+    assert status == 0 and "--table main" in out and "  nq.bm25.qpeft-a\n" in out and "k-5" in out
+    status, out, _ = run("--list", "--table", "main", "--datasets", "squad", "--methods", "lora")
+    assert [line for line in out.splitlines() if line.startswith("  squad")] == ["  squad.bm25.lora"]
+
+
+def test_help_is_quick():
+    started = time.monotonic()
+    subprocess.run([sys.executable, "-m", "eval.reproduce", "--help"], cwd=ROOT, check=True, capture_output=True)
+    assert time.monotonic() - started < 5  # a second on an idle machine
+    modules = "index sample candidates judge untrained fetch dpr_json".split()
+    for name in modules:
+        code = f"import sys, eval.{name}; assert not {{'torch', 'pandas', 'scipy', 'numpy'}} & set(sys.modules)"
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "nothing asked for"),
+        (["--table", "mian"], "no table 'mian'; give main"),
+        (["--table", "main", "--scale", "huge"], "no scale 'huge'"),
+        (["--table", "main", "--datasets", "nqq"], "no dataset 'nqq'; give nq"),
+        (["--table", "main", "--methods", "qpeft"], "no method 'qpeft'"),
+        (["--condition", "nq.bm25"], "write dataset.first-stage.method"),
+        (["--condition", "nq.bm26.lora"], "no first stage 'bm26'; give bm25"),
+        (["--condition", "nq.bm25.qpeft-r.k-7"], "no variant 'k-7'"),
+        (["--condition", "nq.bm25.zero-shot.k-5"], "no variant 'k-5'"),
+        (["--table", "main"], "needs --data"),
+        (["--table", "main", "--data", "absent"], "no such folder"),
+        (["--table", "ablation-model"], "is for --scale full only"),
+        (["--table", "main", "--topics", "-1"], "0 for all"),
+        (["--table", "main", "--first-stage", "dpr"], "write NAME=RUN"),
+        (["--table", "main", "--first-stage", "bm25=x"], "choose another name"),
+        (["--table", "main", "--scale", "full", "--first-stage", "dpr=absent.{dataset}", "--dry-run"], "absent.nq"),
+        (["--table", "main", "--scale", "full", "--prompt", "none", "--dry-run"], "no prompt 'none'"),
+    ],
+)
+def test_refusals_are_one_line(run, words, said):
+    status, _, err = run(*words)
+    assert status == 2 and said in err and err.startswith("error: ") and err.count("\n") == 1
+
+
+def test_missing_topics(run, data, tmp_path):
+    folder = tmp_path / "some"
+    shutil.copytree(data, folder)
+    (folder / "topics.nq.dev.jsonl").unlink()
+    status, _, err = run("--condition", "nq.bm25.qpeft-a", "--data", folder, "--dry-run")
+    assert status == 2 and "topics.nq.dev.jsonl: no such file" in err
+    assert run("--condition", "nq.bm25.zero-shot", "--data", folder, "--dry-run")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "said"),
+    [
+        ("tables.yaml", "datasets: [nq,", "datasets: [nqq,", "no dataset 'nqq'; give nq"),
+        ("tables.yaml", "methods: [first-stage,", "methods: [best,", "no method 'best'"),
+        ("tables.yaml", "measures: [R@10,", "measures: [R@11,", "no measure 'R@11'; give R@1"),
+        ("tables.yaml", "setting: k,", "setting: kk,", "no setting 'kk'; give k"),
+        ("tables.yaml", "setting: k,", "seting: k,", "vary has a setting and a list of values"),
+        ("methods.yaml", "kind: prompt", "kind: promt", "no kind 'promt'; give prompt"),
+        ("methods.yaml", "  adapter: lora\n", "", "needs an adapter"),
+        ("methods.yaml", "adapter: lora", "adaptor: lora", "no key 'adaptor'; give adapter"),
+        ("scales.yaml", "  depth: 100\n", "", "full has no depth"),
+        ("datasets.yaml", "nq:\n", "nq: [\n", "not YAML"),
+        ("first-stages.yaml", "kind: search", "kind: dense", "no kind 'dense'"),
+    ],
+)
+def test_a_bad_matrix(run, tmp_path, file, old, new, said):
+    folder = tmp_path / "matrix"
+    shutil.copytree(FOLDER, folder)
+    text = (folder / file).read_text()
+    assert old in text
+    (folder / file).write_text(text.replace(old, new, 1))
+    status, _, err = run("--list", "--matrix", folder)
+    assert status == 2 and said in err and str(folder / file) in err and err.count("\n") == 1
+
+
+def test_conditions():
+    matrix = load_matrix()
+    for table in matrix.tables.values():
+        for condition in conditions_of(matrix, table):
+            assert parse_condition(matrix, condition.name).name == condition.name
+    names = [c.name for c in conditions_of(matrix, matrix.tables["ablation-k"])][:6]
+    varied = [f"nq.bm25.qpeft-r.k-{k}" for k in (5, 10, 15, 20)]
+    assert names == ["nq.bm25.first-stage", "nq.bm25.zero-shot", *varied]
+    assert len(MEASURES) == 21
+
+
+def test_conditions_share_steps(data):
+    matrix = load_matrix()
+    chain = Chain(matrix.scales["mini"], data, FOLDER / "prompts")
+    conditions = conditions_of(matrix, matrix.tables["ablation-hints"])
+    conditions = [condition for condition in conditions if condition.dataset.name in ("nq", "squad")]
+    steps = ordered(chain.evaluation(condition) for condition in conditions)
+    kinds = [step.kind for step in steps]
+    # One index, and for each data set one sample, search, judgement and mining, for four trainings.
+    assert [kinds.count(kind) for kind in ("index", "sample", "judge", "mine", "train")] == [1, 2, 2, 2, 8]
+    assert kinds.count("retrieve") == 4
+    plain = chain.evaluation(parse_condition(matrix, "nq.bm25.qpeft-r"))
+    after = chain.evaluation(parse_condition(matrix, "nq.bm25.qpeft-r.hints-after"))
+    assert plain is after
+
+
+def test_a_run_made_elsewhere(data, tmp_path, run):
+    for name in ("nq", "squad"):
+        (tmp_path / f"dpr.{name}").write_text("0 Q0 00 1 1.0 x\n")
+    words = ("--table", "main", "--datasets", "nq", "squad", "--methods", "first-stage", "zero-shot")
+    pattern = f"dpr={tmp_path}/dpr.{{dataset}}"
+    status, out, _ = run(*words, "--first-stage", pattern, "--data", data, "--dry-run")
+    assert status == 0 and out.count("python -m eval.candidates ") == 2
+    assert out.count("python -m qpeft_rerank.rerank ") == 4
+
+
+def test_estimates():
+    timed = [{"kind": "rerank", "seconds": 10.0, "operations": 1e9}, {"kind": "judge", "seconds": 4.0, "operations": 0}]
+    estimator = Estimator(timed, speed=1e12)
+    assert estimator.seconds(Step("rerank", "", "m", (), "o", operations=5e9)) == 50.0
+    assert estimator.seconds(Step("train", "", "m", (), "o", operations=5e12)) == 5.0
+    assert estimator.seconds(Step("judge", "", "m", (), "o")) == 4.0
+    assert estimator.seconds(Step("mine", "", "m", (), "o")) is None
+    assert estimator.said([Step("mine", "", "m", (), "o")]) == "?"
+    assert estimator.said([Step("judge", "", "m", (), "o"), Step("mine", "", "m", (), "o")]) == "4 s and 1 more unknown"
+    assert measured_speed() > 1e8 and duration(600) == "10 min" and duration(9000) == "2.5 h"
+
+
+def test_two_drivers_do_not_meet(data, tmp_path, run):
+    from filelock import FileLock
+
+    (tmp_path / "work").mkdir()
+    with FileLock(tmp_path / "work" / "lock"):
+        status, _, err = run("--condition", "nq.bm25.first-stage", "--data", data)
+    assert status == 2 and "another process works there" in err
+
+
+def test_unknown_prompt_before_the_passage(data):
+    import dataclasses
+
+    scale = dataclasses.replace(load_matrix().scales["mini"], prompt="upr")
+    chain = Chain(scale, data, FOLDER / "prompts")
+    with pytest.raises(InputError, match=r"no prompt .*upr-hints-first\.yaml"):
+        chain.evaluation(parse_condition(load_matrix(), "nq.bm25.qpeft-r.hints-before"))

@@ -1,0 +1,138 @@
+"""A step is known by its content; the store notices what is missing, damaged or exchanged."""
+
+import dataclasses
+import json
+import shutil
+
+import pytest
+
+from eval import runner
+from eval.steps import OUTPUT, Source, Step, file_source, model_source, name_source, ordered, prompt_source
+from eval.store import Store
+from qpeft_rerank.errors import InputError
+
+
+def writer(text, *needs, kind="write", fails="pass"):
+    """A step that appends to a count beside its output, then writes the texts of what it needs and its own."""
+    code = (
+        "import pathlib, sys; *needs, output = map(pathlib.Path, sys.argv[2:]);"
+        "count = output.with_name('count'); count.open('a').write('x');"
+        f"{fails};"
+        "output.write_text(''.join(n.read_text() for n in needs) + sys.argv[1])"
+    )
+    step = Step(kind, text, "-", (text, *needs, OUTPUT), "out.txt")
+    object.__setattr__(step, "command", lambda work: ["-c", code, *Step.command(step, work)[2:]])
+    return step
+
+
+def test_keys_depend_on_content_only(tmp_path):
+    one, two = tmp_path / "a.txt", tmp_path / "b.txt"
+    one.write_text("same")
+    two.write_text("same")
+    first = Step("k", "first", "m", ("--in", file_source(one), OUTPUT), "o")
+    same = Step("k", "another label", "m", ("--in", file_source(two), OUTPUT), "o", running=("--device", "cuda"))
+    assert first.key == same.key
+    two.write_text("other")
+    assert Step("k", "first", "m", ("--in", file_source(two), OUTPUT), "o").key != first.key
+    for change in ({"module": "n"}, {"output": "p"}, {"words": (*first.words, "--more")}):
+        assert dataclasses.replace(first, **change).key != first.key
+    above = Step("k", "", "m", (first,), "o")
+    assert above.key == Step("k", "", "m", (same,), "o").key != Step("k", "", "m", (above,), "o").key
+
+
+def test_keys_of_versions_differ(monkeypatch):
+    before = Step("k", "", "m", ("a",), "o").key
+    monkeypatch.setattr("eval.steps.FORMAT", 999)
+    assert Step("k", "", "m", ("a",), "o").key != before
+
+
+def test_sources(model, tmp_path):
+    shutil.copytree(model, tmp_path / "copy")
+    assert model_source(str(model)).digest == model_source(str(tmp_path / "copy")).digest
+    assert model_source("no/such-model") == name_source("no/such-model")
+    assert prompt_source("plain").digest != prompt_source("upr").digest
+    with pytest.raises(InputError, match="cannot be read"):
+        file_source(tmp_path / "absent")
+
+
+def test_ordered_lists_needed_ones_first_and_once():
+    base = Step("k", "", "m", ("a",), "o")
+    left, right = Step("k", "", "m", ("l", base), "o"), Step("k", "", "m", ("r", base), "o")
+    again = Step("k", "", "m", ("a",), "o")
+    top = Step("k", "", "m", (left, right, again), "o")
+    assert [step.key for step in ordered([top, left])] == [s.key for s in (base, left, right, top)]
+
+
+def count(store, step):
+    path = step.folder(store.work) / "count"
+    return len(path.read_text()) if path.exists() else 0
+
+
+def test_complete_steps_are_skipped_and_damaged_ones_made_again(tmp_path):
+    store = Store(tmp_path)
+    base = writer("base ")
+    top = writer("top", base)
+    steps = ordered([top])
+    assert runner.run(steps, store) == 2 and runner.run(steps, store) == 0
+    assert top.place(tmp_path).read_text() == "base top"
+    assert store.record(top)["command"][0] == "python" and store.record(top)["seconds"] > 0
+    base.place(tmp_path).unlink()
+    assert not store.is_done(base) and not store.is_done(top)
+    assert runner.run(steps, store) == 1  # the same content came back, so what follows stays
+    top.place(tmp_path).write_text("damaged")
+    assert runner.run(steps, store) == 1 and top.place(tmp_path).read_text() == "base top"
+
+
+def test_what_follows_from_a_changed_input_is_made_again(tmp_path):
+    store = Store(tmp_path)
+    base = writer("base ")
+    top = writer("top", base)
+    runner.run(ordered([top]), store)
+    base.place(tmp_path).write_text("changed ")
+    store.finish(base, 1.0)  # as if its command gave something else on another machine
+    assert store.is_done(base) and not store.is_done(top)
+    assert runner.run(ordered([top]), store) == 1
+    assert top.place(tmp_path).read_text() == "changed top" and count(store, top) == 1  # its folder was cleared
+
+
+def test_killed_between_output_and_record(tmp_path):
+    store = Store(tmp_path)
+    step = writer("text")
+    store.begin(step)
+    step.place(tmp_path).write_text("text")
+    assert not store.is_done(step)
+    assert runner.run([step], store) == 0 and store.is_done(step) and count(store, step) == 0
+    record = step.folder(tmp_path) / "step.json"
+    record.write_text(record.read_text()[:20])
+    assert not store.is_done(step) and runner.run([step], store) == 1
+
+
+def test_failures_are_one_line_and_keep_what_is_finished(tmp_path):
+    store = Store(tmp_path)
+    base = writer("base ")
+    bad = writer("bad", base, fails="sys.stderr.write('noise\\nerror: no such thing; give another\\n'); sys.exit(2)")
+    with pytest.raises(InputError, match=r"write bad: no such thing; give another \(log: .*log.txt\)") as caught:
+        runner.run(ordered([bad]), store)
+    assert "\n" not in str(caught.value) and store.is_done(base) and not store.is_done(bad)
+    silent = writer("silent", fails="sys.exit(0)")
+    with pytest.raises(InputError, match="ended without its output"):
+        runner.run([silent], store)
+    killed = writer("killed", fails="import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    with pytest.raises(InputError, match="killed by signal 9"):
+        runner.run([killed], store)
+
+
+def test_records_of_others_are_left_out(tmp_path):
+    store = Store(tmp_path)
+    runner.run([writer("a")], store)
+    (tmp_path / "steps" / "x").mkdir()
+    (tmp_path / "steps" / "x" / "step.json").write_text("no JSON")
+    (tmp_path / "steps" / "y").mkdir()
+    (tmp_path / "steps" / "y" / "step.json").write_text(json.dumps({"format": 0, "state": "done"}))
+    assert len(store.records()) == 1
+
+
+def test_shell_quotes(tmp_path):
+    step = Step("k", "", "m", ("--in", Source("a b", "x"), OUTPUT), "o", prints=True)
+    assert runner.shell(step, tmp_path).startswith("python -m m --in 'a b' ")
+    assert f"> {step.place(tmp_path)}" in runner.shell(step, tmp_path)
