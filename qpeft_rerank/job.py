@@ -18,11 +18,11 @@ from qpeft_rerank.console import say
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.journal import Journal
 from qpeft_rerank.prompt.templates import load_template
-from qpeft_rerank.reranker import DEFAULT_PROMPT, RerankedRun, Reranker, check_topics, count_pairs
+from qpeft_rerank.reranker import DEFAULT_PROMPT, RerankedRun, Reranker, UnjoinedError, check_topics, count_pairs
 from qpeft_rerank.trec.measures import evaluate, parse_measure
 from qpeft_rerank.trec.output import check_output, write_lines
 from qpeft_rerank.trec.qrels import Qrels
-from qpeft_rerank.trec.runs import Run, read_run, write_run
+from qpeft_rerank.trec.runs import Run, locate, read_run, write_run
 from qpeft_rerank.trec.topics import Topic
 
 
@@ -85,6 +85,13 @@ class Job:
 
     def run(self) -> int:
         """Do the job; return the exit status."""
+        try:
+            return self._run()
+        except UnjoinedError as error:
+            place = locate(self.args.run, error.topic, error.docid) if self.args.run else ""
+            raise InputError(f"{place}{error}") from None
+
+    def _run(self) -> int:
         if self.args.threads:
             import torch
 

@@ -28,6 +28,15 @@ BATCH_TOKENS = {"cpu": 2048, "cuda": 32768, "mps": 8192}
 _FETCH = 4096
 
 
+class UnjoinedError(InputError):
+    """A run's topic without text, or (``docid`` not None) a passage that the collection lacks."""
+
+    def __init__(self, topic: str, docid: str | None, message: str) -> None:
+        super().__init__(message)
+        self.topic = topic
+        self.docid = docid
+
+
 class Ranked(NamedTuple):
     """A passage's place in the list given, counted from 0, and its log-likelihood in nats."""
 
@@ -178,9 +187,11 @@ def check_topics(run: Run, topics: Mapping[str, Topic]) -> None:
     """Refuse a run whose topics have no text."""
     absent = [topic for topic in run if topic not in topics]
     if absent:
-        raise InputError(
+        raise UnjoinedError(
+            absent[0],
+            None,
             f"topic {absent[0]} is in the run but not among the {len(topics)} topics"
-            f"{f' (and {len(absent) - 1} more)' if absent[1:] else ''}; give the topics that the run was made for"
+            f"{f' (and {len(absent) - 1} more)' if absent[1:] else ''}; give the topics that the run was made for",
         )
 
 
@@ -208,9 +219,11 @@ def candidates(
                 if absent is not None:
                     absent.append((topic, docid))
             else:
-                raise InputError(
+                raise UnjoinedError(
+                    topic,
+                    docid,
                     f"docid {docid} (topic {topic}) is not in {passages.name}; give the collection that the run "
-                    "was made from, or --missing skip"
+                    "was made from, or --missing skip",
                 )
 
     for topic, hits in run.items():

@@ -67,6 +67,16 @@ def _is_notice(line: str, run: Mapping[str, object]) -> bool:
     return not run and _NOTICE.fullmatch(line.strip()) is not None
 
 
+def locate(path: str, topic: str, docid: str | None = None) -> str:
+    """Return ``FILE:LINE: `` of the first line with this topic (and docid), for a message; empty for stdin."""
+    if path != "-":
+        for number, line in read_lines(path):
+            columns = line.split()
+            if len(columns) == 6 and columns[0] == topic and docid in (None, columns[2]):
+                return f"{display_name(path)}:{number}: "
+    return ""
+
+
 def trec_order(scored: Iterable[tuple[str, float]]) -> list[tuple[str, float]]:
     """Return (docid, score) pairs in the order in which trec_eval ranks them.
 
