@@ -39,7 +39,7 @@ def killed(words):
     """A driver that SIGKILL met in its first training; the folders that were finished by then, with their times."""
     work = Path(words[words.index("--work") + 1])
     with subprocess.Popen([sys.executable, "-m", "eval.reproduce", *words], cwd=ROOT, stderr=subprocess.PIPE) as driver:
-        while not any((work / "steps").glob("train-*/adapter.training/checkpoints/*")):
+        while not any((work / "steps").glob("train-*/adapter.training/checkpoints/step-*")):
             assert driver.poll() is None, driver.stderr.read()
             time.sleep(0.05)
         driver.send_signal(signal.SIGKILL)
