@@ -95,6 +95,7 @@ def prefix_works(model: LanguageModel, sequences: ListLike[Sequence], hinter: Hi
             return False
         try:
             found = means_after_prefix(model, sequences, hinter)
+        # A probe: an architecture whose cache cannot be used so says it in its own way, and trains plainly.
         except (ValueError, TypeError, AttributeError, NotImplementedError, IndexError, RuntimeError):
             return False
         gap = (found - means(model, sequences, hinter)).abs().max()
