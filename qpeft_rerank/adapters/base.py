@@ -132,7 +132,7 @@ class Adapter(nn.Module, ABC, Generic[Config]):
         everything = getattr(self.config, "decay", "matrices") == "all"
         parts = {}
         for name, parameter in self.named_parameters():
-            vectors = name.endswith((".rows", ".vectors"))
+            vectors = name.endswith((".rows", ".vectors", "start"))
             if parameter.requires_grad:
                 parts[name] = TrainablePart(parameter, vectors, everything or not (vectors or parameter.dim() < 2))
         return parts

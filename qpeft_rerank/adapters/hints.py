@@ -6,7 +6,8 @@ from collections.abc import Sequence as ListLike
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from qpeft_rerank.adapters.base import Adapter, Decay, SoftPrompt, prompt_start
 from qpeft_rerank.adapters.config import AdapterConfig
@@ -28,6 +29,9 @@ class HintConfig(AdapterConfig):
     :param residual: add g's input to its output, and start with g adding nothing.
     :param embeddings: E' keeps the ``rows`` that training may touch, the ``whole`` vocabulary (scores
         and training are the same, it costs memory), or is ``frozen``, the model's own.
+    :param start: a text; each hint is added to one trainable vector that begins as the embedding of its
+        last token, so untrained hints disturb the model little. Null: the slots hold the hints alone.
+    :param gate: the weight with which hints are added to it; trained from there.
     :param selectable: tokens that hints are made from: those of the ``passage``, or the whole ``row``
         before the query, template included, as the authors' code has it (defect D12).
     :param token_text: how the filters s and a read a token: ``decoded``, or ``raw`` as the authors (D10, D11).
@@ -38,6 +42,8 @@ class HintConfig(AdapterConfig):
     layers: int = 1
     residual: bool = True
     embeddings: Literal["rows", "whole", "frozen"] = "rows"
+    start: str | None = "\n"
+    gate: float = 0.1
     selectable: Literal["passage", "row"] = "passage"
     token_text: TokenText = "decoded"
     soft_prompt: bool = False
@@ -47,12 +53,15 @@ class HintConfig(AdapterConfig):
         """Raise :class:`InputError` for values that do not go together."""
         if self.layers < 0:
             raise InputError(f"adapter {self.name}: layers must be 0 or more, not {self.layers}")
+        if self.start == "":
+            raise InputError(f"adapter {self.name}: start is a text of at least one token, or null for none")
 
 
 #: The fields in which the authors' code differs, for R and A alike.
 FAITHFUL = {
     "residual": False,
     "embeddings": "whole",
+    "start": None,
     "selectable": "row",
     "token_text": "raw",
     "decay": "all",
@@ -69,9 +78,17 @@ class HintAdapter(Adapter[Hints]):
         self.table = HintTable(self.frozen).to(model.device)
         self.mlp = HintMLP(self.frozen.dimension, config.layers, config.residual)
         self.soft = SoftPrompt(prompt_start(config, self.fixed, self.frozen)) if config.soft_prompt else None
+        self.start, self.gate = self._start(model)
         self.tables = token_tables(model.pieces.tokenizer, self.frozen.size, config.token_text)
         self.table.rows.requires_grad_(config.embeddings != "frozen")
         self._cover_start()
+
+    def _start(self, model: LanguageModel) -> tuple[nn.Parameter | None, nn.Parameter | None]:
+        if self.config.start is None:
+            return None, None
+        last = model.pieces.encode([self.config.start])[0][-1:]
+        vector = self.frozen(torch.tensor(last, device=self.frozen.device))[0]
+        return nn.Parameter(vector.clone()), nn.Parameter(torch.tensor(float(self.config.gate)))
 
     def _cover_start(self) -> None:
         self.cover(range(self.tables.size) if self.config.embeddings == "whole" else self.fixed.frame)
@@ -92,10 +109,15 @@ class HintAdapter(Adapter[Hints]):
         block = part(sequences, ids, "hints", "whole")
         body = part(sequences, ids, "hints")
         vectors = self.table(block.ids)
-        if body.mask.shape[1]:
-            inside = Part(body.where - block.where[:, :1], body.ids, body.mask)
-            vectors = write(vectors, inside, self.slots(sequences, ids, body.mask.shape[1]))
-        return write(embedded, block, self.mlp(vectors))
+        width = body.mask.shape[1]
+        if not width:
+            return write(embedded, block, self.mlp(vectors))
+        inside = Part(torch.where(body.mask, body.where - block.where[:, :1], 0), body.ids, body.mask)
+        vectors = self.mlp(write(vectors, inside, self.slots(sequences, ids, width)))
+        if self.start is not None:
+            hints = vectors.gather(1, inside.where.unsqueeze(2).expand(-1, -1, vectors.shape[2]))
+            vectors = write(vectors, inside, self.start + self.gate * hints)
+        return write(embedded, block, vectors)
 
     def columns(self, sequences: ListLike[Sequence], ids: Tensor) -> Part:
         """The tokens that hints may be made from."""

@@ -120,8 +120,30 @@ def test_textual_hints_are_the_words_themselves(model, plain):
     n = len(sequence.target)
     expected = float(logs[-n - 1 : -1].gather(1, ids[0, -n:, None]).sum())
     assert scorer.score([sequence])[0].total == pytest.approx(expected, abs=1e-4)
-    untrained = create_adapter("qpeft-r", model, plain, k=3)
+    untrained = create_adapter("qpeft-r", model, plain, k=3, start=None)
     assert Scorer(model, plain, untrained).score([sequence])[0].total == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["qpeft-r", "qpeft-a"])
+def test_without_weight_hints_are_the_start(name, model, plain):
+    """At gate 0 the slots read as the start's last token, whatever the query."""
+    adapter = create_adapter(name, model, plain, start="the bug", gate=0.0)
+    scorer = Scorer(model, plain, adapter)
+    sequence = scorer.encode([("first bug", "", PASSAGE)])[0]
+    start, end = sequence.body_span("hints")
+    filler = model.pieces.encode(["the bug"])[0][-1:] * (end - start)
+    ids = torch.tensor([[*sequence.ids[:start], *filler, *sequence.ids[end:]]])
+    logs = model.model(input_ids=ids).logits[0].log_softmax(-1)
+    n = len(sequence.target)
+    expected = float(logs[-n - 1 : -1].gather(1, ids[0, -n:, None]).sum())
+    assert scorer.score([sequence])[0].total == pytest.approx(expected, abs=1e-4)
+    heard = Scorer(model, plain, create_adapter(name, model, plain, start="the bug", gate=1.0))
+    assert heard.score([sequence])[0].total != pytest.approx(expected, abs=1e-4)
+
+
+def test_a_start_without_tokens_is_refused(model, plain):
+    with pytest.raises(InputError, match="start is a text"):
+        create_adapter("qpeft-r", model, plain, start="")
 
 
 def test_vocabulary_by_loops(model, plain):

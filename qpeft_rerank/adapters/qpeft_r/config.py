@@ -31,7 +31,7 @@ class QPeftRConfig(HintConfig):
         "corrected": {},
         "faithful": {**FAITHFUL, "precision": "bfloat16", "pool": 1000, "refill": "draw"},
         # The two controls: hints that are plain text, untrained; and hints that know nothing.
-        "textual": {"layers": 0, "embeddings": "frozen"},
+        "textual": {"layers": 0, "embeddings": "frozen", "start": None},
         "random": {"source": "random"},
     }
 
