@@ -46,8 +46,11 @@ def save_adapter(
     template: Template,
     folder: Path,
     card: Card | None = None,
+    half: bool = False,
 ) -> Path:
     """Write an adapter; return its folder.
+
+    :param half: round its numbers to float16, for half the size; PEFT's own keep their dtype.
 
     A new folder appears whole or not at all. In an existing adapter's folder each file is replaced
     whole, the configuration last: its digest of the weights tells a replacement that was broken off.
@@ -60,7 +63,7 @@ def save_adapter(
     try:
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
-        _fill(fresh, adapter, model, template, card or Card(), folder.name)
+        _fill(fresh, adapter, model, template, card or Card(), folder.name, half)
         if folder.exists():
             (folder / STAMP).unlink(missing_ok=True)
             for path in sorted(fresh.iterdir(), key=lambda path: path.name == CONFIG):
@@ -81,6 +84,7 @@ def _fill(
     template: Template,
     card: Card,
     name: str,
+    half: bool,
 ) -> None:
     from safetensors.torch import save_file
 
@@ -102,7 +106,10 @@ def _fill(
         _write_json(folder / STAMP, stamp)
     else:
         title, config = adapter.config.name, adapter.config
-        save_file(adapter.weights(), folder / WEIGHTS, metadata={"format": "pt"})
+        weights = adapter.weights()
+        if half:
+            weights = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in weights.items()}
+        save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
         stamp["weights_sha256"] = _digest(folder / WEIGHTS)
         described = {
             "peft_type": find_kind(title).peft_type,
