@@ -86,10 +86,20 @@ def _parser() -> argparse.ArgumentParser:
     run = parser.add_argument_group("running")
     run.add_argument("--output", required=True, metavar="DIR", help="the adapter's folder")
     run.add_argument("--overwrite", action="store_true", help="replace an existing output")
+    run.add_argument(
+        "--save-dtype", choices=["float32", "float16"], default="float32", help="of the saved adapter (float32)"
+    )
     run.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"])
     run.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, cuda:N or mps")
     run.add_argument("--batch-tokens", type=console.positive, metavar="N", help="tokens of a micro-batch (by device)")
     run.add_argument("--gradient-checkpointing", action="store_true", help="less memory, more time")
+    run.add_argument(
+        "--prefix-cache",
+        default="auto",
+        metavar="DIR",
+        help="keep the frozen model's states of passages there, for this training and others; auto (default): beside "
+        "the output while training on a CPU; off",
+    )
     run.add_argument(
         "--checkpoint-steps", type=console.positive, default=50, metavar="N", help="steps between checkpoints (50)"
     )
@@ -137,6 +147,8 @@ def _train(args: argparse.Namespace, command: str) -> int:
         args.gradient_checkpointing,
         args.tensorboard,
         args.overwrite,
+        args.prefix_cache,
+        args.save_dtype == "float16",
         command,
     ).run()
     return 0

@@ -122,9 +122,10 @@ def test_gradients_reach_the_methods_parts_and_no_other(files, model_folder, ada
     template = load_template("qpeft")
     examples = read_training_file(str(files / "train.jsonl")).examples
     student = make_student(adapter, model, template, preset, {}, examples, 1)
-    found = {part for part in PARTS[adapter] if any(name.startswith(part) for name in student.parts)}
-    assert found == PARTS[adapter]
-    assert all(any(name.startswith(part) for part in PARTS[adapter]) for name in student.parts)
+    listed = PARTS[adapter] | ({"start", "gate"} if preset == "corrected" and "qpeft" in adapter else set())
+    found = {part for part in listed if any(name.startswith(part) for name in student.parts)}
+    assert found == listed
+    assert all(any(name.startswith(part) for part in listed) for name in student.parts)
     parameters = [part.parameter for part in student.parts.values()]
     groups = student.encode(EpochSampler(examples, Sampling(), 1).epoch(1)[0])
     accumulator = GradientAccumulator(
@@ -224,6 +225,35 @@ def test_faithful_preset(files, model_folder):
     assert record["steps"] == 2 * 3 * 3
     assert record["options"] == {"k": 15} and record["recipe"]["lr"] == 3e-2
     assert record["recipe"]["margin"] == 0.7
+
+
+@pytest.mark.parametrize("wanted", ["auto", "off", "kept"])
+def test_passages_states_are_kept_on_demand(files, model_folder, monkeypatch, capsys, wanted):
+    seen = []
+    original = prefix.means_after_prefix
+
+    def watched(model, sequences, hinter, store=None):
+        seen.append(store.folder if store else None)
+        return original(model, sequences, hinter, store)
+
+    monkeypatch.setattr(prefix, "means_after_prefix", watched)
+    folder = {"auto": files / "out.training" / "prefixes", "off": None, "kept": files / "kept"}[wanted]
+    more = ["--prefix-cache", folder if wanted == "kept" else wanted]
+    assert train.main(command(files, model_folder, *more, adapter="qpeft-r")) == 0
+    assert seen[-1] == folder
+    said = capsys.readouterr().err
+    assert said.count("the states of passages are kept in") == (folder is not None)
+    assert not (files / "out.training").exists()
+    assert (files / "kept").is_dir() == (wanted == "kept")
+
+
+def test_states_that_cannot_be_kept(files, model_folder, capsys):
+    assert train.main(command(files, model_folder, "--prefix-cache", files / "kept", adapter="lora")) == 0
+    assert "--prefix-cache: not used" in capsys.readouterr().err
+    (files / "file").write_text("x")
+    assert train.main(command(files, model_folder, "--overwrite", "--prefix-cache", files / "file")) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("error: --prefix-cache") and "cannot be made" in said
 
 
 def test_k_larger_than_the_passages(files, model_folder):

@@ -10,6 +10,7 @@ from qpeft_rerank.engines.local import Candidate, LocalEngine
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.training.examples import Example
+from qpeft_rerank.training.prefix_scorer import PrefixEngine, PrefixScorer
 from qpeft_rerank.trec.answers import qrels_from_answers
 from qpeft_rerank.trec.measures import evaluate
 from qpeft_rerank.trec.qrels import Qrels
@@ -138,5 +139,7 @@ def score_dev(
     progress: Callable[[int], object] = lambda done: None,
 ) -> list[float]:
     """Log-likelihood in nats of the candidates in ``share``, in order."""
-    engine = LocalEngine(scorer, batch_tokens)
+    engine = (
+        PrefixEngine(scorer, batch_tokens) if isinstance(scorer, PrefixScorer) else LocalEngine(scorer, batch_tokens)
+    )
     return [score.total for score in engine.score(dev.candidates[share], progress)]

@@ -39,7 +39,8 @@ class GradientAccumulator:
 
     :param mean_log_probs: sequences to ``[batch]``, with gradients.
     :param parameters: what learns, to clear when a step must be begun anew.
-    :param batch_tokens: rows times longest row of one micro-batch; halved when memory runs out.
+    :param batch_tokens: rows times largest row of one micro-batch; halved when memory runs out.
+    :param size: tokens that a sequence's row takes, in memory for the gradient.
     """
 
     def __init__(
@@ -48,11 +49,13 @@ class GradientAccumulator:
         loss: GroupLoss,
         parameters: list[torch.nn.Parameter],
         batch_tokens: int,
+        size: Callable[[Sequence], int] = len,
     ) -> None:
         self.mean_log_probs = mean_log_probs
         self.loss = loss
         self.parameters = parameters
         self.batch_tokens = batch_tokens
+        self.size = size
 
     def add(self, groups: Groups, of: int, seed: int) -> Accumulated:
         """Add the gradient of ``sum(losses of groups) / of``.
@@ -76,13 +79,13 @@ class GradientAccumulator:
             self._halve(groups)
 
     def _planned(self, groups: Groups) -> Iterator[tuple[int, Groups]]:
-        """Number and groups of each micro-batch, groups of like length together."""
-        order = sorted(range(len(groups)), key=lambda index: (-_longest(groups[index]), index))
+        """Number and groups of each micro-batch, groups of like size together."""
+        order = sorted(range(len(groups)), key=lambda index: (-self._largest(groups[index]), index))
         batch: Groups = []
         number = rows = 0
         for index in order:
             group = groups[index]
-            if batch and (rows + len(group)) * _longest(batch[0]) > self.batch_tokens:
+            if batch and (rows + len(group)) * self._largest(batch[0]) > self.batch_tokens:
                 yield number, batch
                 number, batch, rows = number + 1, [], 0
             batch.append(group)
@@ -93,7 +96,7 @@ class GradientAccumulator:
     def _micro_batch(self, groups: Groups, of: int, seed: int) -> float:
         sequences = [sequence for group in groups for sequence in group]
         sizes = [len(group) for group in groups]
-        if len(sequences) * _longest(sequences) > self.batch_tokens and len(sequences) > 1:
+        if len(sequences) * self._largest(sequences) > self.batch_tokens and len(sequences) > 1:
             return self._in_parts(sequences, of, seed)
         torch.manual_seed(seed)
         loss = self.loss(*pad_groups(self.mean_log_probs(sequences), sizes)).sum() / of
@@ -102,7 +105,7 @@ class GradientAccumulator:
 
     def _in_parts(self, sequences: list[Sequence], of: int, seed: int) -> float:
         """One group that exceeds the budget."""
-        parts = plan_batches([len(sequence) for sequence in sequences], self.batch_tokens)
+        parts = plan_batches([self.size(sequence) for sequence in sequences], self.batch_tokens)
         values = torch.zeros(len(sequences), device=self.parameters[0].device)
         for number, part in enumerate(parts):
             torch.manual_seed(seed + number)
@@ -118,23 +121,23 @@ class GradientAccumulator:
         return loss.item()
 
     def _halve(self, groups: Groups) -> None:
-        longest = max(map(_longest, groups))
-        used = max(sum(map(len, batch)) * _longest(batch[0]) for _, batch in self._planned(groups))
-        if min(used, self.batch_tokens) <= longest:
+        largest = max(map(self._largest, groups))
+        used = max(sum(map(len, batch)) * self._largest(batch[0]) for _, batch in self._planned(groups))
+        if min(used, self.batch_tokens) <= largest:
+            longest = max(len(sequence) for group in groups for sequence in group)
             raise InputError(
                 f"out of memory on one sequence of {longest} tokens; add --gradient-checkpointing, set "
                 "--max-passage-tokens, or take a smaller --dtype"
             )
-        self.batch_tokens = max(longest, min(used, self.batch_tokens) // 2)
+        self.batch_tokens = max(largest, min(used, self.batch_tokens) // 2)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         say(f"out of memory: micro-batches of {self.batch_tokens:,} tokens from here on (the result is the same)")
+
+    def _largest(self, sequences: list[Sequence]) -> int:
+        return max(map(self.size, sequences))
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether an error means that memory ran out, on a GPU or a CPU."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def _longest(sequences: list[Sequence]) -> int:
-    return max(map(len, sequences))

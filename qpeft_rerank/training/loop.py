@@ -20,6 +20,7 @@ from qpeft_rerank.training.checkpoints import Checkpoints, State, pack_optimizer
 from qpeft_rerank.training.dev import DevSet, score_dev
 from qpeft_rerank.training.gradients import GradientAccumulator
 from qpeft_rerank.training.logbook import Logbook
+from qpeft_rerank.training.prefix_store import PrefixStore
 from qpeft_rerank.training.progress import Progress
 from qpeft_rerank.training.recipe import Recipe
 from qpeft_rerank.training.sampler import EpochSampler, Group
@@ -35,6 +36,7 @@ class Running:
     :param batch_tokens: rows times longest row of one micro-batch.
     :param checkpoint_steps: optimizer steps between checkpoints (there is one after each epoch, too).
     :param overwrite: forget another training's unfinished state in ``folder``.
+    :param prefixes: a folder for the states of passages, or None to compute them each time; the last bits differ.
     """
 
     folder: Path
@@ -43,6 +45,7 @@ class Running:
     gradient_checkpointing: bool = False
     tensorboard: bool = False
     overwrite: bool = False
+    prefixes: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ class Trainer:
 
     :param settings: digest of data, model and adapter, to tell this training's checkpoints.
     :param dev: judges the epochs; without it, the last one is kept.
+    :ivar store: keeps the states of passages, where that is wanted and works.
     """
 
     student: Student
@@ -86,9 +90,18 @@ class Trainer:
     settings: str
     dev: DevSet | None = None
     workers: Workers = field(default_factory=Workers)
+    store: PrefixStore | None = field(init=False, default=None)
     _state: State = field(init=False)
     _log: Logbook | None = field(init=False, default=None)
     _sharing: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        # Asked before anything is learnt or resumed, so that the answer is the same each time.
+        model, hinter, folder = self.student.model, self.student.hinter, self.running.prefixes
+        sample = self._sample()
+        self._sharing = bool(sample) and prefix.prefix_works(model, sample, hinter)
+        if self._sharing and hinter and folder:
+            self.store = prefix.open_store(folder, model, sample, hinter, self.workers.main)
 
     def train(self) -> Outcome:
         """Train to the end, or until the dev metric stops rising; the student then has the best weights.
@@ -105,9 +118,12 @@ class Trainer:
         plan = self.sampler.epoch(state.epoch)
         # An epoch has the same number of steps as any other, up to negatives that were filtered out.
         schedule = Schedule(len(self.sampler.epoch(1)) * recipe.epochs, recipe.warmup, recipe.decay)
-        self._sharing = self._can_share_prefixes(plan)
         accumulator = GradientAccumulator(
-            self._mean_log_probs, recipe.group_loss(), list(named.values()), state.batch_tokens
+            self._mean_log_probs,
+            recipe.group_loss(),
+            list(named.values()),
+            state.batch_tokens,
+            prefix.size_after_prefix if self._sharing else len,
         )
         if self.workers.main:
             self._log = Logbook(running.folder / "log.csv", state.step, len(state.dev), running.tensorboard)
@@ -204,12 +220,7 @@ class Trainer:
         state.step, state.done = state.step + 1, state.done + 1
         state.batch_tokens = accumulator.batch_tokens
         seconds = time.perf_counter() - begun
-        values: dict[str, Any] = {
-            "step": state.step,
-            "epoch": state.epoch,
-            "loss": loss,
-            "lr": rates[0] * factor,
-        }
+        values: dict[str, Any] = {"step": state.step, "epoch": state.epoch, "loss": loss, "lr": rates[0] * factor}
         self._write(values | {"grad_norm": norm, "tokens": tokens, "seconds": seconds})
         progress.step(loss, tokens, seconds)
 
@@ -241,7 +252,7 @@ class Trainer:
         assert self.dev is not None
         state, workers = self._state, self.workers
         share = slice(workers.rank, None, workers.count)
-        scores = score_dev(self.dev, self.student.scorer(), self.running.batch_tokens, share)
+        scores = score_dev(self.dev, self.student.scorer(self.store), self.running.batch_tokens, share)
         value = self.dev.metric(workers.interleave(scores, len(self.dev.candidates)))
         epoch = len(state.dev)
         state.dev.append(value)
@@ -261,15 +272,14 @@ class Trainer:
             self._log.write(values)
 
     def _mean_log_probs(self, sequences: list[Sequence]) -> Tensor:
-        if self._sharing and self.student.hinter is not None:
-            return prefix.means_after_prefix(self.student.model, sequences, self.student.hinter)
+        if self._sharing:
+            return prefix.means_after_prefix(self.student.model, sequences, self.student.hinter, self.store)
         return prefix.means(self.student.model, sequences, self.student.hinter)
 
-    def _can_share_prefixes(self, plan: list[list[Group]]) -> bool:
-        if self.running.gradient_checkpointing or not plan:
-            return False
-        sample = [sequence for group in self.student.encode(self.sampler.epoch(1)[0][:2]) for sequence in group[:2]]
-        return prefix.prefix_works(self.student.model, sample, self.student.hinter)
+    def _sample(self) -> list[Sequence]:
+        """A few sequences to try passages' states on; none where they are of no use."""
+        plan = [] if self.running.gradient_checkpointing else self.sampler.epoch(1)
+        return [sequence for group in self.student.encode(plan[0][:2]) for sequence in group[:2]] if plan else []
 
     @contextlib.contextmanager
     def _deterministic(self) -> Iterator[None]:

@@ -2,24 +2,30 @@
 
 Where the hints follow the passage, the tokens before them meet nothing that learns: their states are
 the frozen model's own. They are computed once for each distinct passage of a batch, with no
-activations kept; only hints, question and target go through the differentiable pass. On passages of
-100 words that halves the work, and with in-batch negatives each passage serves every question. (The
+activations kept, or read from a :class:`~qpeft_rerank.training.prefix_store.PrefixStore`; only hints,
+question and target go through the differentiable pass. On passages of 100 words the first halves the
+work, the second leaves a quarter, and with in-batch negatives each passage serves every question. (The
 scorer's rows, :mod:`~qpeft_rerank.likelihood.tree`, are cheaper still where nothing learns; here
 gradients would have to pass through the beginnings that they hold.)
 """
 
 from collections.abc import Sequence as ListLike
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from qpeft_rerank.console import say
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.scorer import Hinter
 from qpeft_rerank.likelihood.tree import padded
 from qpeft_rerank.prompt.segments import Sequence
+from qpeft_rerank.training.prefix_store import PrefixStore, States
 
 # Largest difference, in nats, that rounding may make between this way and the plain one.
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.5}
+# What half precision's rounding of the kept states may add to it.
+_ROUNDED = 0.01
 
 
 def means(model: LanguageModel, sequences: ListLike[Sequence], hinter: Hinter | None) -> Tensor:
@@ -28,20 +34,38 @@ def means(model: LanguageModel, sequences: ListLike[Sequence], hinter: Hinter | 
     return _mean(flat, sequences)
 
 
-def means_after_prefix(model: LanguageModel, sequences: ListLike[Sequence], hinter: Hinter) -> Tensor:
-    """The same as :func:`means`, where :func:`prefix_works`."""
+def means_after_prefix(
+    model: LanguageModel, sequences: ListLike[Sequence], hinter: Hinter | None, store: PrefixStore | None = None
+) -> Tensor:
+    """The same as :func:`means`, where :func:`prefix_works`.
+
+    :param store: where the prefixes' states are kept; without it they are computed for the batch.
+    """
+    return _mean(log_probs_after_prefix(model, sequences, hinter, store), sequences)
+
+
+def log_probs_after_prefix(
+    model: LanguageModel, sequences: ListLike[Sequence], hinter: Hinter | None, store: PrefixStore | None = None
+) -> Tensor:
+    """Log-probability of every target token, float32 nats ``[scored]``, where :func:`prefix_works`."""
     device = model.device
     rows = [sequence.ids for sequence in sequences]
+    prefixes = [tuple(row[: _passage_end(sequence)]) for row, sequence in zip(rows, sequences, strict=True)]
+    starts = [prefix_length(sequence) for sequence in sequences]
+    if min(starts) == 0:  # a template may begin with a passage, and a passage may be empty
+        return model.target_log_probs(sequences, hinter)
     ids = padded(rows, device)
-    with torch.no_grad():
-        embedded = model.embedding(ids)
-    filled = hinter(sequences, ids, embedded)
-    starts = [sequence.shared_length for sequence in sequences]
-    cache, mask = _prefix_cache(model, rows, starts)
     width = max(len(row) - start for row, start in zip(rows, starts, strict=True))
     at = torch.tensor(starts, device=device)[:, None] + torch.arange(width, device=device)
     inside = at.clamp(max=ids.shape[1] - 1)
-    suffix = filled.gather(1, inside[..., None].expand(-1, -1, filled.shape[2]))
+    if hinter is None:
+        suffix = model.embedding(ids.gather(1, inside))
+    else:
+        with torch.no_grad():
+            embedded = model.embedding(ids)
+        filled = hinter(sequences, ids, embedded)
+        suffix = filled.gather(1, inside[..., None].expand(-1, -1, filled.shape[2]))
+    cache, mask = _prefix_cache(model, prefixes, starts, store)
     states = model.model.base_model(
         inputs_embeds=suffix,
         past_key_values=cache,
@@ -57,28 +81,69 @@ def means_after_prefix(model: LanguageModel, sequences: ListLike[Sequence], hint
     ]
     where = torch.tensor(scored, device=device)
     targets = torch.tensor([token for sequence in sequences for token in sequence.target], device=device)
-    return _mean(model.head_log_probs(states[where[:, 0], where[:, 1]], targets), sequences)
+    return model.head_log_probs(states[where[:, 0], where[:, 1]], targets)
 
 
-def _prefix_cache(model: LanguageModel, rows: list[list[int]], starts: list[int]) -> tuple[object, Tensor]:
-    """Keys and values of each row's prefix, each distinct prefix computed once, and their mask ``[batch, prefix]``."""
+def prefix_length(sequence: Sequence) -> int:
+    """Leading tokens of which keys and values suffice: to the passage's end, but what predicts the target's first."""
+    return min(_passage_end(sequence), len(sequence) - len(sequence.target) - 1)
+
+
+def size_after_prefix(sequence: Sequence) -> int:
+    """Tokens that a row takes in memory for the gradient: a token of the prefix keeps its keys and values
+    only, of which a layer holds some copies, and those are about a quarter of a suffix token's activations.
+    """
+    prefix = prefix_length(sequence)
+    return len(sequence) - prefix + prefix // 4
+
+
+def _passage_end(sequence: Sequence) -> int:
+    """Tokens to the end of the passage: with hints and without, the same passage has the same beginning."""
+    span = sequence.span("passage")
+    return sequence.shared_length if span is None else min(sequence.shared_length, span[1])
+
+
+def _prefix_cache(
+    model: LanguageModel, prefixes: list[tuple[int, ...]], used: list[int], store: PrefixStore | None
+) -> tuple[object, Tensor]:
+    """Keys and values of the first ``used`` tokens of each row's prefix, and their mask ``[batch, prefix]``.
+
+    Padded on the left: distances to the suffix, by which sliding windows go, are then the true ones.
+    """
     from transformers import DynamicCache
 
-    prefixes = [tuple(row[:start]) for row, start in zip(rows, starts, strict=True)]
     distinct = list(dict.fromkeys(prefixes))
-    place = {prefix: index for index, prefix in enumerate(distinct)}
+    found = [store.states(prefix) for prefix in distinct] if store else _compute(model, distinct)
+    states = dict(zip(distinct, found, strict=True))
+    longest = max(used)
+    parts = []
+    for number, part in enumerate(found[0]):
+        heads, _, width = part.shape
+        batch = torch.zeros((len(prefixes), heads, longest, width), dtype=model.dtype, device=model.device)
+        for row, (prefix, tokens) in enumerate(zip(prefixes, used, strict=True)):
+            batch[row, :, longest - tokens :] = states[prefix][number][:, :tokens]
+        parts.append(batch)
+    cache = DynamicCache()
+    for layer, (keys, values) in enumerate(zip(parts[::2], parts[1::2], strict=True)):
+        cache.update(keys, values, layer)
+    empty = longest - torch.tensor(used, device=model.device)
+    return cache, (torch.arange(longest, device=model.device) >= empty[:, None]).long()
+
+
+def _compute(model: LanguageModel, prefixes: list[tuple[int, ...]]) -> list[States]:
+    """The states of prefixes, in one forward pass."""
+    from transformers import DynamicCache
+
     with torch.no_grad():
-        ids = padded(distinct, model.device)
-        computed = model.model.base_model(input_ids=ids, past_key_values=DynamicCache(), use_cache=True).past_key_values
-        chosen = torch.tensor([place[prefix] for prefix in prefixes], device=model.device)
-        cache = DynamicCache()
-        for number, layer in enumerate(computed.layers):
-            cache.update(layer.keys[chosen], layer.values[chosen], number)
-    lengths = torch.tensor(starts, device=model.device)
-    return cache, (torch.arange(ids.shape[1], device=model.device) < lengths[:, None]).long()
+        ids = padded(prefixes, model.device)
+        cache = model.model.base_model(input_ids=ids, past_key_values=DynamicCache(), use_cache=True).past_key_values
+    parts = [part for layer in cache.layers for part in (layer.keys, layer.values)]
+    return [[part[row, :, : len(prefix)] for part in parts] for row, prefix in enumerate(prefixes)]
 
 
-def prefix_works(model: LanguageModel, sequences: ListLike[Sequence], hinter: Hinter | None) -> bool:
+def prefix_works(
+    model: LanguageModel, sequences: ListLike[Sequence], hinter: Hinter | None, store: PrefixStore | None = None
+) -> bool:
     """Whether :func:`means_after_prefix` gives what :func:`means` gives for this model and adapter.
 
     Asked of the model itself, on a few sequences: architectures and adapters for which it does not
@@ -86,7 +151,7 @@ def prefix_works(model: LanguageModel, sequences: ListLike[Sequence], hinter: Hi
     """
     if hinter is None or any(parameter.requires_grad for parameter in model.model.parameters()):
         return False
-    if not model.plain_head or any(sequence.shared_length < 2 for sequence in sequences):
+    if not model.plain_head or any(prefix_length(sequence) < 2 for sequence in sequences):
         return False
     if any(sequence.span("hints") is None for sequence in sequences):
         return False
@@ -94,12 +159,31 @@ def prefix_works(model: LanguageModel, sequences: ListLike[Sequence], hinter: Hi
         if _changes_prefix(model, sequences, hinter):
             return False
         try:
-            found = means_after_prefix(model, sequences, hinter)
+            found = means_after_prefix(model, sequences, hinter, store)
         # A probe: an architecture whose cache cannot be used so says it in its own way, and trains plainly.
         except (ValueError, TypeError, AttributeError, NotImplementedError, IndexError, RuntimeError):
             return False
         gap = (found - means(model, sequences, hinter)).abs().max()
-    return bool(gap <= _TOLERANCE.get(model.dtype, 1e-3))
+    return bool(gap <= _TOLERANCE.get(model.dtype, 1e-3) + (_ROUNDED if store else 0.0))
+
+
+def open_store(
+    folder: Path, model: LanguageModel, sequences: ListLike[Sequence], hinter: Hinter, announce: bool
+) -> PrefixStore | None:
+    """A store in ``folder``, for a model and an adapter of which :func:`prefix_works`; None if rounding spoils it.
+
+    :param announce: whether to say where it is and how large it may get.
+    :raises InputError: if the folder cannot be made.
+    """
+    store = PrefixStore(folder, model)
+    works = prefix_works(model, sequences, hinter, store)
+    if announce and works:
+        kept = [store.states(tuple(sequence.ids[: _passage_end(sequence)])) for sequence in sequences]
+        size = max(sum(part.nbytes for part in states) for states in kept)
+        say(f"the states of passages are kept in {folder}, about {size / 1e6:.1f} MB each")
+    elif announce:
+        say("the states of passages lose too much where they are kept, so they are computed each time")
+    return store if works else None
 
 
 def _changes_prefix(model: LanguageModel, sequences: ListLike[Sequence], hinter: Hinter) -> bool:

@@ -13,12 +13,13 @@ from qpeft_rerank.adapters.store import save_adapter
 from qpeft_rerank.console import say
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.language_model import LanguageModel
-from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.prompt.templates import Template
 from qpeft_rerank.training.data import TrainingFile
 from qpeft_rerank.training.dev import MEASURE, DevSet, score_dev
 from qpeft_rerank.training.logbook import draw
 from qpeft_rerank.training.loop import Diverged, Outcome, Running, Trainer
+from qpeft_rerank.training.prefix_scorer import scorer_after_prefix
+from qpeft_rerank.training.prefix_store import PrefixStore
 from qpeft_rerank.training.recipe import Recipe
 from qpeft_rerank.training.sampler import EpochSampler
 from qpeft_rerank.training.student import Student
@@ -36,6 +37,8 @@ class Session:
 
     :param adapter: its name; ``options`` and ``preset`` make its configuration.
     :param dev: makes the dev set, or None for a training without one.
+    :param prefix_cache: a folder for the states of passages, ``off``, or ``auto``: in the work folder if on a CPU.
+    :param half: save the adapter's numbers in float16.
     :param command: how it was started, for the model card.
     """
 
@@ -56,6 +59,8 @@ class Session:
     gradient_checkpointing: bool = False
     tensorboard: bool = False
     overwrite: bool = False
+    prefix_cache: str = "auto"
+    half: bool = False
     command: str = ""
     _notes: dict[str, float] = field(default_factory=dict)
 
@@ -94,7 +99,7 @@ class Session:
                 workers,
             )
             if workers.main:
-                self._announce(student, dev, work)
+                self._announce(student, dev, work, trainer.store)
             try:
                 outcome = trainer.train()
             except Diverged as error:
@@ -116,7 +121,14 @@ class Session:
             self.gradient_checkpointing,
             self.tensorboard,
             self.overwrite,
+            self._prefixes(folder, model.device.type),
         )
+
+    def _prefixes(self, folder: Path, device: str) -> Path | None:
+        """The folder for passages' states. On a GPU they are computed sooner than read."""
+        if self.prefix_cache == "auto":
+            return folder / "prefixes" if device == "cpu" else None
+        return None if self.prefix_cache == "off" else Path(self.prefix_cache)
 
     def _settings(self, model: LanguageModel, student: Student, dev: DevSet | None) -> str:
         """Digest of all that decides the weights, but for the recipe."""
@@ -130,22 +142,24 @@ class Session:
         }
         return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode("utf-8")).hexdigest()
 
-    def _announce(self, student: Student, dev: DevSet | None, work: WorkFolder) -> None:
+    def _announce(self, student: Student, dev: DevSet | None, work: WorkFolder, store: PrefixStore | None) -> None:
         for file in self.files:
             dropped = f", {file.dropped:,} dropped for want of a positive" if file.dropped else ""
             say(f"{file.path}: {len(file.examples):,} of {file.total:,} questions{dropped}")
         trained = sum(part.parameter.numel() for part in student.parts.values())
         say(f"{self.adapter} on {student.model.source.name}: {trained:,} parameters learn")
+        if store is None and self.prefix_cache not in ("auto", "off"):
+            say("--prefix-cache: not used, for the adapter, the model or gradient checkpointing does not allow it")
         if dev is None:
             say("no dev set: the last epoch is kept")
             return
-        self._notes["zero-shot"] = self._zero_shot(student, dev, work.path / "zero-shot.json")
+        self._notes["zero-shot"] = self._zero_shot(student, dev, work.path / "zero-shot.json", store)
         first = f"first stage {dev.first_stage:.4f}, " if dev.first_stage is not None else ""
         say(f"dev {MEASURE} of {dev.topics} questions: {first}zero-shot {self._notes['zero-shot']:.4f}")
 
-    def _zero_shot(self, student: Student, dev: DevSet, kept: Path) -> float:
+    def _zero_shot(self, student: Student, dev: DevSet, kept: Path, store: PrefixStore | None) -> float:
         """The dev metric without the adapter; kept, as a resumed training need not compute it again."""
-        plain = Scorer(student.model, self.template, None, self.max_passage_tokens)
+        plain = scorer_after_prefix(student.model, self.template, None, self.max_passage_tokens, store)
         key = f"{plain.fingerprint} {dev.digest}"
         if kept.is_file():
             found = json.loads(kept.read_text("ascii"))
@@ -165,7 +179,7 @@ class Session:
             f"{Path(file.path).name}: {len(file.examples)} questions (sha256 {file.digest})" for file in self.files
         )
         adapter: Any = student.hinter
-        save_adapter(adapter, student.model, self.template, made, Card(data, self.command, metrics))
+        save_adapter(adapter, student.model, self.template, made, Card(data, self.command, metrics), self.half)
         record = {
             "command": self.command,
             "adapter": self.adapter,

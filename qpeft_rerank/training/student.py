@@ -14,6 +14,8 @@ from qpeft_rerank.likelihood.scorer import Hinter, Scorer, encode_pairs
 from qpeft_rerank.prompt.builder import PromptBuilder
 from qpeft_rerank.prompt.segments import Sequence
 from qpeft_rerank.prompt.templates import Template
+from qpeft_rerank.training.prefix_scorer import scorer_after_prefix
+from qpeft_rerank.training.prefix_store import PrefixStore
 from qpeft_rerank.training.sampler import Group
 
 Kind = Literal["embedding", "matrix"]
@@ -62,9 +64,9 @@ class Student:
         flat = iter(encode_pairs(self.builder, pairs, self.hinter))
         return [[next(flat) for _ in group.passages] for group in groups]
 
-    def scorer(self) -> Scorer:
-        """The scorer that ranks with the parameters as they are now."""
-        return Scorer(self.model, self.template, self.hinter, self.max_passage_tokens)
+    def scorer(self, store: PrefixStore | None = None) -> Scorer:
+        """The scorer that ranks with the parameters as they are now, over the states in ``store`` if there is one."""
+        return scorer_after_prefix(self.model, self.template, self.hinter, self.max_passage_tokens, store)
 
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:
