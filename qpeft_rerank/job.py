@@ -3,24 +3,24 @@
 import argparse
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
 from qpeft_rerank import explain, sources
-from qpeft_rerank.adapters.find import find_adapter
 from qpeft_rerank.cache import cache_dir
-from qpeft_rerank.collection.names import canonical_index_name
+from qpeft_rerank.candidates import UnjoinedError, check_topics, count_pairs
 from qpeft_rerank.collection.passages import Passages
 from qpeft_rerank.console import say
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.journal import Journal
+from qpeft_rerank.methods import DEFAULT_PROMPT, check_compared
+from qpeft_rerank.outputs import Outputs
 from qpeft_rerank.prompt.templates import load_template
-from qpeft_rerank.reranker import DEFAULT_PROMPT, RerankedRun, Reranker, UnjoinedError, check_topics, count_pairs
+from qpeft_rerank.reranker import RerankedRun, Reranker
 from qpeft_rerank.trec.measures import evaluate, parse_measure
-from qpeft_rerank.trec.output import check_output, write_lines
+from qpeft_rerank.trec.output import write_lines
 from qpeft_rerank.trec.qrels import Qrels
 from qpeft_rerank.trec.runs import Run, locate, read_run, write_run
 from qpeft_rerank.trec.topics import Topic
@@ -45,8 +45,7 @@ class Job:
             parse_measure(measure)
         # Read now only to refuse a bad one early; an adapter brings its own.
         self.prompt = load_template(args.prompt) if args.prompt else None
-        if args.adapter:
-            find_adapter(args.adapter)
+        check_compared(args.adapter, args.compare)
         if self.index is not None:
             sources.check_index(self.index)
         if args.topics is None and self.index is None:
@@ -56,32 +55,10 @@ class Job:
             raise InputError("--run - and --topics - : only one of them can come from stdin")
         if args.explain_topic is not None and not args.explain:
             raise InputError("--explain-topic: is the topic of a page; add --explain F.html")
-        self.output: str = args.output or self._default_output()
+        self.outputs = Outputs(args, self.index, self.topics_name, self.prompt)
+        self.outputs.check_names()
         if not args.dry_run:
-            if args.output is None:
-                Path(self.output).parent.mkdir(parents=True, exist_ok=True)
-            check_output(self.output, args.overwrite)
-            if args.scores:
-                check_output(args.scores, args.overwrite, "--scores")
-            if args.explain:
-                explain.check_page(args.explain, args.overwrite, (self.output, args.scores))
-
-    @property
-    def method(self) -> str:
-        """What the run's tag and file name call this way of scoring."""
-        model = Path(self.args.model).name.removesuffix(".gguf")
-        if self.args.adapter:
-            scored = Path(self.args.adapter).name
-        else:
-            scored = f"ql-{self.prompt.name if self.prompt else DEFAULT_PROMPT}"
-        parts = [scored, "" if self.args.model == sources.EMBEDDED else model]
-        parts.append("" if self.args.alpha == 1.0 else f"alpha{self.args.alpha:g}")
-        return "-".join(part for part in parts if part).replace(" ", "-")
-
-    def _default_output(self) -> str:
-        where = canonical_index_name(self.index) if self.index else self.args.run or self.args.corpus
-        name = f"{sources.label(where) if where != '-' else 'stdin'}.{sources.label(self.topics_name)}.{self.method}"
-        return str(Path("runs") / f"{name}.trec")
+            self.outputs.check()
 
     def run(self) -> int:
         """Do the job; return the exit status."""
@@ -108,7 +85,7 @@ class Job:
         passages = sources.find_passages(self.index, self.args.corpus)
         say(
             f"reranking {count_pairs(run, self.args.depth):,} passages of {len(run):,} topics "
-            f"(depth {self.args.depth}) with {self.args.model}, {self.method}"
+            f"(depth {self.args.depth}) with {self.args.model}, {self.outputs.method}"
         )
         if self.args.dry_run:
             self._plan(run, topics, passages)
@@ -117,18 +94,21 @@ class Job:
         qrels = self._judgments(run, topics, passages)
         with Journal(self._journal_path(run, topics)) as journal:
             reranker = self._reranker()
-            result = self._rerank(reranker, run, topics, passages, journal)
-            write_run(self.output, result.run, self.method)
+            *others, result = self._rerank(reranker, run, topics, passages, journal)
+            for path, method, other in zip(self.outputs.compared_runs, self.outputs.compared, others, strict=False):
+                write_run(path, other.run, method)
+            write_run(self.outputs.run, result.run, self.outputs.method)
             if self.args.scores:
                 write_lines(self.args.scores, score_lines(result))
             if self.args.explain:
                 topic = topics[explained]
-                page = explain.page(reranker.scorer, topic, run, result, passages, self.method)
+                page = explain.page(reranker.scorer, topic, run, result, passages, self.outputs.method)
                 write_lines(self.args.explain, [page])
-            if self.output == "-":
+            if self.outputs.run == "-":
                 journal.path.unlink()  # nothing is left to resume, and there is no output to keep it beside
-        say(f"wrote {'stdout' if self.output == '-' else self.output}")
-        self._report(run, result, topics, passages, qrels)
+        for path in [*self.outputs.compared_runs, self.outputs.run]:
+            say(f"wrote {'stdout' if path == '-' else path}")
+        self._report(run, [*others, result], topics, passages, qrels)
         return 0
 
     def _judgments(self, run: Run, topics: dict[str, Topic], passages: Passages) -> Qrels:
@@ -149,17 +129,19 @@ class Job:
             batch_tokens=self.args.batch_tokens,
             max_passage_tokens=self.args.max_passage_tokens,
             share_passages=self.args.share_passages,
+            compare=self.args.compare,
         )
 
     def _plan(self, run: Run, topics: dict[str, Topic], passages: Passages) -> None:
         from qpeft_rerank.plan import plan_lines
 
-        template, hinter, can_share = self.prompt or load_template(DEFAULT_PROMPT), None, True
-        if self.args.adapter:  # how many hints there are is the adapter's to say
+        template, methods = self.prompt or load_template(DEFAULT_PROMPT), None
+        if self.args.adapter or self.args.compare:  # how many hints there are is the adapter's to say
             reranker = self._reranker()
-            template, hinter, can_share = reranker.scorer.template, reranker.scorer.hinter, reranker.shared.works
-        say(f"output     {self.output}")
-        for line in plan_lines(run, topics, passages, self.args, template, hinter, can_share):
+            template, methods = reranker.scorer.template, reranker.methods
+        for path in [*self.outputs.compared_runs, self.outputs.run]:
+            say(f"output     {path}")
+        for line in plan_lines(run, topics, passages, self.args, template, methods):
             say(line)
 
     def _limited(self, topics: dict[str, Topic]) -> dict[str, Topic]:
@@ -178,8 +160,8 @@ class Job:
         return run
 
     def _journal_path(self, run: Run, topics: dict[str, Topic]) -> Path:
-        if self.output != "-" and (os.path.isfile(self.output) or not os.path.exists(self.output)):
-            return Path(f"{self.output}.journal")
+        if self.outputs.is_file:
+            return Path(f"{self.outputs.run}.journal")
         # A pipe has no place for a journal beside it: the same job finds its own in the cache.
         digest = hashlib.blake2b(digest_size=12)
         for topic, hits in run.items():
@@ -188,12 +170,12 @@ class Job:
 
     def _rerank(
         self, reranker: Reranker, run: Run, topics: dict[str, Topic], passages: Passages, journal: Journal
-    ) -> RerankedRun:
+    ) -> list[RerankedRun]:
         from tqdm import tqdm
 
-        total = count_pairs(run, self.args.depth)
+        total = count_pairs(run, self.args.depth) * (1 + len(self.args.compare))
         with tqdm(total=total, unit="pair", desc="scoring", file=sys.stderr, smoothing=0.1) as bar:
-            result = reranker.rerank_run(
+            results = reranker.compare_run(
                 run,
                 topics,
                 passages,
@@ -203,6 +185,7 @@ class Job:
                 journal=journal,
                 progress=bar.update,
             )
+        result = results[-1]
         if result.missing:
             topic, docid = result.missing[0]
             say(
@@ -212,23 +195,29 @@ class Job:
         cut = sum(pair.score.truncated for pair in result.pairs)
         if cut:
             say(f"{cut:,} passages were cut to fit; --scores tells which")
-        return result
+        return results
 
     def _report(
-        self, run: Run, result: RerankedRun, topics: dict[str, Topic], passages: Passages, qrels: Qrels
+        self,
+        run: Run,
+        results: list[RerankedRun],
+        topics: dict[str, Topic],
+        passages: Passages,
+        qrels: Qrels,
     ) -> None:
         from qpeft_rerank import report
 
         # stdout belongs to the run when it goes there.
-        out = sys.stderr if self.output == "-" else sys.stdout
-        for line in report.before_and_after(run, result.run, topics, passages, qrels, self.args.show):
+        out = sys.stderr if self.outputs.run == "-" else sys.stdout
+        for line in report.before_and_after(run, results[-1].run, topics, passages, qrels, self.args.show):
             print(line, file=out)
         if not qrels:
             return
         rows = []
+        names = [*self.outputs.compared, self.outputs.method]
         for name, scores in (
             ("first stage", run_scores(run)),
-            (self.method, dict(map(as_scores, result.run.items()))),
+            *zip(names, (dict(map(as_scores, result.run.items())) for result in results), strict=True),
         ):
             evaluation = evaluate(scores, qrels, self.args.measures)
             rows.append((name, evaluation.mean))

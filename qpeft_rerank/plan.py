@@ -2,23 +2,43 @@
 
 import argparse
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
 
+from qpeft_rerank.candidates import candidates, count_pairs
 from qpeft_rerank.collection.passages import Passages
-from qpeft_rerank.engines.local import SHARD, shards
+from qpeft_rerank.engines.local import SHARD, Candidate, shards
 from qpeft_rerank.likelihood.cost import estimated_seconds, model_shape
+from qpeft_rerank.likelihood.joint import Methods
 from qpeft_rerank.likelihood.language_model import pick_device, pick_dtype
-from qpeft_rerank.likelihood.scorer import Hinter, encode_pairs
-from qpeft_rerank.likelihood.sharing import pays, plan_plain, plan_shared, total_tokens
+from qpeft_rerank.likelihood.scorer import encode_pairs
+from qpeft_rerank.likelihood.sharing import Attention, Batch, pays, plan_plain, plan_shared, total_tokens
 from qpeft_rerank.likelihood.sources import find_model
 from qpeft_rerank.prompt.builder import PromptBuilder
+from qpeft_rerank.prompt.segments import Sequence
 from qpeft_rerank.prompt.templates import Template
-from qpeft_rerank.reranker import batch_size, candidates, count_pairs
+from qpeft_rerank.reranker import batch_size
 from qpeft_rerank.trec.runs import Run
 from qpeft_rerank.trec.topics import Topic
 
 # Candidates whose tokens are counted; beyond that the count is carried forward.
 _SAMPLE = 4 * SHARD
+
+
+@dataclass(frozen=True, slots=True)
+class _Shard:
+    """What one shard costs.
+
+    :param sequences: of all methods.
+    :param whole: batches in which every pair is read whole.
+    :param apart: batches of each method by itself.
+    :param plan: the batches that would be scored.
+    """
+
+    sequences: list[Sequence]
+    whole: list[Batch]
+    apart: list[Batch]
+    plan: list[Batch]
 
 
 def plan_lines(
@@ -27,36 +47,35 @@ def plan_lines(
     passages: Passages,
     args: argparse.Namespace,
     template: Template,
-    hinter: Hinter | None = None,
-    can_share: bool = True,
+    methods: Methods | None = None,
 ) -> Iterator[str]:
     """The plan, a line a fact. Tokens are counted on the first 32,768 pairs at most.
 
-    :param can_share: whether model and adapter allow passages to be shared, as far as that is known.
+    :param methods: the ways of scoring; None for the model alone, which is then not loaded.
     """
     device = pick_device(args.device)
     dtype = pick_dtype(args.dtype, device)
     source = find_model(args.model)
     shape = model_shape(source)
-    builder = PromptBuilder(template, shape.pieces, shape.max_tokens, args.max_passage_tokens)
     budget = batch_size(args.batch_tokens, device)
     pairs = count_pairs(run, args.depth)
-    counted = tokens = scored = padded = cut = batches = whole = 0
+    counted = tokens = scored = padded = cut = batches = whole = apart = 0
+    can_share = methods is None or any(shared.works for _, shared in methods.teams)
     mode = args.share_passages if can_share else "off"
-    virtual = int(getattr(hinter, "virtual_tokens", 0))
+    builder = PromptBuilder(template, shape.pieces, shape.max_tokens, args.max_passage_tokens)
     stream = islice(candidates(run, topics, passages, args.depth, args.missing), _SAMPLE)
     for shard in shards(stream, mode != "off"):
-        sequences = encode_pairs(builder, (candidate.texts for candidate in shard), hinter)
-        plain = plan_plain(sequences, budget)
-        shared = plan_shared(sequences, budget, shape.attention, virtual) if mode != "off" else plain
-        plan = shared if mode == "on" or pays(shared, plain) else plain
+        planned = (
+            _planned(shard, methods, budget) if methods else _unloaded(shard, builder, shape.attention, mode, budget)
+        )
         counted += len(shard)
-        tokens += sum(map(len, sequences))
-        whole += total_tokens(plain)
-        scored += sum(len(sequence.target) for sequence in sequences)
-        padded += total_tokens(plan)
-        cut += sum(sequence.truncated for sequence in sequences)
-        batches += len(plan)
+        tokens += sum(map(len, planned.sequences))
+        whole += total_tokens(planned.whole)
+        apart += total_tokens(planned.apart)
+        scored += sum(len(sequence.target) for sequence in planned.sequences)
+        padded += total_tokens(planned.plan)
+        cut += sum(sequence.truncated for sequence in planned.sequences)
+        batches += len(planned.plan)
     scale = pairs / max(counted, 1)
     name = str(dtype).removeprefix("torch.")
     yield f"model      {source.name} ({shape.body / 1e6:,.0f}M parameters and {shape.head / 1e6:,.0f}M of head)"
@@ -67,9 +86,40 @@ def plan_lines(
     yield f"pairs      {pairs:,}{'' if counted == pairs else f' (tokens counted on {counted:,})'}"
     yield f"tokens     {tokens * scale:,.0f}, of which scored {scored * scale:,.0f}; cut passages {cut * scale:,.0f}"
     yield f"batches    {batches * scale:,.0f} of at most {budget:,} tokens, padding {whole / max(tokens, 1) - 1:.1%}"
-    yield f"sharing    {_sharing(mode, can_share, whole, padded, scale)}"
+    yield f"sharing    {_sharing(mode, can_share, whole, apart, scale)}"
+    if methods and len(methods.scorers) > 1:
+        yield f"comparing  {_comparing(methods, apart, padded, scale)}"
     seconds = estimated_seconds(int(shape.operations(padded, scored) * scale), device, dtype)
     yield f"estimate   {_duration(seconds)} (within a factor of two)"
+
+
+def _planned(shard: list[Candidate], methods: Methods, budget: int) -> _Shard:
+    made = [methods.encode((owner, candidate.texts) for candidate in shard) for owner in range(len(methods.scorers))]
+    sequences = [sequence for one in made for sequence in one]
+    return _Shard(
+        sequences,
+        [batch for one in made for batch in plan_plain(one, budget)],
+        [batch for one, shared in zip(made, methods.apart, strict=True) for batch in shared.plan(one, budget)],
+        methods.plan(sequences, budget),
+    )
+
+
+def _unloaded(shard: list[Candidate], builder: PromptBuilder, attention: Attention, mode: str, budget: int) -> _Shard:
+    sequences = encode_pairs(builder, (candidate.texts for candidate in shard))
+    plain = plan_plain(sequences, budget)
+    shared = plan_shared(sequences, budget, attention) if mode != "off" else plain
+    plan = shared if mode == "on" or pays(shared, plain) else plain
+    return _Shard(sequences, plain, plan, plan)
+
+
+def _comparing(methods: Methods, apart: int, read: int, scale: float) -> str:
+    together = max(len(owners) for owners, _ in methods.teams)
+    said = f"{len(methods.scorers)} ways of scoring"
+    if together == 1:
+        why = "sharing is off" if methods.mode == "off" else "no two read the same tokens through the passage"
+        return f"{said}, each by itself: {why}"
+    saved = f"saves {(apart - read) * scale:,.0f} tokens ({1 - read / max(apart, 1):.1%}) against separate runs"
+    return f"{said}, up to {together} in one reading of a passage, which {saved}"
 
 
 def _sharing(mode: str, can_share: bool, whole: int, read: int, scale: float) -> str:

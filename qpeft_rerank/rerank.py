@@ -41,6 +41,13 @@ def _parser() -> argparse.ArgumentParser:
         help="hub name, folder, GGUF file, or 'embedded' (default)",
     )
     model.add_argument("--adapter", metavar="NAME", help="Q-PEFT or PEFT adapter: folder, hub name, or one that ships")
+    model.add_argument(
+        "--compare",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="measure other adapters too, 'none' for no adapter: passages are read once for all of them",
+    )
     model.add_argument("--prompt", metavar="NAME", help="plain (default), qpeft, upr, or a YAML file")
     model.add_argument(
         "--alpha",

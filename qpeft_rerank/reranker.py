@@ -7,34 +7,26 @@ from typing import NamedTuple
 
 import torch
 
+from qpeft_rerank.candidates import candidates, check_topics
 from qpeft_rerank.collection.passages import Passage, Passages
+from qpeft_rerank.engines.joint import JointEngine
 from qpeft_rerank.engines.local import Candidate, LocalEngine
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.fusion import interpolate, with_tail
+from qpeft_rerank.likelihood.joint import Methods
 from qpeft_rerank.likelihood.journal import Journal
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.likelihood.scores import Score
-from qpeft_rerank.likelihood.shared import Mode, SharedScorer
+from qpeft_rerank.likelihood.shared import Mode
+from qpeft_rerank.methods import check_compared, load_scorers
 from qpeft_rerank.prompt.templates import Template, load_template
 from qpeft_rerank.trec.runs import Run
 from qpeft_rerank.trec.topics import Topic
 
-DEFAULT_PROMPT = "plain"
 DEFAULT_DEPTH = 100
 # Tokens a forward pass: more gains nothing on a CPU, and a GPU wants many.
 BATCH_TOKENS = {"cpu": 2048, "cuda": 32768, "mps": 8192}
-# Passages fetched at once, so that a long run never holds all its texts.
-_FETCH = 4096
-
-
-class UnjoinedError(InputError):
-    """A run's topic without text, or (``docid`` not None) a passage that the collection lacks."""
-
-    def __init__(self, topic: str, docid: str | None, message: str) -> None:
-        super().__init__(message)
-        self.topic = topic
-        self.docid = docid
 
 
 class Ranked(NamedTuple):
@@ -73,11 +65,20 @@ class Reranker:
     :param batch_tokens: tokens in one forward pass, padding included; None chooses by device.
     :param share_passages: read a passage once for all its queries: where it saves 5 % of the tokens
         (``auto``), any (``on``), or never (``off``). Scores differ by rounding only.
+    :param compared: further ways of scoring, which only :meth:`compare_run` takes; they share passages too.
     """
 
-    def __init__(self, scorer: Scorer, batch_tokens: int | None = None, share_passages: Mode = "auto") -> None:
+    def __init__(
+        self,
+        scorer: Scorer,
+        batch_tokens: int | None = None,
+        share_passages: Mode = "auto",
+        compared: ListLike[Scorer] = (),
+    ) -> None:
         self.scorer = scorer
-        self.shared = SharedScorer(scorer, share_passages)
+        self.methods = Methods([scorer, *compared], share_passages)
+        self._alone = Methods([scorer], share_passages) if compared else self.methods
+        self.shared = self._alone.apart[0]
         self.batch_tokens = batch_size(batch_tokens, scorer.model.device)
 
     @classmethod
@@ -92,6 +93,7 @@ class Reranker:
         batch_tokens: int | None = None,
         max_passage_tokens: int | None = None,
         share_passages: Mode = "auto",
+        compare: ListLike[str] = (),
     ) -> "Reranker":
         """Load a reranker.
 
@@ -102,20 +104,18 @@ class Reranker:
         :param dtype: ``float32``, ``bfloat16``, ``float16`` or ``auto``.
         :param device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         :param share_passages: ``auto``, ``on`` or ``off``; see :class:`Reranker`.
+        :param compare: further adapters for :meth:`compare_run`, each under its own prompt; ``none`` is the
+            model without one, under ``prompt``.
         :raises InputError: with one line saying what is wrong with which of these.
         """
         template = load_template(prompt) if isinstance(prompt, str) else prompt
         if max_passage_tokens is not None and max_passage_tokens < 1:
             raise InputError(f"--max-passage-tokens {max_passage_tokens}: give a positive number")
-        loaded = LanguageModel.load(model, dtype, device)
-        hinter = None
-        if adapter is not None:
-            from qpeft_rerank.adapters.store import load_adapter
-
-            found = load_adapter(adapter, loaded)
-            hinter, template = found.hinter, _prompt_for(adapter, found.template, template)
-        scorer = Scorer(loaded, template or load_template(DEFAULT_PROMPT), hinter, max_passage_tokens)
-        return cls(scorer, batch_tokens, share_passages)
+        check_compared(adapter, compare)
+        scorer, *compared = load_scorers(
+            lambda: LanguageModel.load(model, dtype, device), adapter, compare, template, max_passage_tokens
+        )
+        return cls(scorer, batch_tokens, share_passages, compared)
 
     def score(self, pairs: Iterable[tuple[str, str | Passage]]) -> list[Score]:
         """Log-likelihood of each query given its passage, in the order given."""
@@ -151,24 +151,60 @@ class Reranker:
         :param progress: called with the number of candidates done, after each batch.
         :raises InputError: for a topic without text, a missing docid, a query that does not fit.
         """
+        return self._rerank(self._alone, run, topics, passages, depth, alpha, missing, journal, progress)[0]
+
+    def compare_run(
+        self,
+        run: Run,
+        topics: Mapping[str, Topic],
+        passages: Passages,
+        *,
+        depth: int = DEFAULT_DEPTH,
+        alpha: float = 1.0,
+        missing: str = "strict",
+        journal: Journal | None = None,
+        progress: Callable[[int], object] = lambda done: None,
+    ) -> list[RerankedRun]:
+        """The same run rewritten by each compared method, and last by the reranker's own.
+
+        Each has the scores of its own :meth:`rerank_run`, but methods whose hints follow the same words
+        read a passage together. ``progress`` counts scores, of all methods.
+        """
+        own, *compared = self._rerank(self.methods, run, topics, passages, depth, alpha, missing, journal, progress)
+        return [*compared, own]
+
+    def _rerank(
+        self,
+        methods: Methods,
+        run: Run,
+        topics: Mapping[str, Topic],
+        passages: Passages,
+        depth: int,
+        alpha: float,
+        missing: str,
+        journal: Journal | None,
+        progress: Callable[[int], object],
+    ) -> list[RerankedRun]:
         check_topics(run, topics)
-        engine = LocalEngine(self.scorer, self.batch_tokens, journal, self.shared)
+        engine = JointEngine(methods, self.batch_tokens, journal)
         if journal:
             wanted = ((topic, hit.docid) for topic, hits in run.items() for hit in hits[:depth])
             journal.begin(engine.run_digest(wanted))
-        result = RerankedRun({})
+        absent: list[tuple[str, str]] = []
+        results = [RerankedRun({}, missing=absent) for _ in methods.scorers]
         scored: list[Candidate] = []
 
         def remembered() -> Iterator[Candidate]:
-            for candidate in candidates(run, topics, passages, depth, missing, result.missing):
+            for candidate in candidates(run, topics, passages, depth, missing, absent):
                 scored.append(candidate)
                 yield candidate
 
-        for score in engine.score(remembered(), progress):
-            candidate = scored[len(result.pairs)]
-            result.pairs.append(ScoredPair(candidate.topic.id, candidate.passage.docid, score))
-        result.run = merge(run, result.pairs, alpha)
-        return result
+        for place, scores in enumerate(engine.score_all(remembered(), progress)):
+            for result, score in zip(results, scores, strict=True):
+                result.pairs.append(ScoredPair(scored[place].topic.id, scored[place].passage.docid, score))
+        for result in results:
+            result.run = merge(run, result.pairs, alpha)
+        return results
 
 
 def batch_size(batch_tokens: int | None, device: torch.device) -> int:
@@ -176,62 +212,6 @@ def batch_size(batch_tokens: int | None, device: torch.device) -> int:
     if batch_tokens is not None and batch_tokens < 1:
         raise InputError(f"--batch-tokens {batch_tokens}: give a positive number")
     return batch_tokens or BATCH_TOKENS.get(device.type, BATCH_TOKENS["cpu"])
-
-
-def count_pairs(run: Run, depth: int) -> int:
-    """How many candidates a run has down to this depth."""
-    return sum(min(len(hits), depth) for hits in run.values())
-
-
-def check_topics(run: Run, topics: Mapping[str, Topic]) -> None:
-    """Refuse a run whose topics have no text."""
-    absent = [topic for topic in run if topic not in topics]
-    if absent:
-        raise UnjoinedError(
-            absent[0],
-            None,
-            f"topic {absent[0]} is in the run but not among the {len(topics)} topics"
-            f"{f' (and {len(absent) - 1} more)' if absent[1:] else ''}; give the topics that the run was made for",
-        )
-
-
-def candidates(
-    run: Run,
-    topics: Mapping[str, Topic],
-    passages: Passages,
-    depth: int,
-    missing: str = "strict",
-    absent: list[tuple[str, str]] | None = None,
-) -> Iterator[Candidate]:
-    """The first ``depth`` of each topic joined to their texts, fetched a few thousand at a time.
-
-    :param absent: receives (topic, docid) that the collection lacks, when ``missing`` is ``skip``.
-    """
-    passages.prepare(list({hit.docid for hits in run.values() for hit in hits[:depth]}))
-    wanted: list[tuple[str, str]] = []
-
-    def joined() -> Iterator[Candidate]:
-        found = passages.fetch(list(dict.fromkeys(docid for _, docid in wanted)))
-        for topic, docid in wanted:
-            if docid in found:
-                yield Candidate(topics[topic], found[docid])
-            elif missing == "skip":
-                if absent is not None:
-                    absent.append((topic, docid))
-            else:
-                raise UnjoinedError(
-                    topic,
-                    docid,
-                    f"docid {docid} (topic {topic}) is not in {passages.name}; give the collection that the run "
-                    "was made from, or --missing skip",
-                )
-
-    for topic, hits in run.items():
-        wanted += [(topic, hit.docid) for hit in hits[:depth]]
-        if len(wanted) >= _FETCH:
-            yield from joined()
-            wanted = []
-    yield from joined()
 
 
 def merge(run: Run, pairs: Iterable[ScoredPair], alpha: float = 1.0) -> dict[str, list[tuple[str, float]]]:
@@ -249,13 +229,6 @@ def merge(run: Run, pairs: Iterable[ScoredPair], alpha: float = 1.0) -> dict[str
         tail = [hit.docid for hit in hits if hit.docid not in new]
         merged[topic] = with_tail([(hit.docid, score) for hit, score in zip(head, mixed, strict=True)], tail)
     return merged
-
-
-def _prompt_for(adapter: str, own: Template | None, asked: Template | None) -> Template | None:
-    """An adapter's hints belong to the prompt that they were trained in."""
-    if own is not None and asked is not None and asked != own:
-        raise InputError(f"adapter {adapter} was trained with the prompt {own.name}; leave --prompt out")
-    return own or asked
 
 
 def _passage(text: str | Passage, place: int) -> Passage:

@@ -33,6 +33,14 @@ class Candidate:
         return self.topic.text, self.passage.title, self.passage.text
 
 
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One candidate to be scored by one of several methods."""
+
+    candidate: Candidate
+    owner: int = 0
+
+
 def shards(candidates: Iterable[Candidate], shared: bool = False) -> Iterator[list[Candidate]]:
     """Cut candidates, in their order, into what is tokenised and planned at a time.
 
@@ -86,28 +94,28 @@ class LocalEngine:
         :raises InputError: if the model gives NaN; batches scored before stay in the journal.
         """
         for number, shard in enumerate(shards(candidates, self.shared is not None)):
-            yield from self._score_shard(number, shard, progress)
+            yield from self._score_shard(number, [Unit(candidate) for candidate in shard], progress)
 
-    def _score_shard(self, number: int, shard: list[Candidate], progress: Callable[[int], object]) -> list[Score]:
-        keys = [score_key(self.scorer.fingerprint, *candidate.texts) for candidate in shard]
+    def _score_shard(self, number: int, units: list[Unit], progress: Callable[[int], object]) -> list[Score]:
+        keys = [score_key(self._fingerprint(unit), *unit.candidate.texts) for unit in units]
         found: dict[str, Score] = {}
-        fresh: dict[str, Candidate] = {}
-        for key, candidate in zip(keys, shard, strict=True):
+        fresh: dict[str, Unit] = {}
+        for key, unit in zip(keys, units, strict=True):
             earlier = self.journal.earlier(key) if self.journal else None
             if earlier is not None:
                 found[key] = earlier
             else:
-                fresh.setdefault(key, candidate)
+                fresh.setdefault(key, unit)
         pending = list(fresh)
-        progress(len(shard) - len(pending))
-        sequences = self.scorer.encode(fresh[key].texts for key in pending)
+        progress(len(units) - len(pending))
+        sequences = self._encode(fresh[key] for key in pending)
         for planned in self._plan(sequences):
             batch = planned.indices
             known = [self.journal.mine(pending[index], number) if self.journal else None for index in batch]
             if None in known:
                 scores = self._score_batch(planned, sequences)
                 for index, score in zip(batch, scores, strict=True):
-                    candidate = fresh[pending[index]]
+                    candidate = fresh[pending[index]].candidate
                     refuse_nan(score, f"topic {candidate.topic.id}, passage {candidate.passage.docid}")
                 if self.journal:
                     self.journal.add(
@@ -118,6 +126,12 @@ class LocalEngine:
             found.update((pending[index], score) for index, score in zip(batch, scores, strict=True))
             progress(len(batch))
         return [found[key] for key in keys]
+
+    def _fingerprint(self, unit: Unit) -> str:
+        return self.scorer.fingerprint
+
+    def _encode(self, units: Iterable[Unit]) -> list[Sequence]:
+        return self.scorer.encode(unit.candidate.texts for unit in units)
 
     def _plan(self, sequences: list[Sequence]) -> list[Batch]:
         if self.shared:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from collections.abc import Sequence as ListLike
 from typing import Protocol
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.likelihood.language_model import Embedder, LanguageModel
 from qpeft_rerank.likelihood.scores import Score
 from qpeft_rerank.prompt.builder import PromptBuilder
 from qpeft_rerank.prompt.segments import Sequence
@@ -38,43 +39,20 @@ class Hinter(Protocol):
         ...
 
 
-class Scorer:
-    """Scores (query, passage) pairs with a language model, a prompt and, perhaps, an adapter.
+class BatchScorer(ABC):
+    """Scores batches of encoded candidates.
 
     :param model: the frozen language model.
-    :param template: the prompt.
-    :param hinter: the adapter, or None for the plain model.
-    :param max_passage_tokens: a limit on passages beyond the model's own, or None.
+    :param hinter: fills the hint slots, or None where there are none.
     """
 
-    def __init__(
-        self,
-        model: LanguageModel,
-        template: Template,
-        hinter: Hinter | None = None,
-        max_passage_tokens: int | None = None,
-    ) -> None:
+    def __init__(self, model: LanguageModel, hinter: Embedder | None) -> None:
         self.model = model
-        self.template = template
         self.hinter = hinter
-        # Virtual tokens, which some of PEFT's adapters put before each sequence, take room in the context.
-        max_tokens = model.max_tokens - getattr(hinter, "virtual_tokens", 0)
-        self.builder = PromptBuilder(template, model.pieces, max_tokens, max_passage_tokens)
-        described = {
-            "format": _FORMAT,
-            "model": model.source.identity,
-            "adapter": hinter.identity if hinter else None,
-            "prompt": {key: value for key, value in template.to_dict().items() if key != "name"},
-            "dtype": str(model.dtype).removeprefix("torch."),
-            "max_tokens": max_tokens,
-            "max_passage_tokens": max_passage_tokens,
-        }
-        #: Digest of everything but the texts that a score depends on.
-        self.fingerprint = hashlib.sha256(json.dumps(described, sort_keys=True).encode("utf-8")).hexdigest()
 
+    @abstractmethod
     def encode(self, pairs: Iterable[tuple[str, str, str]]) -> list[Sequence]:
-        """Segments of candidates given as ``(query, title, text)``. Each distinct text is tokenised once."""
-        return encode_pairs(self.builder, pairs, self.hinter)
+        """Segments of candidates given as ``(query, title, text)``."""
 
     def log_probs(self, sequences: ListLike[Sequence]) -> list[Tensor]:
         """Log-probability of each target token: float32 nats ``[scored]`` for each sequence."""
@@ -98,6 +76,45 @@ class Scorer:
             half = len(sequences) // 2
             return self.score(sequences[:half]) + self.score(sequences[half:])
         return summed(logs, sequences)
+
+
+class Scorer(BatchScorer):
+    """Scores (query, passage) pairs with a language model, a prompt and, perhaps, an adapter.
+
+    :param model: the frozen language model.
+    :param template: the prompt.
+    :param hinter: the adapter, or None for the plain model.
+    :param max_passage_tokens: a limit on passages beyond the model's own, or None.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        template: Template,
+        hinter: Hinter | None = None,
+        max_passage_tokens: int | None = None,
+    ) -> None:
+        super().__init__(model, hinter)
+        self.hinter: Hinter | None = hinter
+        self.template = template
+        # Virtual tokens, which some of PEFT's adapters put before each sequence, take room in the context.
+        max_tokens = model.max_tokens - getattr(hinter, "virtual_tokens", 0)
+        self.builder = PromptBuilder(template, model.pieces, max_tokens, max_passage_tokens)
+        described = {
+            "format": _FORMAT,
+            "model": model.source.identity,
+            "adapter": hinter.identity if hinter else None,
+            "prompt": {key: value for key, value in template.to_dict().items() if key != "name"},
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "max_tokens": max_tokens,
+            "max_passage_tokens": max_passage_tokens,
+        }
+        #: Digest of everything but the texts that a score depends on.
+        self.fingerprint = hashlib.sha256(json.dumps(described, sort_keys=True).encode("utf-8")).hexdigest()
+
+    def encode(self, pairs: Iterable[tuple[str, str, str]]) -> list[Sequence]:
+        """Segments of candidates given as ``(query, title, text)``. Each distinct text is tokenised once."""
+        return encode_pairs(self.builder, pairs, self.hinter)
 
 
 def summed(logs: ListLike[Tensor], sequences: ListLike[Sequence]) -> list[Score]:

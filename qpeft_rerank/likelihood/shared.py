@@ -9,11 +9,11 @@ from torch import Tensor
 
 from qpeft_rerank.console import say
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.likelihood.scorer import Scorer, summed
+from qpeft_rerank.likelihood.scorer import BatchScorer, summed
 from qpeft_rerank.likelihood.scores import Score
-from qpeft_rerank.likelihood.sharing import Attention, Batch, pays, plan_plain, plan_shared
+from qpeft_rerank.likelihood.sharing import Attention, Batch, pays, plan_plain, plan_shared, same_passage
 from qpeft_rerank.likelihood.tree import begin_alike, tree_log_probs
-from qpeft_rerank.prompt.segments import Sequence
+from qpeft_rerank.prompt.segments import Sequence, common_length
 
 #: Share passages where it saves at least 5 % of the tokens; wherever it saves any; nowhere.
 Mode = Literal["auto", "on", "off"]
@@ -21,7 +21,8 @@ MODES: tuple[Mode, ...] = ("auto", "on", "off")
 # Largest difference from the reference, in nats per token. Half precision rounds away more, but the
 # queries below are nearly the same: one that saw another would find its words much likelier.
 _TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.1, torch.bfloat16: 0.5}
-_PROBE = [
+#: Few short (query, title, text) of which it is asked whether rows may be shared.
+PROBE = [
     ("who wrote the first program", "Ada", "Ada Lovelace wrote it."),
     ("who wrote the first programme, and why", "Ada", "Ada Lovelace wrote it."),
     ("who?", "Ada", "Ada Lovelace wrote it."),
@@ -37,7 +38,7 @@ class SharedScorer:
     :param mode: when to share.
     """
 
-    def __init__(self, scorer: Scorer, mode: Mode = "auto") -> None:
+    def __init__(self, scorer: BatchScorer, mode: Mode = "auto") -> None:
         if mode not in MODES:
             raise InputError(f"--share-passages {mode}: give {', '.join(MODES)}")
         self.scorer = scorer
@@ -54,12 +55,9 @@ class SharedScorer:
         """
         model, hinter = self.scorer.model, self.scorer.hinter
         try:
-            sequences = self.scorer.encode(_PROBE)
-            groups: dict[tuple[int, ...], list[Sequence]] = {}
-            for sequence in sequences:
-                groups.setdefault(tuple(sequence.ids[: sequence.shared_length]), []).append(sequence)
-            rows = list(groups.values())
-            if () in groups or not self._in_reach(sequences):
+            sequences = self.scorer.encode(PROBE)
+            rows = [[sequences[index] for index in group] for group in same_passage(sequences)]
+            if not all(map(common_length, rows)) or not self._in_reach(sequences):
                 return False
             with torch.inference_mode():
                 if hinter and not all(begin_alike(model, row, hinter, self._virtual) for row in rows):

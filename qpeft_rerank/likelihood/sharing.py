@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qpeft_rerank.likelihood.batches import plan_batches
-from qpeft_rerank.prompt.segments import Sequence
+from qpeft_rerank.prompt.segments import Sequence, common_length
 
 # What is saved must be worth a mask in every attention layer.
 _WORTH = 0.05
@@ -90,7 +90,9 @@ def plan_plain(sequences: ListLike[Sequence], batch_tokens: int) -> list[Batch]:
 def plan_shared(
     sequences: ListLike[Sequence], batch_tokens: int, attention: Attention, virtual: int = 0
 ) -> list[Batch]:
-    """Rows of sequences with the same query-independent tokens, wherever that is less work.
+    """Rows of sequences with the same tokens through the passage, wherever that is less work.
+
+    A row holds once whatever its sequences have in common: of one method's all that depends on no query.
 
     Depends on nothing but the arguments: a resumed run meets the same batches. Sequences that share
     with none are batched among themselves, so they need no mask.
@@ -98,24 +100,23 @@ def plan_shared(
     :param batch_tokens: most of ``rows x longest row`` in a batch; a longer sequence stands alone.
     :param virtual: tokens that an adapter puts before each row; they reach into the model's window.
     """
-    groups: dict[tuple[int, ...], list[int]] = {}
     alone: list[int] = []
+    seen: list[int] = []
     for index, sequence in enumerate(sequences):
-        seen = attention.reach is None or len(sequence) + virtual <= attention.reach
-        prefix = tuple(sequence.ids[: sequence.shared_length]) if seen else ()
-        if prefix:
-            groups.setdefault(prefix, []).append(index)
-        else:
-            alone.append(index)
+        within = attention.reach is None or len(sequence) + virtual <= attention.reach
+        (seen if within and sequence.shared_length else alone).append(index)
     rows: list[list[int]] = []
     widths: list[int] = []
-    for prefix, members in groups.items():
-        own = {index: len(sequences[index]) - len(prefix) for index in members}
-        room = min(batch_tokens, attention.best_row(len(prefix))) - len(prefix)
-        for row in _split(own, room):
-            width = len(prefix) + sum(own[index] for index in row)
-            apart = sum(attention.cost(len(prefix) + own[index]) for index in row)
-            if len(row) > 1 and attention.cost(width) < apart:
+    for places in same_passage([sequences[index] for index in seen]):
+        members = [seen[place] for place in places]
+        prefix = common_length([sequences[index] for index in members])
+        own = {index: len(sequences[index]) - prefix for index in members}
+        room = min(batch_tokens, attention.best_row(prefix)) - prefix
+        for row in _split(own, room) if prefix else [members]:
+            common = common_length([sequences[index] for index in row])
+            width = common + sum(len(sequences[index]) - common for index in row)
+            apart = sum(attention.cost(len(sequences[index])) for index in row)
+            if len(row) > 1 and prefix and attention.cost(width) < apart:
                 rows.append(row)
                 widths.append(width)
             else:
@@ -124,6 +125,14 @@ def plan_shared(
     alone.sort()
     plain = plan_plain([sequences[index] for index in alone], batch_tokens)
     return shared + [Batch([[alone[place]] for place in batch.indices], batch.width) for batch in plain]
+
+
+def same_passage(sequences: ListLike[Sequence]) -> list[list[int]]:
+    """Indices of sequences in groups whose tokens are the same through the passage."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for index, sequence in enumerate(sequences):
+        groups.setdefault(tuple(sequence.ids[: sequence.passage_length]), []).append(index)
+    return list(groups.values())
 
 
 def _split(own: dict[int, int], room: int) -> list[list[int]]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from qpeft_rerank.likelihood.language_model import Embedder, LanguageModel
-from qpeft_rerank.prompt.segments import Sequence
+from qpeft_rerank.prompt.segments import Sequence, common_length
 
 # Of a token that only pads its row.
 _PADDING = -1
@@ -46,7 +46,7 @@ class Layout:
 
 
 def lay_out(rows: ListLike[ListLike[Sequence]], virtual: int, device: torch.device) -> Layout:
-    """Arrange rows; the sequences of each begin with the same tokens up to their ``shared_length``.
+    """Arrange rows; what the sequences of each have in common (:func:`common_length`) is not nothing.
 
     :param virtual: tokens that an adapter puts before each row.
     """
@@ -56,7 +56,7 @@ def lay_out(rows: ListLike[ListLike[Sequence]], virtual: int, device: torch.devi
     states: list[tuple[int, int]] = []
     targets: list[int] = []
     for number, row in enumerate(rows):
-        shared = row[0].shared_length
+        shared = common_length(row)
         prefix = virtual + shared
         line = [0] * virtual + row[0].ids[:shared]
         place, branch = list(range(prefix)), [0] * prefix
@@ -109,10 +109,10 @@ def tree_log_probs(
 
 
 def begin_alike(model: LanguageModel, row: ListLike[Sequence], embedder: Embedder, virtual: int = 0) -> bool:
-    """Whether an embedder gives all sequences of a row the same vectors up to their ``shared_length``."""
+    """Whether an embedder gives all sequences of a row the same vectors in what they have in common."""
     with model.changed(embedder, len(row)):
         vectors = _whole(model, row, embedder, virtual)
-    prefix = virtual + row[0].shared_length
+    prefix = virtual + common_length(row)
     return all(torch.equal(other[:prefix], vectors[0, :prefix]) for other in vectors[1:])
 
 
@@ -121,7 +121,7 @@ def _embedded(model: LanguageModel, rows: ListLike[ListLike[Sequence]], embedder
     lines = []
     for row in rows:
         vectors = _whole(model, row, embedder, virtual)
-        prefix = virtual + row[0].shared_length
+        prefix = virtual + common_length(row)
         rests = [vectors[at, prefix : virtual + len(sequence)] for at, sequence in enumerate(row)]
         lines.append(torch.cat([vectors[0, :prefix], *rests]))
     return torch.nn.utils.rnn.pad_sequence(lines, batch_first=True)

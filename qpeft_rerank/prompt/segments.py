@@ -1,5 +1,6 @@
 """Segments: a prompt as lists of token ids whose roles are known, so that none is ever searched for."""
 
+from collections.abc import Sequence as ListLike
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,10 +25,13 @@ class Sequence:
 
     All segments before the first one that depends on the query form the reusable prefix
     (:attr:`shared_length`): the same for every topic that has this passage.
+
+    :param owner: which of several scorers made it; 0 where there is one.
     """
 
     segments: tuple[Segment, ...]
     truncated: bool = False
+    owner: int = 0
 
     @property
     def ids(self) -> list[int]:
@@ -52,6 +56,12 @@ class Sequence:
             length += len(segment.ids)
         return length
 
+    @property
+    def passage_length(self) -> int:
+        """The same, counted no further than through the passage."""
+        span = self.span("passage")
+        return min(self.shared_length, span[1]) if span else self.shared_length
+
     def span(self, kind: Kind) -> tuple[int, int] | None:
         """Where the segment of this kind lies in :attr:`ids`, or None."""
         start = 0
@@ -69,3 +79,13 @@ class Sequence:
                 return start + segment.body[0], start + segment.body[1]
             start += len(segment.ids)
         return None
+
+
+def common_length(sequences: ListLike[Sequence]) -> int:
+    """Number of leading tokens that are the same in all of these sequences and depend on no query."""
+    shortest = min(sequence.shared_length for sequence in sequences)
+    first, *others = (sequence.ids[:shortest] for sequence in sequences)
+    for other in others:
+        if other[: len(first)] != first:
+            first = first[: next(at for at, (one, two) in enumerate(zip(first, other, strict=False)) if one != two)]
+    return len(first)

@@ -1,0 +1,77 @@
+"""A run joined to its texts: the candidates that are scored."""
+
+from collections.abc import Iterator, Mapping
+
+from qpeft_rerank.collection.passages import Passages
+from qpeft_rerank.engines.local import Candidate
+from qpeft_rerank.errors import InputError
+from qpeft_rerank.trec.runs import Run
+from qpeft_rerank.trec.topics import Topic
+
+# Passages fetched at once, so that a long run never holds all its texts.
+_FETCH = 4096
+
+
+class UnjoinedError(InputError):
+    """A run's topic without text, or (``docid`` not None) a passage that the collection lacks."""
+
+    def __init__(self, topic: str, docid: str | None, message: str) -> None:
+        super().__init__(message)
+        self.topic = topic
+        self.docid = docid
+
+
+def count_pairs(run: Run, depth: int) -> int:
+    """How many candidates a run has down to this depth."""
+    return sum(min(len(hits), depth) for hits in run.values())
+
+
+def check_topics(run: Run, topics: Mapping[str, Topic]) -> None:
+    """Refuse a run whose topics have no text."""
+    absent = [topic for topic in run if topic not in topics]
+    if absent:
+        raise UnjoinedError(
+            absent[0],
+            None,
+            f"topic {absent[0]} is in the run but not among the {len(topics)} topics"
+            f"{f' (and {len(absent) - 1} more)' if absent[1:] else ''}; give the topics that the run was made for",
+        )
+
+
+def candidates(
+    run: Run,
+    topics: Mapping[str, Topic],
+    passages: Passages,
+    depth: int,
+    missing: str = "strict",
+    absent: list[tuple[str, str]] | None = None,
+) -> Iterator[Candidate]:
+    """The first ``depth`` of each topic joined to their texts, fetched a few thousand at a time.
+
+    :param absent: receives (topic, docid) that the collection lacks, when ``missing`` is ``skip``.
+    """
+    passages.prepare(list({hit.docid for hits in run.values() for hit in hits[:depth]}))
+    wanted: list[tuple[str, str]] = []
+
+    def joined() -> Iterator[Candidate]:
+        found = passages.fetch(list(dict.fromkeys(docid for _, docid in wanted)))
+        for topic, docid in wanted:
+            if docid in found:
+                yield Candidate(topics[topic], found[docid])
+            elif missing == "skip":
+                if absent is not None:
+                    absent.append((topic, docid))
+            else:
+                raise UnjoinedError(
+                    topic,
+                    docid,
+                    f"docid {docid} (topic {topic}) is not in {passages.name}; give the collection that the run "
+                    "was made from, or --missing skip",
+                )
+
+    for topic, hits in run.items():
+        wanted += [(topic, hit.docid) for hit in hits[:depth]]
+        if len(wanted) >= _FETCH:
+            yield from joined()
+            wanted = []
+    yield from joined()

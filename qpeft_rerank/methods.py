@@ -1,0 +1,71 @@
+"""From names of adapters to the scorers of one language model."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from qpeft_rerank.adapters.find import find_adapter
+from qpeft_rerank.errors import InputError
+from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.likelihood.scorer import Scorer
+from qpeft_rerank.prompt.templates import Template, load_template
+
+DEFAULT_PROMPT = "plain"
+#: What ``--compare`` calls the model without adapter.
+NO_ADAPTER = "none"
+
+
+def check_compared(adapter: str | None, compare: Iterable[str]) -> None:
+    """Refuse names that are no adapter's, and ways of scoring that are asked for twice.
+
+    :param adapter: the adapter that is compared with the others, or None for the model alone.
+    """
+    main = find_adapter(adapter).resolve() if adapter else None
+    taken = {main}
+    for name in compare:
+        place = None if name == NO_ADAPTER else find_adapter(name).resolve()
+        if place in taken:
+            why = "that is what the others are compared with" if place == main else "named twice"
+            raise InputError(f"--compare {name}: {why}; leave it out")
+        taken.add(place)
+
+
+def load_scorers(
+    load: Callable[[], LanguageModel],
+    adapter: str | None,
+    compare: Sequence[str] = (),
+    prompt: Template | None = None,
+    max_passage_tokens: int | None = None,
+) -> list[Scorer]:
+    """The scorer of an adapter, then those that it is compared with, in their order.
+
+    All share one model, unless several put something into its layers.
+
+    :param load: loads the model anew.
+    :param adapter: the main adapter, or None; it must have been trained with ``prompt``, if that is given.
+    :param compare: adapters, each under its own prompt, or :data:`NO_ADAPTER`.
+    :param prompt: of the model alone and of adapters that know none; None is :data:`DEFAULT_PROMPT`.
+    :raises InputError: for an adapter that is not found, is damaged, or belongs to another model.
+    """
+    model = load()
+    default = prompt or load_template(DEFAULT_PROMPT)
+    names = [adapter, *(None if name == NO_ADAPTER else name for name in compare)]
+    scorers = []
+    layered = False
+    for place, name in enumerate(names):
+        if name is None:
+            scorers.append(Scorer(model, default, None, max_passage_tokens))
+            continue
+        from qpeft_rerank.adapters.store import load_adapter
+
+        try:
+            base, found = model, load_adapter(name, model)
+        except InputError:
+            if not layered:
+                raise
+            # A model takes one adapter in its layers. Any other fault shows again.
+            base = load()
+            found = load_adapter(name, base)
+        layered = layered or getattr(found.hinter, "in_layers", False)
+        if place == 0 and found.template is not None and prompt is not None and found.template != prompt:
+            raise InputError(f"adapter {name} was trained with the prompt {found.template.name}; leave --prompt out")
+        scorers.append(Scorer(base, found.template or default, found.hinter, max_passage_tokens))
+    return scorers

@@ -1,0 +1,80 @@
+"""What a reranking job's ways of scoring are called, and the files that it writes."""
+
+import argparse
+import os
+from pathlib import Path
+
+from qpeft_rerank import explain, sources
+from qpeft_rerank.collection.names import canonical_index_name
+from qpeft_rerank.errors import InputError
+from qpeft_rerank.methods import DEFAULT_PROMPT, NO_ADAPTER
+from qpeft_rerank.prompt.templates import Template
+from qpeft_rerank.trec.output import check_output
+
+
+class Outputs:
+    """Names and places of one job's results.
+
+    :param args: the command's arguments.
+    :param index: the index that is searched, or None.
+    :param topics: the topics' name.
+    :param prompt: as asked for, or None.
+    """
+
+    def __init__(self, args: argparse.Namespace, index: str | None, topics: str, prompt: Template | None) -> None:
+        self.args = args
+        self._prompt = DEFAULT_PROMPT if prompt is None else prompt.name
+        #: What the run's tag and file name call this way of scoring.
+        self.method = self._called(args.adapter)
+        #: The run to write, ``-`` for stdout.
+        self.run: str = args.output or self._default(index, topics)
+        #: The ways that it is compared with, in their order.
+        self.compared = [self._called(name) for name in args.compare]
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the run goes to a regular file, not to stdout or a pipe."""
+        return self.run != "-" and (os.path.isfile(self.run) or not os.path.exists(self.run))
+
+    @property
+    def compared_runs(self) -> list[str]:
+        """The files of the compared ways' runs, beside the run; none where that is no file."""
+        packed = ".gz" if self.run.endswith(".gz") else ""
+        stem = self.run.removesuffix(packed).removesuffix(".trec")
+        return [f"{stem}.{method}.trec{packed}" for method in self.compared] if self.is_file else []
+
+    def check(self) -> None:
+        """Refuse what exists, cannot be written, or would be written twice; make the default folder."""
+        args = self.args
+        if args.output is None:
+            Path(self.run).parent.mkdir(parents=True, exist_ok=True)
+        check_output(self.run, args.overwrite)
+        if args.scores:
+            check_output(args.scores, args.overwrite, "--scores")
+        # Without the run itself they are what a stopped job wrote last: the same command goes on.
+        stopped = os.path.isfile(f"{self.run}.journal") and not os.path.exists(self.run)
+        for path in self.compared_runs:
+            check_output(path, args.overwrite or stopped, "--compare")
+            if any(os.path.realpath(other) == os.path.realpath(path) for other in (self.run, args.scores) if other):
+                raise InputError(f"--compare: {path} is another output of this job too; name another --output")
+        if args.explain:
+            explain.check_page(args.explain, args.overwrite, (self.run, args.scores, *self.compared_runs))
+
+    def check_names(self) -> None:
+        """Refuse two ways of scoring with one name: nobody could tell their runs apart."""
+        names = [self.method, *self.compared]
+        twice = [name for place, name in enumerate(names) if name in names[:place]]
+        if twice:
+            raise InputError(f"--compare: two adapters would both be called {twice[0]}; rename one's folder")
+
+    def _called(self, adapter: str | None) -> str:
+        model = Path(self.args.model).name.removesuffix(".gguf")
+        scored = f"ql-{self._prompt}" if adapter in (None, NO_ADAPTER) else Path(adapter or "").name
+        parts = [scored, "" if self.args.model == sources.EMBEDDED else model]
+        parts.append("" if self.args.alpha == 1.0 else f"alpha{self.args.alpha:g}")
+        return "-".join(part for part in parts if part).replace(" ", "-")
+
+    def _default(self, index: str | None, topics: str) -> str:
+        where = canonical_index_name(index) if index else self.args.run or self.args.corpus
+        name = f"{sources.label(where) if where != '-' else 'stdin'}.{sources.label(topics)}.{self.method}"
+        return str(Path("runs") / f"{name}.trec")
