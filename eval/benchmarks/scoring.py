@@ -1,0 +1,123 @@
+"""The jobs that load a contestant and let it score a workload."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from eval.benchmarks import workloads
+from eval.benchmarks.clock import Clock, peak_mb
+from eval.benchmarks.loops import LOOPS
+from eval.benchmarks.workloads import Pair
+from qpeft_rerank import Passage, Reranker
+from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.likelihood.scorer import Scorer
+from qpeft_rerank.prompt.segments import Sequence
+from qpeft_rerank.prompt.templates import load_template
+
+Score = Callable[[list[Pair]], list[float]]
+# Pairs scored before the clock runs: libraries set themselves up, and sharing is tried out.
+_WARM = 4
+
+
+def measure(job: dict[str, Any]) -> dict[str, Any]:
+    """Load one contestant, let it score the warm-up, then the workload.
+
+    :param job: ``row``, ``way``, ``settings``, ``batch``, ``model``, ``workload`` (file), ``threads``.
+    :return: ``load``, ``warm`` and ``score`` as (wall, CPU) seconds, ``scores`` in nats, memory in MB.
+    """
+    clock = Clock()
+    torch.set_num_threads(job["threads"])
+    pairs = read_workload(job)
+    score, model = _ready(job, pairs)
+    load, loaded = clock.lap(), peak_mb()
+    score(warm_up(pairs))
+    warm = clock.lap()
+    scores = score(pairs)
+    took = clock.lap()
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.model.parameters())
+    return {
+        "load": load,
+        "warm": warm,
+        "score": took,
+        "scores": [float(f"{value:.9g}") for value in scores],
+        "pairs": len(pairs),
+        "model_mb": weights / 1e6,
+        "loaded_mb": loaded,
+        "peak_mb": peak_mb(),
+    }
+
+
+def search(job: dict[str, Any]) -> dict[str, Any]:
+    """Find a loop's fastest batch size on the workload's first pairs.
+
+    :param job: as for :func:`measure`, with ``batches`` instead of ``batch``.
+    :return: ``batch``, and the ``seconds`` of each size.
+    """
+    torch.set_num_threads(job["threads"])
+    pairs = read_workload(job)
+    loaded, sequences = _encoded(job["model"], pairs)
+    width = max(map(len, sequences))
+    some = sequences[: max(job["batches"])]
+    loop = LOOPS[job["row"]]
+    seconds = {}
+    with torch.inference_mode():
+        loop(loaded.model, some[:2], 2, width)
+        for batch in job["batches"]:
+            clock = Clock()
+            loop(loaded.model, some, batch, width)
+            seconds[str(batch)] = clock.lap().wall
+    return {"batch": int(min(seconds, key=lambda batch: seconds[batch])), "seconds": seconds}
+
+
+def reranker(model: str, adapter: str | None = None, **settings: Any) -> Reranker:
+    """Our reranker, with an untrained adapter: what its hints cost does not depend on training."""
+    made = Reranker.from_pretrained(model, device="cpu", **settings)
+    if adapter is None:
+        return made
+    from qpeft_rerank.adapters.registry import create_adapter
+
+    template, loaded = made.scorer.template, made.scorer.model
+    scorer = Scorer(loaded, template, create_adapter(adapter, loaded, template, seed=42))
+    return Reranker(scorer, settings.get("batch_tokens"), settings.get("share_passages", "auto"))
+
+
+def read_workload(job: dict[str, Any]) -> list[Pair]:
+    """The pairs of the job's workload."""
+    return workloads.from_json(json.loads(Path(job["workload"]).read_text("utf-8")))
+
+
+def warm_up(pairs: list[Pair]) -> list[Pair]:
+    """The first pairs, one of them again with other questions."""
+    first = pairs[:_WARM]
+    return first + [Pair(pair.topic, f"{pair.query} then", *first[0].texts) for pair in first]
+
+
+def _ready(job: dict[str, Any], pairs: list[Pair]) -> tuple[Score, LanguageModel]:
+    if job["way"] == "ours":
+        ours = reranker(job["model"], **job["settings"])
+
+        def score(some: list[Pair]) -> list[float]:
+            listed = [(pair.query, Passage(*pair.texts)) for pair in some]
+            return [found.total for found in ours.score(listed)]
+
+        return score, ours.scorer.model
+    loaded, _ = _encoded(job["model"], pairs[:1])
+    scorer = Scorer(loaded, load_template("plain"))
+    loop = LOOPS[job["row"]]
+
+    def loop_score(some: list[Pair]) -> list[float]:
+        # Tokenising is part of the time; ours, which tokenises each text once, is lent to the rivals.
+        sequences = scorer.encode((pair.query, pair.title, pair.text) for pair in some)
+        with torch.inference_mode():
+            return loop(loaded.model, sequences, job["batch"], max(map(len, sequences)))
+
+    return loop_score, loaded
+
+
+def _encoded(model: str, pairs: list[Pair]) -> tuple[LanguageModel, list[Sequence]]:
+    loaded = LanguageModel.load(model, "float32", "cpu")
+    scorer = Scorer(loaded, load_template("plain"))
+    return loaded, scorer.encode((pair.query, pair.title, pair.text) for pair in pairs)
