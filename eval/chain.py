@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from eval.conditions import Condition
 from eval.design import MEASURES, FirstStage, Scale
@@ -17,6 +17,7 @@ _OPTIONS = ("filters",)
 _FLAGS = ("k", "heads", "margin", "loss", "lr", "epochs")
 # Epochs of the presets, for estimates only; early stopping may end a training sooner.
 _EPOCHS = {"corrected": 5, "faithful": 20}
+Split = Literal["test", "dev"]
 
 
 @dataclass(frozen=True)
@@ -45,42 +46,56 @@ class Chain:
             "evaluate", condition.name, "qpeft_rerank.evaluate", (*words, *asked), "values.json", prints=True
         )
 
-    def topics(self, condition: Condition) -> Step:
-        """The test topics: all of them or a sample."""
-        dataset, scale = condition.dataset, self.scale
-        source = self._file(f"topics.{dataset.folder}.test.jsonl") if scale.corpus else name_source(dataset.topics)
-        words = ("--topics", source, "--count", str(scale.topics), "--pick", scale.pick, "--seed", str(scale.seed))
-        return self._step("sample", dataset.name, "eval.sample", (*words, "--output", OUTPUT), "topics.jsonl")
+    def has_dev(self, condition: Condition) -> bool:
+        """Tell whether there are dev questions with candidates: not where a run made elsewhere is reranked."""
+        dataset = condition.dataset
+        if condition.first_stage.kind != "search":
+            return False
+        if not self.scale.corpus:
+            return bool(dataset.dev_topics)
+        return self.data is not None and (self.data / f"topics.{dataset.folder}.dev.jsonl").is_file()
 
-    def candidates(self, condition: Condition) -> Step:
+    def topics(self, condition: Condition, split: Split = "test") -> Step:
+        """The topics: all of them or a sample."""
+        dataset, scale = condition.dataset, self.scale
+        if scale.corpus:
+            source = self._file(f"topics.{dataset.folder}.{split}.jsonl")
+        else:
+            source = name_source(dataset.topics if split == "test" else dataset.dev_topics)
+        count = scale.topics if split == "test" else scale.dev_queries
+        words = ("--topics", source, "--count", str(count), "--pick", scale.pick, "--seed", str(scale.seed))
+        label = _label(dataset.name, split)
+        return self._step("sample", label, "eval.sample", (*words, "--output", OUTPUT), "topics.jsonl")
+
+    def candidates(self, condition: Condition, split: Split = "test") -> Step:
         """The first stage's run, as deep as is reranked."""
         stage, scale = condition.first_stage, self.scale
-        label, topics = f"{condition.dataset.name}.{stage.name}", self.topics(condition)
+        label, topics = _label(f"{condition.dataset.name}.{stage.name}", split), self.topics(condition, split)
         if stage.kind == "run":
             path = Path(stage.path.replace("{dataset}", condition.dataset.name))
             words: tuple[Any, ...] = ("--run", file_source(path), "--topics", topics, "--depth", str(scale.depth))
             return self._step("candidates", label, "eval.candidates", (*words, "--output", OUTPUT), "run.trec")
         return self._search(label, topics, scale.depth, stage)
 
-    def judgements(self, condition: Condition) -> Step:
+    def judgements(self, condition: Condition, split: Split = "test") -> Step:
         """Which candidates hold an answer, as TREC qrels."""
-        words = ("--run", self.candidates(condition), "--topics", self.topics(condition), *self._passages())
-        label = f"{condition.dataset.name}.{condition.first_stage.name}"
-        return self._step("judge", label, "eval.judge", (*words, "--output", OUTPUT), "qrels.txt")
+        words = ("--run", self.candidates(condition, split), "--topics", self.topics(condition, split))
+        label = _label(f"{condition.dataset.name}.{condition.first_stage.name}", split)
+        return self._step("judge", label, "eval.judge", (*words, *self._passages(), "--output", OUTPUT), "qrels.txt")
 
-    def rerank(self, condition: Condition) -> Step:
+    def rerank(self, condition: Condition, split: Split = "test") -> Step:
         """The reranked run."""
         scale = self.scale
-        words: list[Any] = ["--run", self.candidates(condition), "--topics", self.topics(condition)]
+        words: list[Any] = ["--run", self.candidates(condition, split), "--topics", self.topics(condition, split)]
         words += [*self._passages(), "--depth", str(scale.depth), "--model", self._model(condition)]
         if condition.method.kind == "prompt":
             words += ["--prompt", self._prompt(condition)]
         else:
             words += ["--adapter", self.adapter(condition)]
-        count = scale.topics or condition.dataset.test_size
+        count = scale.dev_queries if split == "dev" else scale.topics or condition.dataset.test_size
         return self._step(
             "rerank",
-            condition.name,
+            _label(condition.name, split),
             "qpeft_rerank.rerank",
             (*words, *self._limits(), "--output", OUTPUT),
             "run.trec",
@@ -210,6 +225,10 @@ class Chain:
     def _step(self, kind: str, label: str, module: str, words: tuple[Any, ...], *more: Any, **named: Any) -> Step:
         step = Step(kind, label, module, words, *more, **named)
         return self._made.setdefault(step.key, step)
+
+
+def _label(name: str, split: Split) -> str:
+    return name if split == "test" else f"{name}, {split}"
 
 
 def _option_words(options: Mapping[str, Any]) -> list[str]:

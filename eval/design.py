@@ -60,6 +60,7 @@ class Dataset:
     topics: str = ""
     train: str = ""
     dev: str = ""
+    dev_topics: str = ""
     cells: str | None = None
     test_size: int = 0
 

@@ -95,6 +95,11 @@ def _to_json(args: argparse.Namespace) -> int:
     if run.keys().isdisjoint(topics):
         raise InputError(f"{args.run}: none of its topics is among those of {args.topics}; give the run's topics")
     qrels = read_qrels(args.qrels) if args.qrels else {}
+    if qrels and qrels.keys().isdisjoint(run):
+        raise InputError(
+            f"{args.qrels}: none of its topics is in the run (run: {next(iter(run))}, qrels: {next(iter(qrels))}); "
+            "give the qrels of the run's topics"
+        )
     entries = []
     for topic in topics.values():
         judged = qrels.get(topic.id, {})

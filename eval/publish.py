@@ -4,13 +4,12 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from eval import expectations, tables
+from eval import expectations, provenance, tables
 from eval.chain import Chain
 from eval.conditions import Condition
 from eval.design import Matrix
 from eval.results import MEAN, comparisons, means
-from eval.runner import shell
-from eval.steps import Source, ordered
+from eval.steps import Source
 from eval.store import Store
 from eval.values import Values, answered_topics, read_values
 from qpeft_rerank.errors import InputError
@@ -67,7 +66,7 @@ def publish(
         measures,
         next((c.row for c in conditions if c.method.kind == "first-stage"), None),
         reference,
-        _published(conditions, matrix) if chain.scale.published else None,
+        published_beside(conditions, matrix) if chain.scale.published else None,
         checks,
     )
     text, tex = [f"# {title}\n"], []
@@ -97,7 +96,8 @@ def publish(
     return "\n".join(text[:2])
 
 
-def _published(conditions: Sequence[Condition], matrix: Matrix) -> Mapping[tuple[str, str, str], str]:
+def published_beside(conditions: Sequence[Condition], matrix: Matrix) -> Mapping[tuple[str, str, str], str]:
+    """(dataset, first stage, row) to what others published near it."""
     figures = expectations.published(matrix)
     return {
         (*key[:2], condition.row): "; ".join(figures[key])
@@ -109,13 +109,7 @@ def _published(conditions: Sequence[Condition], matrix: Matrix) -> Mapping[tuple
 
 def _commands(conditions: Sequence[Condition], chain: Chain, store: Store) -> str:
     """The exact commands, each with its output's SHA-256, and the versions that ran them."""
-    from importlib.metadata import version
-
-    from qpeft_rerank import __version__
-
     lines = ["## Commands\n", "```sh"]
-    for step in ordered(chain.evaluation(condition) for condition in conditions):
-        lines += [f"# {step.kind} {step.label}: {store.record(step).get('output')}", shell(step, store.work)]
-    named = ("pyserini", "torch", "transformers", "peft", "scipy", "pytrec_eval-terrier")
-    versions = {"qpeft_rerank": __version__} | {package: version(package) for package in named}
-    return "\n".join([*lines, "```", "", f"Versions: {json.dumps(versions)}", ""])
+    for step in provenance.ran(provenance.steps_of(conditions, chain), store):
+        lines += [f"# {step.name}: {step.output}", step.command]
+    return "\n".join([*lines, "```", "", f"Versions: {json.dumps(provenance.versions())}", ""])

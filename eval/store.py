@@ -9,6 +9,8 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +122,29 @@ class Store:
         fresh = path.with_name(f".{_RECORD}.{os.getpid()}")
         fresh.write_text(json.dumps(described | values, indent=2) + "\n", "utf-8")
         fresh.replace(path)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the work folder; two drivers would do the same steps twice.
+
+        :raises InputError: if another process holds it, or it cannot be used.
+        """
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.work / "lock", timeout=0)
+        try:
+            self.work.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout:
+            raise InputError(
+                f"--work {self.work}: another process works there; wait for it or name another folder"
+            ) from None
+        except OSError as error:
+            raise InputError(f"--work {self.work}: cannot be used ({error.strerror}); name another folder") from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     @staticmethod
     def _clear(folder: Path) -> None:

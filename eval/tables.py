@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING
 
 from eval.results import MEAN, better
@@ -45,6 +46,7 @@ LATEX = Style(
     r"$^\ddagger$",
     lambda text: "".join(_LATEX.get(character, character) for character in text),
 )
+HTML = Style(lambda text: f"<strong>{text}</strong>", "†", "‡", escape)
 
 
 def layout(
@@ -117,4 +119,4 @@ def caption_of(shown: Shown, convention: str, parameters: Mapping[str, object], 
     return f"Points; {convention} list: {kept}. {'; '.join(marks)}{tests}. {topics}. Parameters: {said}."
 
 
-__all__ = ["LATEX", "MARKDOWN", "MEAN", "Shown", "caption_of", "latex", "layout", "markdown"]
+__all__ = ["HTML", "LATEX", "MARKDOWN", "MEAN", "Shown", "caption_of", "latex", "layout", "markdown"]

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from qpeft_rerank.collection import irdatasets
 from qpeft_rerank.collection.passages import Passages
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.trec.qrels import Qrels, read_qrels
@@ -19,7 +20,7 @@ _FILE_ENDINGS = (".tsv", ".txt", ".jsonl", ".json", ".trec", ".gz")
 
 
 def find_topics(name: str) -> dict[str, Topic]:
-    """Topics from a file, from ``embedded``, or by a name that Pyserini knows.
+    """Topics from a file, from ``embedded``, by ``ir_datasets:ID``, or by a name that Pyserini knows.
 
     :raises InputError: for a file that does not exist or is malformed, and for an unknown name.
     """
@@ -29,6 +30,8 @@ def find_topics(name: str) -> dict[str, Topic]:
         from qpeft_rerank.collection.embedded import demo_topics
 
         return demo_topics()
+    if irdatasets.is_named(name):
+        return irdatasets.load_topics(name)
     if os.sep in name or name.endswith(_FILE_ENDINGS):
         raise InputError(f"{name}: no such topics file; give a file or the name of a topic set")
     from qpeft_rerank.collection.lucene import load_topics
@@ -65,8 +68,10 @@ def search(index: str, topics: Mapping[str, Topic], hits: int, threads: int = 1,
 
 
 def find_passages(index: str | None, corpus: str | None) -> Passages:
-    """The passages' texts: from ``--corpus`` where given, else stored in the index."""
+    """The passages' texts: from ``--corpus`` (a file or ``ir_datasets:ID``) where given, else stored in the index."""
     if corpus is not None:
+        if irdatasets.is_named(corpus):
+            return irdatasets.IrPassages(corpus)
         from qpeft_rerank.collection.jsonl import CorpusFile
 
         if not os.path.isfile(corpus):
@@ -80,7 +85,7 @@ def find_passages(index: str | None, corpus: str | None) -> Passages:
 
 
 def find_qrels(name: str, run: Run, topics: Mapping[str, Topic], passages: Passages, depth: int | None = None) -> Qrels:
-    """Judgments from a file, by a name that Pyserini knows, or ``answers``: the topics' own.
+    """Judgments from a file, by ``ir_datasets:ID`` or a name that Pyserini knows, or ``answers``: the topics' own.
 
     With ``answers``, a passage among the first ``depth`` of the run is relevant when its text (not its
     title) contains one of the topic's answers, as DPR matches them. Topics without answers are left out.
@@ -89,6 +94,8 @@ def find_qrels(name: str, run: Run, topics: Mapping[str, Topic], passages: Passa
         return _judge_by_answers(run, topics, passages, depth)
     if os.path.exists(name):
         return read_qrels(name)
+    if irdatasets.is_named(name):
+        return irdatasets.load_qrels(name)
     if os.sep in name or name.endswith(_FILE_ENDINGS):
         raise InputError(f"{name}: no such qrels file; give a file, the name of a qrels set, or 'answers'")
     from qpeft_rerank.collection.lucene import load_qrels
@@ -117,4 +124,6 @@ def _judge_by_answers(run: Run, topics: Mapping[str, Topic], passages: Passages,
 
 def label(name: str) -> str:
     """A short word for an index or topics in a run's file name: the last part of a path, no ending."""
+    if irdatasets.is_named(name):
+        return name.removeprefix(irdatasets.PREFIX).replace("/", "-")
     return Path(name).name.split(".")[0] if os.sep in name or os.path.exists(name) else name

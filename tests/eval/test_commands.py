@@ -179,6 +179,13 @@ def test_dpr_json_takes_ids_by_position(files, capsys):
     assert call(dpr_json.main, *words, "--overwrite") == 2 and "joined by position" in one_line(capsys)
 
 
+def test_dpr_json_refuses_qrels_of_other_topics(files, capsys):
+    (files / "qrels").write_text("0 0 a 1\n")
+    words = ("--run", files / "run", "--topics", files / "topics.jsonl", "--qrels", files / "qrels")
+    assert call(dpr_json.main, "to-json", *words, "--output", files / "out.json") == 2
+    assert "none of its topics is in the run (run: t1, qrels: 0)" in one_line(capsys)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

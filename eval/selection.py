@@ -1,0 +1,166 @@
+"""What the commands over experiments have in common: which conditions are meant, at which scale, and where."""
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from eval.chain import Chain
+from eval.conditions import Condition, check_scale, conditions_of, narrowed, parse_condition
+from eval.design import FOLDER, FirstStage, Matrix, Scale, Table, known, load_matrix
+from eval.store import Store
+from qpeft_rerank import console
+from qpeft_rerank.errors import InputError
+
+_CHANGES = ("topics", "pick", "depth", "queries", "dev_queries", "dev_depth", "epochs", "seed")
+_NAMES = ("model", "prompt", "dtype", "max_passage_tokens")
+#: What a selection of single conditions measures.
+MEASURES = ("R@10", "H@10", "MRR@10")
+
+
+def add_what(parser: argparse.ArgumentParser) -> "argparse._ArgumentGroup":
+    """Flags that name conditions."""
+    what = parser.add_argument_group("what")
+    what.add_argument("--table", action="append", default=[], metavar="T", help="a table; may be repeated")
+    what.add_argument("--condition", action="append", default=[], metavar="C", help="such as nq.bm25.qpeft-a")
+    what.add_argument("--all", action="store_true", help="every table of the scale")
+    what.add_argument("--datasets", nargs="+", metavar="D", help="only these of the tables")
+    what.add_argument("--methods", nargs="+", metavar="M", help="only these of the tables")
+    what.add_argument(
+        "--first-stage",
+        action="append",
+        default=[],
+        metavar="NAME=RUN",
+        help="also rerank these TREC runs; {dataset} in the path stands for nq, trivia ...",
+    )
+    return what
+
+
+def add_where(parser: argparse.ArgumentParser) -> "argparse._ArgumentGroup":
+    """Flags that name folders."""
+    where = parser.add_argument_group("where")
+    where.add_argument("--scale", default="mini", metavar="S", help="full or mini (default)")
+    where.add_argument("--data", type=Path, metavar="DIR", help="corpus.jsonl and topics.SET.SPLIT.jsonl; DPR's files")
+    where.add_argument("--work", type=Path, default=Path("runs/eval"), metavar="DIR", help="steps (runs/eval)")
+    where.add_argument("--matrix", type=Path, default=FOLDER, metavar="DIR", help="another matrix than eval/matrix")
+    return where
+
+
+def add_size(parser: argparse.ArgumentParser) -> None:
+    """Flags that change a scale's values, which are part of every step's key."""
+    size = parser.add_argument_group("instead of the scale's own values")
+    size.add_argument("--topics", type=int, metavar="N", help="test topics a data set; 0 takes all")
+    size.add_argument("--pick", choices=["seeded", "first"], help="which ones")
+    size.add_argument("--depth", type=console.positive, metavar="N", help="candidates a topic")
+    size.add_argument("--queries", type=console.positive, metavar="N", help="training questions")
+    size.add_argument("--dev-queries", type=console.positive, metavar="N", help="dev questions")
+    size.add_argument("--dev-depth", type=console.positive, metavar="N", help="candidates a dev question")
+    size.add_argument("--epochs", type=console.positive, metavar="N", help="most epochs of a training")
+    size.add_argument("--seed", type=int, help="of samples and trainings")
+    size.add_argument("--model", metavar="NAME", help="hub name, folder, GGUF file, or 'embedded'")
+    size.add_argument("--prompt", metavar="NAME", help="of adapters: plain, qpeft, upr, or a YAML file")
+    size.add_argument("--dtype", choices=["float32", "bfloat16", "float16"])
+    size.add_argument("--max-passage-tokens", type=console.positive, metavar="N", help="cut passages to N tokens")
+
+
+def add_how(parser: argparse.ArgumentParser) -> None:
+    """Flags of running, which change no result beyond rounding."""
+    how = parser.add_argument_group("how rerank and train run (changes no result beyond rounding)")
+    how.add_argument("--device", metavar="D", help="auto, cpu, cuda, cuda:N or mps")
+    how.add_argument("--batch-tokens", type=console.positive, metavar="N", help="tokens a forward pass")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What was asked for.
+
+    :param wanted: tables by name with their conditions; single conditions make a table of their own.
+    """
+
+    matrix: Matrix
+    scale: Scale
+    wanted: dict[str, tuple[Table, list[Condition]]]
+
+    @property
+    def conditions(self) -> list[Condition]:
+        """Every condition once."""
+        return list(dict.fromkeys(one for _, listed in self.wanted.values() for one in listed))
+
+
+def select(args: argparse.Namespace) -> Selection:
+    """Resolve the flags of :func:`add_what`, :func:`add_where` and :func:`add_size`.
+
+    :raises InputError: for an unknown name, and a matrix that is not sound.
+    """
+    matrix = load_matrix(args.matrix)
+    known("--scale", "scale", [args.scale], matrix.scales)
+    stages = [_given_stage(text, matrix) for text in args.first_stage]
+    matrix.first_stages.update((stage.name, stage) for stage in stages)
+    changes = {name: value for name in (*_CHANGES, *_NAMES) if (value := getattr(args, name)) is not None}
+    scale = dataclasses.replace(matrix.scales[args.scale], **changes)
+    if scale.topics < 0:
+        raise InputError(f"--topics {scale.topics}: give a number, 0 for all")
+    return Selection(matrix, scale, _wanted(args, matrix, scale, [stage.name for stage in stages]))
+
+
+def chain_of(args: argparse.Namespace, selection: Selection) -> Chain:
+    """The chain that makes the steps of a selection's conditions.
+
+    :raises InputError: if nothing was asked for, or the data folder is not there.
+    """
+    if not selection.wanted:
+        raise InputError("nothing asked for; give --table, --condition or --all (--list shows which there are)")
+    if args.data is not None and not args.data.is_dir():
+        raise InputError(f"--data {args.data}: no such folder")
+    return Chain(selection.scale, args.data, args.matrix / "prompts", _running(args))
+
+
+def finished(selection: Selection, chain: Chain, store: Store) -> dict[Condition, bool]:
+    """Which conditions are complete.
+
+    A data set whose topics are not in the data folder is not; only if there is no other, that is a fault.
+    """
+    found, faults = {}, []
+    for condition in selection.conditions:
+        try:
+            found[condition] = store.is_done(chain.evaluation(condition))
+        except InputError as error:
+            found[condition] = False
+            faults.append(error)
+    if len(faults) == len(found):
+        raise faults[0]
+    return found
+
+
+def _wanted(
+    args: argparse.Namespace, matrix: Matrix, scale: Scale, stages: Sequence[str]
+) -> dict[str, tuple[Table, list[Condition]]]:
+    known("--table", "table", args.table, matrix.tables)
+    names = args.table
+    if args.all:
+        names = [table.name for table in matrix.tables.values() if not table.scales or scale.name in table.scales]
+    wanted: dict[str, tuple[Table, list[Condition]]] = {}
+    for name in dict.fromkeys(names):
+        check_scale(matrix.tables[name], scale)
+        table = narrowed(matrix.tables[name], matrix, args.datasets, args.methods, stages)
+        wanted[name] = (table, conditions_of(matrix, table))
+    if args.condition:
+        listed = list(dict.fromkeys(parse_condition(matrix, name) for name in args.condition))
+        wanted["conditions"] = (Table("conditions", "Single conditions", [], [], [], list(MEASURES)), listed)
+    return wanted
+
+
+def _given_stage(text: str, matrix: Matrix) -> FirstStage:
+    name, equals, path = text.partition("=")
+    if not name or not equals or not path:
+        raise InputError(f"--first-stage {text}: write NAME=RUN")
+    if name in matrix.first_stages or "." in name:
+        raise InputError(f"--first-stage {text}: choose another name, without dots")
+    return FirstStage(name, name, "run", path)
+
+
+def _running(args: argparse.Namespace) -> tuple[str, ...]:
+    device = ("--device", args.device) if getattr(args, "device", None) else ()
+    tokens = getattr(args, "batch_tokens", None)
+    return (*device, *(("--batch-tokens", str(tokens)) if tokens else ()))

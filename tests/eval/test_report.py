@@ -1,0 +1,307 @@
+"""The report: its figures are those of the tables, it needs nothing else, and a browser shows it, on a phone too."""
+
+import dataclasses
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from html.parser import HTMLParser
+
+import pytest
+
+from eval import report
+from eval.chain import Chain
+from eval.conditions import conditions_of, parse_condition
+from eval.design import FOLDER, load_matrix
+from eval.mixing import fuse
+from eval.publish import read_measured
+from eval.results import means
+from eval.store import Store
+from tests.eval import made
+
+pytest.importorskip("matplotlib", reason="figures need matplotlib")
+METHODS = ("first-stage", "zero-shot", "lora", "qpeft-a")
+EVIL = '</strong><script src="http://calls.invalid/s.js">alert(1)</script><img src=http://calls.invalid/i.png> & "Co"'
+VOID = ("meta", "br")
+
+
+class Seen(HTMLParser):
+    """A page's elements with their attributes, and its tables as rows of cells."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.elements, self.tables, self.captions, self._cell = [], [], [], False
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "caption":
+            self.captions.append("")
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+            self._cell = True
+
+    def handle_endtag(self, tag):
+        self._cell = self._cell and tag not in ("td", "th")
+
+    def handle_data(self, data):
+        if self.captions and self.tables and not self.tables[-1]:
+            self.captions[-1] += data.replace("\n", "")
+        if self._cell:
+            self.tables[-1][-1][-1] += data
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Finished: the main table of two sets without Q-PEFT-A on SQuAD, dev runs of NQ, one ablation of NQ."""
+    folder = tmp_path_factory.mktemp("report")
+    matrix = folder / "matrix"
+    shutil.copytree(FOLDER, matrix)
+    path = matrix / "methods.yaml"
+    path.write_text(path.read_text().replace("title: LoRA", f"title: 'LoRA {EVIL}'"))
+    loaded = load_matrix(matrix)
+    data = made.data_folder(folder / "data", ("nq", "squad"), 24)
+    scale = dataclasses.replace(loaded.scales["mini"], model="no/model", depth=20, dev_queries=6)
+    chain, store = Chain(scale, data, matrix / "prompts"), Store(folder / "work")
+    table = dataclasses.replace(loaded.tables["main"], datasets=["nq", "squad"], methods=METHODS)
+    listed = [one for one in conditions_of(loaded, table) if one.name != "squad.bm25.qpeft-a"]
+    made.finish([one for one in listed if one.dataset.name == "nq"], chain, store, dev=True)
+    made.finish(listed, chain, store)
+    for value in (5, 10, 20):
+        made.finish([parse_condition(loaded, f"nq.bm25.qpeft-r.k-{value}")], chain, store)
+    return loaded, data, chain, store
+
+
+@pytest.fixture(scope="module")
+def words(place):
+    loaded, data, _, store = place
+    where = ["--data", str(data), "--work", str(store.work), "--matrix", str(loaded.folder)]
+    return ["--model", "no/model", "--depth", "20", "--dev-queries", "6", *where]
+
+
+@pytest.fixture(scope="module")
+def html(words, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    assert report.main([*words, "--output", str(path)]) == 0
+    return path.read_text("utf-8")
+
+
+def test_tables_have_the_measured_figures(place, html):
+    loaded, _, chain, store = place
+    conditions = [parse_condition(loaded, f"nq.bm25.{method}") for method in METHODS]
+    found = means(read_measured(conditions, chain, store), ["R@10", "H@10", "MRR@10"])
+    seen = Seen(html)
+    # Two data sets each (their rows differ, so they have no mean), the clean list first.
+    for table, convention in zip(seen.tables[:4:2], ("clean", "full"), strict=True):
+        rows = {row[0]: row[1:] for row in table[1:]}
+        for title, cells in found[found.convention == convention].groupby("title"):
+            values = dict(zip(cells.measure, cells["mean"], strict=True))
+            shown = [float(cell.rstrip("†‡")) for cell in rows[title]]
+            assert shown == pytest.approx([values[m] for m in ("R@10", "H@10", "MRR@10")], abs=0.005)
+    counts = found.drop_duplicates("convention").set_index("convention").topics
+    assert [f"{name} {count} topics" for name, count in (("NQ", counts.clean), ("NQ", counts.full))] == [
+        seen.captions[0],
+        seen.captions[2],
+    ]
+    best = found[(found.convention == "clean") & (found.measure == "R@10")]["mean"].max()
+    assert f"<strong>{best:.2f}</strong>" in html
+    assert "Not finished, so not shown: " in html and "squad.bm25.qpeft-a" in html
+
+
+def test_a_better_row_has_its_dagger(html):
+    """The made-up Q-PEFT-A is far better than the first stage."""
+    row = next(row for row in Seen(html).tables[0] if row[0] == "Q-PEFT-A")
+    assert any("†" in cell for cell in row[1:])
+
+
+def test_every_figure_is_there_and_said_in_words(place, html):
+    loaded, _, chain, store = place
+    seen = Seen(html)
+    pictures = [attributes for attributes in seen.all("svg") if attributes.get("role") == "img"]
+    said = [attributes["aria-label"] for attributes in pictures]
+    starts = {
+        "R@k of NQ from k = 5 to 20": 1,
+        "H@k of SQuAD from k = 5 to 20": 1,
+        "Zero-shot, plain against First stage": 2,
+        "Q-PEFT-A against Zero-shot, plain": 1,
+        "R@10 by alpha, NQ": 1,
+        "R@10 by alpha, SQuAD": 1,
+        "Training loss, NQ": 1,
+        "Dev MRR@10 by epoch, SQuAD": 1,
+        "R@10 by k, NQ": 1,
+    }
+    for start, count in starts.items():
+        assert sum(one.startswith(start) for one in said) == count, start
+    assert sum("rank correlation" in one for one in said) == 4
+    condition = parse_condition(loaded, "nq.bm25.qpeft-a")
+    values = read_measured([condition], chain, store)[condition]
+    label = next(one for one in said if one.startswith("R@k of NQ"))
+    first, last = (100 * values.array(measure, "clean").mean() for measure in ("R@5", "R@20"))
+    assert f"Q-PEFT-A {first:.1f} to {last:.1f}" in label
+    fused = fuse(condition, chain, store, "R@10")
+    label = next(one for one in said if one.startswith("R@10 by alpha, NQ"))
+    assert f"dev chooses {fused.chosen / 20:.2f}: {100 * fused.curve[fused.chosen]:.2f}" in label
+    label = next(one for one in said if one.startswith("R@10 by alpha, SQuAD"))
+    assert label.count("no dev run") == 2 and "No dev run exists here" in html
+    ids = [attributes["id"] for _, attributes in seen.elements if "id" in attributes]
+    assert len(set(ids)) == len(ids)
+    used = set(re.findall(r'(?:xlink:href="|url\()#([^")]+)', html))
+    assert used and used <= set(ids)
+
+
+def test_nothing_of_a_title_is_markup_and_nothing_is_fetched(html):
+    seen = Seen(html)
+    assert len(seen.all("script")) == 1 and not seen.all("img") and not seen.all("link")
+    assert "alert(1)" in html and "<script src" not in html
+    for tag, attributes in seen.elements:
+        for name, value in attributes.items():
+            assert not name.startswith("on")
+            if name in ("src", "href", "xlink:href"):
+                assert value.startswith(("#", "data:image/png;base64,")), (tag, value[:80])
+    assert "url(http" not in html and "@import" not in html
+
+
+def test_where_it_comes_from(place, html):
+    loaded, _, chain, store = place
+    text = html.replace("&#39;", "'").replace("&gt;", ">").replace("&#34;", '"')
+    for name in ("nq.bm25.lora", "nq.bm25.qpeft-r.k-5"):
+        condition = parse_condition(loaded, name)
+        for step in (chain.rerank(condition), chain.adapter(condition)):
+            assert store.record(step)["output"] in text
+            assert " ".join(step.command(store.work)[:4]) in text
+    from importlib.metadata import version
+
+    assert version("pytrec_eval-terrier") in text and "Seed 42" in text
+    from qpeft_rerank.likelihood.identity import file_digest
+
+    assert file_digest(chain.data / "corpus.jsonl") in text
+
+
+def test_asked_again_the_page_is_the_same(words, html, tmp_path):
+    assert report.main([*words, "--output", str(tmp_path / "again.html")]) == 0
+    assert (tmp_path / "again.html").read_text("utf-8") == html
+
+
+def test_single_conditions_and_another_measure(words, tmp_path):
+    named = ["--condition", "nq.bm25.first-stage", "--condition", "nq.bm25.zero-shot", "--measure", "MRR@10"]
+    assert report.main([*words, *named, "--output", str(tmp_path / "page.html")]) == 0
+    html = (tmp_path / "page.html").read_text("utf-8")
+    assert "MRR@10 by alpha, NQ" in html and "LoRA" not in html and "SQuAD" not in html
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--depth", "19"], "conditions is finished with these options"),
+        (["--measure", "R@11"], "--measure: no measure 'R@11'; give R@1"),
+        (["--table", "mian"], "no table 'mian'; give main"),
+        (["--output", "{tmp}/there.html"], "there.html: exists; add --overwrite"),
+        (["--output", "{tmp}/none/page.html"], "does not exist"),
+        (["--data", "{tmp}"], "no such file; give a --data folder that has it"),
+        (["--data", "{tmp}/none"], "no such folder"),
+    ],
+)
+def test_refusals_are_one_line(words, tmp_path, capsys, more, said):
+    (tmp_path / "there.html").write_text("mine")
+    more = [word.replace("{tmp}", str(tmp_path)) for word in more]
+    assert report.main([*words, "--output", str(tmp_path / "page.html"), *more]) == 2
+    err = capsys.readouterr().err
+    assert said in err and err.startswith("error: ") and err.count("\n") == 1
+    assert not (tmp_path / "page.html").exists() and (tmp_path / "there.html").read_text() == "mine"
+
+
+def test_without_matplotlib_it_says_what_to_install(words, tmp_path, monkeypatch, capsys):
+    for module in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert report.main([*words, "--output", str(tmp_path / "page.html")]) == 2
+    err = capsys.readouterr().err
+    assert "pip install matplotlib" in err and not (tmp_path / "page.html").exists()
+
+
+def test_a_damaged_log_is_one_line(place, words, tmp_path, capsys):
+    loaded, _, chain, store = place
+    path = chain.adapter(parse_condition(loaded, "squad.bm25.lora")).place(store.work) / "training.json"
+    text = path.read_text()
+    path.write_text(text[:10])
+    try:
+        assert report.main([*words, "--output", str(tmp_path / "page.html")]) == 2
+    finally:
+        path.write_text(text)
+    assert f"{path.parent}: not a training's log" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.fixture
+def browse(tmp_path):
+    """A function from a file and a width to the DOM that Chromium makes of it, and the requests that went out."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no chromium here; on Debian: apt-get install chromium")
+    asked = []
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def note():
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            with connection:
+                connection.settimeout(2)
+                try:
+                    line = connection.recv(4096).decode("latin-1").split("\r\n")[0]
+                except OSError:
+                    line = "?"
+                # The browser itself asks its maker for the time and the like, whatever it shows.
+                if not re.search(r"\.(google|googleapis|gvt1)\.com\b", line):
+                    asked.append(line)
+
+    threading.Thread(target=note, daemon=True).start()
+
+    def dump(path, width):
+        asked.clear()
+        flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+        flags += f" --disable-component-update --disable-sync --dump-dom --window-size={width},900"
+        flags += f" --proxy-server=127.0.0.1:{server.getsockname()[1]} --user-data-dir={tmp_path / 'profile'}"
+        done = subprocess.run([chromium, *flags.split(), path.as_uri()], capture_output=True, timeout=240, check=True)
+        return done.stdout.decode("utf-8"), list(asked)
+
+    yield dump
+    server.close()
+
+
+@pytest.mark.slow
+def test_a_browser_shows_it_and_calls_nobody(html, tmp_path, browse):
+    (tmp_path / "page.html").write_text(html, "utf-8")
+    dom, asked = browse(tmp_path / "page.html", 1200)
+    assert asked == [] and len(Seen(dom).tables) == len(Seen(html).tables)
+    assert len(Seen(dom).all("script")) == 1 and not Seen(dom).all("img")
+
+    # On a narrow screen nothing is wider than it, but for the tables, which scroll in their own boxes.
+    measure = """<script>
+    var sizes = [].map.call(document.querySelectorAll("figure > svg"), function (one) {
+      return Math.round(one.getBoundingClientRect().width); });
+    document.title = JSON.stringify([innerWidth, document.documentElement.scrollWidth,
+      Math.max.apply(null, sizes), Math.min.apply(null, sizes)]);
+    </script></body>"""
+    open_ = re.sub(r"<meta http-equiv[^>]*>", "", html).replace("</body>", measure)
+    (tmp_path / "open.html").write_text(open_, "utf-8")
+    for width in (390, 1200):
+        dom, _ = browse(tmp_path / "open.html", width)
+        inner, scrolled, widest, narrowest = map(int, re.search(r"<title>\[([\d,]+)\]", dom)[1].split(","))
+        assert scrolled <= inner and widest <= inner and narrowest >= 120
+
+    # The page's policy lets no further script run, and what would go out is seen.
+    (tmp_path / "locked.html").write_text(html.replace("</body>", measure), "utf-8")
+    assert "<title>[" not in browse(tmp_path / "locked.html", 1200)[0]
+    (tmp_path / "calls.html").write_text('<img src="http://calls.invalid/i.png">', "utf-8")
+    assert any("calls.invalid/i.png" in line for line in browse(tmp_path / "calls.html", 1200)[1])
