@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from qpeft_rerank import console
+from qpeft_rerank.collection import irdatasets
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.trec.lines import display_name
 from qpeft_rerank.trec.measures import Evaluation, evaluate, parse_measure
@@ -29,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m qpeft_rerank.evaluate",
         description="Evaluate TREC runs with trec_eval's measures. Topics missing from a run count 0.",
     )
-    result.add_argument("--qrels", required=True, metavar="Q", help="qrels file, or Pyserini's name for it")
+    result.add_argument("--qrels", required=True, metavar="Q", help="qrels file, Pyserini's name for it, or ir_datasets:ID")
     result.add_argument(
         "--run",
         required=True,
@@ -83,7 +84,9 @@ def _command(args: argparse.Namespace) -> int:
 
 
 def _qrels(source: str) -> Qrels:
-    """Read a qrels file, or the qrels that Pyserini knows by this name."""
+    """Read a qrels file, or the qrels that Pyserini or ir_datasets knows by this name."""
+    if irdatasets.is_named(source):
+        return irdatasets.load_qrels(source)
     looks_like_file = os.sep in source or source.lower().endswith(_FILE_ENDINGS)
     if source == "-" or os.path.exists(source) or looks_like_file:
         return read_qrels(source)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pytest
 
 from eval import judge
-from qpeft_rerank import sources
+from qpeft_rerank import evaluate, sources
 from qpeft_rerank.collection.irdatasets import IrPassages
 from qpeft_rerank.collection.passages import Passage
 from qpeft_rerank.errors import InputError, MissingError
@@ -81,7 +81,7 @@ def register():
         del ir_datasets.registry._registered[id_]
 
 
-def test_files_of_the_library(tmp_path, register):
+def test_files_of_the_library(tmp_path, register, capsys):
     (tmp_path / "docs.tsv").write_text("7\tGrace Hopper wrote the first compiler.\n12\tKurt Gödel proved it.\n")
     (tmp_path / "queries.tsv").write_text("q1\twho wrote it\nq2\twho proved it\n")
     (tmp_path / "qrels").write_text("q1 0 7 2\nq1 0 12 0\nq2 0 12 1\n")
@@ -92,6 +92,9 @@ def test_files_of_the_library(tmp_path, register):
     assert sources.find_qrels(name, {}, {}, passages) == {"q1": {"7": 2, "12": 0}, "q2": {"12": 1}}
     assert passages.fetch(["12", "99"]) == {"12": Passage("12", "", "Kurt Gödel proved it.")}
     assert sources.label(name) == "made-small"
+    (tmp_path / "run").write_text("q1 Q0 7 1 1 x\nq2 Q0 12 1 1 x\n")
+    assert evaluate.main(["--qrels", name, "--run", str(tmp_path / "run"), "--measures", "P@1"]) == 0
+    assert "1.0000" in capsys.readouterr().out
 
 
 def test_titles_and_answers_are_kept(tmp_path, register):
