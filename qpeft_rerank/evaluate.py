@@ -30,7 +30,9 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m qpeft_rerank.evaluate",
         description="Evaluate TREC runs with trec_eval's measures. Topics missing from a run count 0.",
     )
-    result.add_argument("--qrels", required=True, metavar="Q", help="qrels file, Pyserini's name for it, or ir_datasets:ID")
+    result.add_argument(
+        "--qrels", required=True, metavar="Q", help="qrels file, Pyserini's name for it, or ir_datasets:ID"
+    )
     result.add_argument(
         "--run",
         required=True,

@@ -22,7 +22,9 @@ def _parser() -> argparse.ArgumentParser:
         help="Pyserini index name, index folder, or 'embedded' (the default, alone)",
     )
     source.add_argument("--corpus", metavar="FILE", help="passages as JSONL or TSV, .gz too: no index, no Java")
-    source.add_argument("--topics", metavar="NAME", help="Pyserini name, file, or ir_datasets:ID (default: the index's own)")
+    source.add_argument(
+        "--topics", metavar="NAME", help="Pyserini name, file, or ir_datasets:ID (default: the index's own)"
+    )
     source.add_argument("--limit", type=console.positive, metavar="N", help="rerank the first N topics only")
     source.add_argument("--run", metavar="FILE", help="TREC run to rerank, .gz too, - for stdin (default: BM25)")
     source.add_argument("--hits", type=console.positive, default=1000, metavar="N", help="BM25 hits a topic (1000)")
@@ -73,7 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     output.add_argument("--scores", metavar="FILE", help="also write each candidate's log-probability as JSONL")
     output.add_argument("--overwrite", action="store_true", help="replace an existing output")
-    output.add_argument("--qrels", metavar="NAME", help="file, Pyserini name, ir_datasets:ID, or 'answers': measure both")
+    output.add_argument(
+        "--qrels", metavar="NAME", help="file, Pyserini name, ir_datasets:ID, or 'answers': measure both"
+    )
     output.add_argument("--measures", nargs="+", metavar="M", default=DEFAULT_MEASURES, help="e.g. nDCG@10 R@100")
     output.add_argument(
         "--show", type=int, default=0, metavar="N", help="show N topics' top passages, before and after"

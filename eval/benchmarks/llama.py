@@ -1,4 +1,4 @@
-"""The job of llama.cpp, through the C interface that ``llama-cpp-py-sync`` brings with a compiled library."""
+"""The job of llama.cpp, through the C interface of ``llama-cpp-python``."""
 
 import json
 from collections.abc import Iterable
@@ -23,9 +23,9 @@ def llama(job: dict[str, Any]) -> dict[str, Any]:
     if not job["gguf"]:
         raise InputError("llama.cpp reads GGUF, and this model is none")
     try:
-        from llama_cpp_py_sync import Llama
-    except ImportError as error:
-        raise InputError(f"llama-cpp-py-sync cannot be imported ({error})") from None
+        import llama_cpp
+    except (ImportError, OSError, RuntimeError) as error:
+        raise InputError(f"llama-cpp-python cannot be imported ({error})") from None
     from transformers import AutoConfig, AutoTokenizer
 
     pairs = workloads.from_json(json.loads(Path(job["workload"]).read_text("utf-8")))
@@ -37,7 +37,11 @@ def llama(job: dict[str, Any]) -> dict[str, Any]:
     dequantize(Path(job["gguf"]), file)
     clock.lap()
     longest = max(map(len, sequences))
-    model = Llama(str(file), n_ctx=longest, n_batch=longest, n_threads=job["threads"])
+    threads = {"n_threads": job["threads"], "n_threads_batch": job["threads"]}
+    sizes = dict.fromkeys(("n_ctx", "n_batch", "n_ubatch"), longest)
+    # Its cache is float16 unless told otherwise, which moves scores by thousandths.
+    cache = dict.fromkeys(("type_k", "type_v"), llama_cpp.GGML_TYPE_F32)
+    model = llama_cpp.Llama(str(file), verbose=False, **sizes, **threads, **cache)
     load, loaded = clock.lap(), peak_mb()
     _score(model, sequences[0])
     warm = clock.lap()
@@ -89,25 +93,27 @@ def _encode(builder: PromptBuilder, pairs: Iterable[workloads.Pair]) -> Iterable
 
 def _score(model: Any, sequence: Sequence) -> float:
     """Summed log-probability of the target, in nats."""
-    lib, ffi, context = model._lib, model._ffi, model._ctx
-    lib.llama_memory_clear(lib.llama_get_memory(context), True)
+    import llama_cpp
+
+    context = model._ctx.ctx
+    llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(context), True)
     ids, count = sequence.ids, len(sequence.target)
     first = len(ids) - count - 1
-    batch = lib.llama_batch_init(len(ids), 0, 1)
+    batch = llama_cpp.llama_batch_init(len(ids), 0, 1)
     try:
         batch.n_tokens = len(ids)
         for place, token in enumerate(ids):
             batch.token[place], batch.pos[place] = token, place
             batch.n_seq_id[place], batch.seq_id[place][0] = 1, 0
             batch.logits[place] = first <= place < len(ids) - 1
-        if lib.llama_decode(context, batch):
+        if llama_cpp.llama_decode(context, batch):
             raise InputError("llama.cpp could not decode a pair")
         total = 0.0
         for place in range(first, len(ids) - 1):
-            row = ffi.buffer(lib.llama_get_logits_ith(context, place), 4 * model.n_vocab)
-            logits = numpy.frombuffer(row, numpy.float32)
+            row = llama_cpp.llama_get_logits_ith(context, place)
+            logits = numpy.ctypeslib.as_array(row, (model.n_vocab(),))
             top = logits.max()
             total += float(logits[ids[place + 1]] - top - numpy.log(numpy.exp(logits - top).sum(dtype=numpy.float64)))
         return total
     finally:
-        lib.llama_batch_free(batch)
+        llama_cpp.llama_batch_free(batch)

@@ -31,7 +31,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=console.positive, nargs="+", default=[1], metavar="N", help="threads (1)")
     parser.add_argument("--workloads", nargs="+", default=list(_WORKLOADS), metavar="W", help=", ".join(_WORKLOADS))
     parser.add_argument("--rows", nargs="+", metavar="R", help="rows of the table (all)")
-    parser.add_argument("--packages", metavar="PYTHON", help="a Python that has rerankers, llm-rankers, llama.cpp")
+    parser.add_argument(
+        "--packages", metavar="PYTHON", help="a Python that has rerankers, llm-rankers, llama-cpp-python"
+    )
     parser.add_argument("--seed", type=int, default=42, help="of the samples (42)")
     parser.add_argument("--scaling", action="store_true", help="measure how cost grows, and plot it, instead")
     parser.add_argument("--overheads", action="store_true", help="measure what is not scoring, instead")
