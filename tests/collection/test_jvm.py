@@ -75,7 +75,9 @@ def test_no_java_says_what_to_install(bare: Path) -> None:
 
 def start_in_a_process(setup: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
     code = setup + (
-        "from qpeft_rerank.collection import jvm; jvm.start(); import jnius, os, signal\n"
+        # A shell's background job is started with Ctrl-C ignored.
+        "import os, signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from qpeft_rerank.collection import jvm; jvm.start(); import jnius\n"
         "System = jnius.autoclass('java.lang.System'); System.out.println('from java')\n"
         "try:\n    os.kill(os.getpid(), signal.SIGINT); import time; time.sleep(5)\n"
         "except KeyboardInterrupt: print('interrupted', System.getProperty('java.home'))\n"
