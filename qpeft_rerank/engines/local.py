@@ -112,18 +112,18 @@ class LocalEngine:
         for planned in self._plan(sequences):
             batch = planned.indices
             known = [self.journal.mine(pending[index], number) if self.journal else None for index in batch]
+            scores = {index: score for index, score in zip(batch, known, strict=True) if score is not None}
             if None in known:
-                scores = self._score_batch(planned, sequences)
-                for index, score in zip(batch, scores, strict=True):
+                # All of the batch, so that it is the batch that it was; a kill may have left a part of it.
+                anew = dict(zip(batch, self._score_batch(planned, sequences), strict=True))
+                lost = {index: score for index, score in anew.items() if index not in scores}
+                for index, score in lost.items():
                     candidate = fresh[pending[index]].candidate
                     refuse_nan(score, f"topic {candidate.topic.id}, passage {candidate.passage.docid}")
                 if self.journal:
-                    self.journal.add(
-                        ((pending[index], score) for index, score in zip(batch, scores, strict=True)), number
-                    )
-            else:
-                scores = [score for score in known if score is not None]
-            found.update((pending[index], score) for index, score in zip(batch, scores, strict=True))
+                    self.journal.add(((pending[index], score) for index, score in lost.items()), number)
+                scores |= lost
+            found.update((pending[index], score) for index, score in scores.items())
             progress(len(batch))
         return [found[key] for key in keys]
 

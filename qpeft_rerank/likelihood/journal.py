@@ -140,7 +140,7 @@ class Journal:
         return self._section.get((shard, key))
 
     def add(self, scores: Iterable[tuple[str, Score]], shard: int = 0) -> None:
-        """Append one batch, as a single write."""
+        """Append one batch, as a single write, of which a kill may leave the lines of the first pages."""
         lines = []
         for key, score in scores:
             self._section[shard, key] = score

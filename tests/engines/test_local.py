@@ -41,15 +41,23 @@ class Counting:
     """A scorer that counts what it is asked to score, and may die after some batches."""
 
     def __init__(self, scorer: Scorer, dies_after: int = 10**9) -> None:
-        self.inner, self.dies_after, self.batches, self.sequences = scorer, dies_after, 0, 0
+        self.inner, self.dies_after = scorer, dies_after
+        self.sizes: list[int] = []
         self.fingerprint, self.encode = scorer.fingerprint, scorer.encode
 
     def score(self, sequences):
         if self.batches == self.dies_after:
             raise KeyboardInterrupt
-        self.batches += 1
-        self.sequences += len(sequences)
+        self.sizes.append(len(sequences))
         return self.inner.score(sequences)
+
+    @property
+    def batches(self) -> int:
+        return len(self.sizes)
+
+    @property
+    def sequences(self) -> int:
+        return sum(self.sizes)
 
 
 @pytest.mark.parametrize("shard", [7, 8192])
@@ -99,6 +107,35 @@ def test_stopped_anywhere_and_resumed_gives_the_very_same_scores(
         fresh = Counting(scorer)
         list(LocalEngine(fresh, 160).score(candidates))
         assert batches == fresh.batches  # nothing that was written is computed again
+
+
+@given(share=st.floats(0, 1))
+@settings(max_examples=12, deadline=None)
+def test_a_journal_torn_inside_a_batch_becomes_what_it_was(
+    scorer: Scorer, tmp_path_factory: pytest.TempPathFactory, share: float
+) -> None:
+    """SIGKILL ends a write at the end of a page: some lines of the batch in flight are on disk, some not."""
+    candidates = some(50, same=11)
+    path = tmp_path_factory.mktemp("torn") / "journal"
+
+    def run(counting: Counting) -> list[Score]:
+        with Journal(path) as journal:
+            engine = LocalEngine(counting, 160, journal)
+            journal.begin(engine.run_digest((c.topic.id, c.passage.docid) for c in candidates))
+            return list(engine.score(candidates))
+
+    first, again = Counting(scorer), Counting(scorer)
+    expected = run(first)
+    whole = path.read_bytes()
+    start = whole.index(b'"sum"')  # in the first batch's first line
+    at = start + round(share * (len(whole) - start))
+    path.write_bytes(whole[:at])
+    lines_lost = whole.count(b"\n") - whole[:at].count(b"\n")
+    assert run(again) == expected
+    assert path.read_bytes() == whole  # each score once, and in its place
+    assert (
+        lines_lost <= again.sequences < lines_lost + max(first.sizes)
+    )  # the batch in flight, and what it had not reached
 
 
 def test_a_deeper_run_reuses_what_a_shallow_one_scored(scorer: Scorer, tmp_path: Path) -> None:
