@@ -12,7 +12,7 @@ from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.scorer import BatchScorer, summed
 from qpeft_rerank.likelihood.scores import Score
 from qpeft_rerank.likelihood.sharing import Attention, Batch, pays, plan_plain, plan_shared, same_passage
-from qpeft_rerank.likelihood.tree import begin_alike, tree_log_probs
+from qpeft_rerank.likelihood.tree import NoSharedRowsError, begin_alike, tree_log_probs
 from qpeft_rerank.prompt.segments import Sequence, common_length
 
 #: Share passages where it saves at least 5 % of the tokens; wherever it saves any; nowhere.
@@ -64,8 +64,12 @@ class SharedScorer:
                     return False
             found = self.log_probs(rows)
             expected = self.scorer.log_probs([sequence for row in rows for sequence in row])
-        # A probe: an architecture that takes no such rows says so in its own way, and is then read plainly.
-        except (InputError, ValueError, TypeError, AttributeError, NotImplementedError, IndexError, RuntimeError):
+        # InputError: the probe does not fit into a short context.
+        except (NoSharedRowsError, InputError):
+            return False
+        # transformers refuses a mask, positions or embeddings in as many ways as it has architectures; whichever
+        # it is, such a model is read plainly, and a fault of its own then shows in that reading.
+        except (ValueError, TypeError, AttributeError, NotImplementedError, IndexError, RuntimeError):
             return False
         gap = (torch.cat(found) - torch.cat(expected)).abs().max()
         return bool(gap <= _TOLERANCE.get(model.dtype, 1e-4))

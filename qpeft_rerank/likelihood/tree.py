@@ -18,6 +18,10 @@ from qpeft_rerank.prompt.segments import Sequence, common_length
 _PADDING = -1
 
 
+class NoSharedRowsError(Exception):
+    """The model or the adapter allows no rows of several sequences; they are then read one by one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """Where everything is in a batch of rows.
@@ -88,14 +92,14 @@ def tree_log_probs(
 
     :param virtual: tokens that the embedder puts before each sequence.
     :return: float32 nats ``[scored]``, row after row.
-    :raises NotImplementedError: where the adapter or the model's head allows no such rows.
+    :raises NoSharedRowsError: where the adapter or the model's head allows no such rows.
     """
     if not model.plain_head:
-        raise NotImplementedError("the head is more than a matrix")
+        raise NoSharedRowsError("the head is more than a matrix")
     layout = lay_out(rows, virtual, model.device)
     with model.changed(embedder, len(rows)) as extra:
         if extra:
-            raise NotImplementedError("the adapter brings keys and values of its own")
+            raise NoSharedRowsError("the adapter brings keys and values of its own")
         inputs = {"input_ids": layout.ids}
         if embedder is not None:
             inputs = {"inputs_embeds": _embedded(model, rows, embedder, virtual)}
@@ -132,7 +136,7 @@ def _whole(model: LanguageModel, row: ListLike[Sequence], embedder: Embedder, vi
     ids = padded([sequence.ids for sequence in row], model.device)
     vectors = embedder(row, ids, model.embedding(ids))
     if vectors.shape[1] != virtual + ids.shape[1]:
-        raise NotImplementedError("the adapter adds tokens of its own")
+        raise NoSharedRowsError("the adapter adds tokens of its own")
     return vectors
 
 

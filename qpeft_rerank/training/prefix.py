@@ -160,7 +160,8 @@ def prefix_works(
             return False
         try:
             found = means_after_prefix(model, sequences, hinter, store)
-        # A probe: an architecture whose cache cannot be used so says it in its own way, and trains plainly.
+        # transformers refuses a cache made elsewhere in as many ways as it has architectures; whichever it is,
+        # such a model trains plainly, and a fault of its own then shows in that training.
         except (ValueError, TypeError, AttributeError, NotImplementedError, IndexError, RuntimeError):
             return False
         gap = (found - means(model, sequences, hinter)).abs().max()
