@@ -15,6 +15,7 @@ from eval.design import CUTS, MEASURES, known
 from eval.store import Store
 from qpeft_rerank import console
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.pages import page_template
 from qpeft_rerank.trec.output import check_output, write_lines
 
 if TYPE_CHECKING:
@@ -93,14 +94,9 @@ def sections(selected: selection.Selection, material: "Material") -> "list[Secti
 
 def page(listed: "Sequence[Section]", material: "Material") -> str:
     """The page, as HTML that needs nothing else."""
-    import jinja2
-
     from eval import expectations, provenance
 
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
-    environment.undefined = jinja2.StrictUndefined
-    environment.filters["digest"] = _digest
-    template = environment.from_string(Path(__file__).with_name("report.html").read_text("utf-8"))
+    template = page_template(Path(__file__).with_name("report.html").read_text("utf-8"))
     steps = provenance.steps_of(material.measured, material.chain)
     scale = material.chain.scale
     return template.render(
@@ -113,14 +109,6 @@ def page(listed: "Sequence[Section]", material: "Material") -> str:
         versions=provenance.versions(),
         published=expectations.sources(material.matrix) if scale.published else {},
     )
-
-
-def _digest(text: object) -> str:
-    """What a policy calls a script: of all scripts only the page's own runs."""
-    import hashlib
-    from base64 import b64encode
-
-    return b64encode(hashlib.sha256(str(text).encode()).digest()).decode()
 
 
 if __name__ == "__main__":

@@ -1,9 +1,7 @@
 """Why a topic's passages rank as they do: each query token's log-probability and the adapter's hints, as one page."""
 
-import hashlib
 import math
 import os
-from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Sequence as ListLike
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from qpeft_rerank.adapters.base import Adapter, Trace
 from qpeft_rerank.collection.passages import Passage, Passages
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.scorer import Scorer
+from qpeft_rerank.pages import page_template
 from qpeft_rerank.prompt.segments import Sequence
 from qpeft_rerank.reranker import RerankedRun
 from qpeft_rerank.trec.output import check_output
@@ -179,15 +178,9 @@ def page(scorer: Scorer, topic: Topic, run: Run, result: RerankedRun, passages: 
     :param run: the first stage.
     :param method: what the run's tag calls this way of scoring.
     """
-    import jinja2
-
     shown = explain(scorer, topic, run, result, passages)
     hinter = scorer.hinter
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
-    environment.undefined = jinja2.StrictUndefined
-    # Of all scripts only the page's own runs, whatever a passage holds.
-    environment.filters["digest"] = lambda text: b64encode(hashlib.sha256(str(text).encode()).digest()).decode()
-    template = environment.from_string((resources.files("qpeft_rerank") / "explain.html").read_text("utf-8"))
+    template = page_template((resources.files("qpeft_rerank") / "explain.html").read_text("utf-8"))
     return template.render(
         topic=topic,
         shown=shown,

@@ -1,9 +1,12 @@
 """What several rooms' tests share: the development data, and one small real Lucene index."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.browser import Browse, browser
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -75,3 +78,9 @@ def tiny_index(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     from qpeft_rerank.collection.building import build_index
 
     return build_index(tiny_corpus.parent, tmp_path_factory.mktemp("index") / "tiny")
+
+
+@pytest.fixture
+def browse(tmp_path: Path) -> Iterator[Browse]:
+    """A function from a file and a width to the DOM that Chromium makes of it, and the requests that went out."""
+    yield from browser(tmp_path)

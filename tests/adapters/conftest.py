@@ -3,6 +3,7 @@
 import pytest
 import tiny
 
+from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.prompt import Template, load_template
 
@@ -31,3 +32,12 @@ def qpeft() -> Template:
 @pytest.fixture(scope="session")
 def plain() -> Template:
     return load_template("plain")
+
+
+@pytest.fixture(scope="module")
+def smollm2():
+    """The embedded model."""
+    try:
+        return LanguageModel.load("embedded", dtype="float32", device="cpu")
+    except InputError as error:
+        pytest.skip(str(error))

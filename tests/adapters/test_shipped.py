@@ -8,8 +8,6 @@ import torch
 
 from qpeft_rerank.adapters.find import find_adapter, shipped_adapters
 from qpeft_rerank.adapters.store import load_adapter
-from qpeft_rerank.errors import InputError
-from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.likelihood.shared import SharedScorer
 from qpeft_rerank.prompt import load_template
@@ -20,14 +18,6 @@ PAIRS = [
     ("what is the capital of peru", "Lima", "Lima is the capital and the largest city of Peru, on the Pacific coast."),
     ("when did the titanic sink", "Titanic", "The Titanic sank on 15 April 1912 after striking an iceberg."),
 ]
-
-
-@pytest.fixture(scope="module")
-def smollm2():
-    try:
-        return LanguageModel.load("embedded", dtype="float32", device="cpu")
-    except InputError as error:
-        pytest.skip(str(error))
 
 
 def test_they_are_listed():

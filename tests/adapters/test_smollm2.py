@@ -4,21 +4,11 @@ import pytest
 
 from qpeft_rerank.adapters.registry import create_adapter
 from qpeft_rerank.adapters.store import load_adapter, save_adapter
-from qpeft_rerank.errors import InputError
-from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.prompt import load_template
 
 PASSAGE = "Grace Hopper, a rear admiral of the United States Navy, wrote one of the first compilers."
 PAIRS = [("who wrote the first compiler", "Grace Hopper", PASSAGE), ("why", "", "no"), ("who is it", "", "")]
-
-
-@pytest.fixture(scope="module")
-def smollm2():
-    try:
-        return LanguageModel.load("embedded", dtype="float32", device="cpu")
-    except InputError as error:
-        pytest.skip(str(error))
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.likelihood.shared import SharedScorer
 from qpeft_rerank.prompt import load_template
+from tests.engines.resuming import until_done
 
 CANDIDATES = repeating(54)
 IDS = [(candidate.topic.id, candidate.passage.docid) for candidate in CANDIDATES]
@@ -95,19 +96,14 @@ def test_stopped_anywhere_and_resumed_gives_the_very_same_scores(
         uninterrupted = Dying(scorers)
         expected = list(JointEngine(uninterrupted, 300).score_all(CANDIDATES))
         path = tmp_path_factory.mktemp("resume") / "journal"
-        batches = 0
-        for dies_after in [*stops, 10**9]:
+
+        def start(journal: Journal, dies_after: int):
             methods = Dying(scorers, "auto", dies_after)
-            with Journal(path) as journal:
-                engine = JointEngine(methods, 300, journal)
-                journal.begin(engine.run_digest(IDS))
-                try:
-                    scores = list(engine.score_all(CANDIDATES))
-                except KeyboardInterrupt:
-                    continue
-                finally:
-                    batches += methods.batches
-            break
+            engine = JointEngine(methods, 300, journal)
+            journal.begin(engine.run_digest(IDS))
+            return methods, lambda: list(engine.score_all(CANDIDATES))
+
+        scores, batches = until_done(path, stops, start)
     assert scores == expected
     assert batches == uninterrupted.batches > 0  # nothing that was written is computed again
 

@@ -18,6 +18,7 @@ from qpeft_rerank.likelihood.scores import Score
 from qpeft_rerank.likelihood.shared import SharedScorer
 from qpeft_rerank.prompt import load_template
 from qpeft_rerank.trec.topics import Topic
+from tests.engines.resuming import until_done
 
 
 @pytest.fixture(scope="module")
@@ -90,19 +91,14 @@ def test_stopped_anywhere_and_resumed_gives_the_very_same_scores(
         patch.setattr(local, "SHARD", shard)
         expected = list(LocalEngine(scorer, 160).score(candidates))
         path = tmp_path_factory.mktemp("resume") / "journal"
-        batches = 0
-        for dies_after in [*stops, 10**9]:
+
+        def start(journal: Journal, dies_after: int):
             counting = Counting(scorer, dies_after)
-            with Journal(path) as journal:
-                engine = LocalEngine(counting, 160, journal)
-                journal.begin(engine.run_digest((c.topic.id, c.passage.docid) for c in candidates))
-                try:
-                    scores = list(engine.score(candidates))
-                except KeyboardInterrupt:
-                    continue
-                finally:
-                    batches += counting.batches
-            break
+            engine = LocalEngine(counting, 160, journal)
+            journal.begin(engine.run_digest((c.topic.id, c.passage.docid) for c in candidates))
+            return counting, lambda: list(engine.score(candidates))
+
+        scores, batches = until_done(path, stops, start)
         assert scores == expected
         fresh = Counting(scorer)
         list(LocalEngine(fresh, 160).score(candidates))
@@ -196,19 +192,14 @@ def test_shared_passages_resume_to_the_very_same_scores(
         uninterrupted = CountingShared(scorer, mode)
         expected = list(LocalEngine(scorer, 160, shared=uninterrupted).score(candidates))
         path = tmp_path_factory.mktemp("resume") / "journal"
-        batches = 0
-        for dies_after in [*stops, 10**9]:
+
+        def start(journal: Journal, dies_after: int):
             shared = CountingShared(scorer, mode, dies_after)
-            with Journal(path) as journal:
-                engine = LocalEngine(scorer, 160, journal, shared)
-                journal.begin(engine.run_digest((c.topic.id, c.passage.docid) for c in candidates))
-                try:
-                    scores = list(engine.score(candidates))
-                except KeyboardInterrupt:
-                    continue
-                finally:
-                    batches += shared.batches
-            break
+            engine = LocalEngine(scorer, 160, journal, shared)
+            journal.begin(engine.run_digest((c.topic.id, c.passage.docid) for c in candidates))
+            return shared, lambda: list(engine.score(candidates))
+
+        scores, batches = until_done(path, stops, start)
     assert scores == expected
     assert batches == uninterrupted.batches > 0  # nothing that was written is computed again
     plain = LocalEngine(scorer, 160).score(candidates)

@@ -3,10 +3,7 @@
 import dataclasses
 import re
 import shutil
-import socket
-import subprocess
 import sys
-import threading
 from html.parser import HTMLParser
 
 import pytest
@@ -238,45 +235,6 @@ def test_a_damaged_log_is_one_line(place, words, tmp_path, capsys):
     finally:
         path.write_text(text)
     assert f"{path.parent}: not a training's log" in capsys.readouterr().err.splitlines()[-1]
-
-
-@pytest.fixture
-def browse(tmp_path):
-    """A function from a file and a width to the DOM that Chromium makes of it, and the requests that went out."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no chromium here; on Debian: apt-get install chromium")
-    asked = []
-    server = socket.create_server(("127.0.0.1", 0))
-
-    def note():
-        while True:
-            try:
-                connection, _ = server.accept()
-            except OSError:
-                return
-            with connection:
-                connection.settimeout(2)
-                try:
-                    line = connection.recv(4096).decode("latin-1").split("\r\n")[0]
-                except OSError:
-                    line = "?"
-                # The browser itself asks its maker for the time and the like, whatever it shows.
-                if not re.search(r"\.(google|googleapis|gvt1)\.com\b", line):
-                    asked.append(line)
-
-    threading.Thread(target=note, daemon=True).start()
-
-    def dump(path, width):
-        asked.clear()
-        flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-        flags += f" --disable-component-update --disable-sync --dump-dom --window-size={width},900"
-        flags += f" --proxy-server=127.0.0.1:{server.getsockname()[1]} --user-data-dir={tmp_path / 'profile'}"
-        done = subprocess.run([chromium, *flags.split(), path.as_uri()], capture_output=True, timeout=240, check=True)
-        return done.stdout.decode("utf-8"), list(asked)
-
-    yield dump
-    server.close()
 
 
 @pytest.mark.slow

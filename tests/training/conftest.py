@@ -10,6 +10,7 @@ from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.sources import ModelSource
 from qpeft_rerank.prompt.templates import load_template
 from qpeft_rerank.training.examples import Example
+from qpeft_rerank.training.loop import Trainer
 from qpeft_rerank.training.student import Part, Student
 
 THINGS = {
@@ -93,3 +94,24 @@ def examples():
             )
         )
     return made
+
+
+@pytest.fixture
+def interrupted(monkeypatch):
+    """A function that trains, with Ctrl-C after so many steps; further trainings are left alone."""
+
+    def train(trainer: Trainer, steps: int) -> None:
+        step, done = Trainer._step, 0
+
+        def failing(self, *arguments):
+            nonlocal done
+            if done == steps:
+                raise KeyboardInterrupt
+            done += 1
+            step(self, *arguments)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Trainer, "_step", failing)
+            trainer.train()
+
+    return train

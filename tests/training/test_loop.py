@@ -61,25 +61,13 @@ def test_learns_and_leaves_the_model_alone(make_student, examples, tmp_path):
 
 
 @pytest.mark.parametrize("stop_at", [1, 4, 6, 9])
-def test_interrupted_training_ends_with_the_same_bits(make_student, examples, tmp_path, monkeypatch, stop_at):
+def test_interrupted_training_ends_with_the_same_bits(make_student, examples, tmp_path, interrupted, stop_at):
     whole = make_student(dropout=0.2)
     expected = trainer(whole, examples, tmp_path / "whole").train()
 
     broken = make_student(dropout=0.2)
     first = trainer(broken, examples, tmp_path / "broken")
-    step, done = Trainer._step, 0
-
-    def failing(self, *arguments):
-        nonlocal done
-        if done == stop_at:
-            raise KeyboardInterrupt
-        done += 1
-        step(self, *arguments)
-
-    monkeypatch.setattr(Trainer, "_step", failing)
-    with pytest.raises(KeyboardInterrupt):
-        first.train()
-    monkeypatch.setattr(Trainer, "_step", step)
+    interrupted(first, stop_at)
     again = make_student(dropout=0.2)
     found = trainer(again, examples, tmp_path / "broken").train()
     assert found == expected

@@ -227,26 +227,14 @@ def same(one, other):
 
 @pytest.mark.parametrize(("stop_at", "files_too"), [(1, False), (6, True), (10, False)])
 def test_interrupted_training_ends_with_the_same_bits(
-    make_student, examples, tmp_path, monkeypatch, stop_at, files_too
+    make_student, examples, tmp_path, interrupted, stop_at, files_too
 ):
     whole = make_student(dropout=0.2)
     expected = trained(whole, examples, tmp_path / "whole", tmp_path / "kept").train()
     kept = tmp_path / "others"
     first = trained(make_student(dropout=0.2), examples, tmp_path / "broken", kept)
     assert first.store is not None
-    step, done = Trainer._step, 0
-
-    def failing(self, *arguments):
-        nonlocal done
-        if done == stop_at:
-            raise KeyboardInterrupt
-        done += 1
-        step(self, *arguments)
-
-    monkeypatch.setattr(Trainer, "_step", failing)
-    with pytest.raises(KeyboardInterrupt):
-        first.train()
-    monkeypatch.setattr(Trainer, "_step", step)
+    interrupted(first, stop_at)
     if files_too:
         shutil.rmtree(kept)
     again = make_student(dropout=0.2)

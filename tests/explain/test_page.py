@@ -1,14 +1,8 @@
-"""``--explain``: a page's numbers, its hints, that nothing in it runs or calls out, and how a browser shows it."""
+"""``--explain``: a page's numbers, its hints, and that nothing in it runs."""
 
 import json
 import math
 import re
-import shutil
-import socket
-import subprocess
-import threading
-from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -17,108 +11,13 @@ import torch
 
 from qpeft_rerank import explain
 from qpeft_rerank.adapters.registry import create_adapter
-from qpeft_rerank.adapters.store import load_adapter, save_adapter
+from qpeft_rerank.adapters.store import load_adapter
 from qpeft_rerank.explain import TokenText
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.prompt.templates import load_template
 from qpeft_rerank.rerank import main
-
-EVIL = (
-    '</p><script src="http://calls.invalid/s.js">alert(1)</script><img src=http://calls.invalid/i.png> "q" \'s\' & &lt;'
-)
-PASSAGES = [
-    ("a<b&c", 'Title "of" <b>a</b>', EVIL),
-    ("d2", "Kurt Gödel", "Kurt Gödel proved, 証明 🙂, that arithmetic is incomplete."),
-    ("d3", "", "Grace Hopper wrote the first compiler and popularised the word bug. " * 8),
-    ("d4", "Empty", ""),
-    ("d5", "", ""),
-]
-TOPICS = {"t<1>": 'who "wrote" <script>alert(2)</script> & Gödel\'s bug', "t2": "bug"}
-KINDS = ["plain", "qpeft-r", "qpeft-a", "soft-prompt"]
-
-
-class Seen(HTMLParser):
-    """A page's elements, and its text by element."""
-
-    VOID = ("meta", "input", "br")
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.tables: list[list[list[str]]] = []
-        self.texts: list[str] = []
-        self._open: list[str] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag == "table":
-            self.tables.append([])
-        elif tag == "tr":
-            self.tables[-1].append([])
-        elif tag in ("td", "th"):
-            self.tables[-1][-1].append("")
-        elif tag == "p" and dict(attrs).get("class") == "text":
-            self.texts.append("")
-            tag = "p.text"
-        if tag not in self.VOID:
-            self._open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        while self._open and self._open.pop().split(".")[0] != tag:
-            pass
-
-    def handle_data(self, data: str) -> None:
-        if "table" in self._open and self.tables[-1] and self.tables[-1][-1]:
-            self.tables[-1][-1][-1] += data.replace("\n", "")
-        elif "p.text" in self._open:
-            self.texts[-1] += data
-
-    def all(self, tag: str, kind: str | None = None) -> list[dict[str, str | None]]:
-        return [found for name, found in self.elements if name == tag and kind in (None, found.get("class"))]
-
-
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.save_model(tmp_path_factory.mktemp("model") / "tiny-llama", max_position_embeddings=1024)
-
-
-@pytest.fixture(scope="module")
-def model(model_folder: Path) -> LanguageModel:
-    return LanguageModel.load(str(model_folder), "float32", "cpu")
-
-
-@pytest.fixture(scope="module")
-def adapters(model: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Untrained adapters on disk."""
-    folder, template = tmp_path_factory.mktemp("adapters"), load_template("qpeft")
-    made = {kind: create_adapter(kind, model, template) for kind in KINDS[1:]}
-    return {kind: save_adapter(adapter, model, template, folder / kind) for kind, adapter in made.items()}
-
-
-@pytest.fixture
-def command(tmp_path: Path, model_folder: Path, adapters: dict[str, Path]):
-    """The arguments of a good command for an adapter."""
-    corpus = [json.dumps({"id": id_, "title": title, "text": text}) for id_, title, text in PASSAGES]
-    (tmp_path / "corpus.jsonl").write_text("\n".join(corpus) + "\n", "utf-8")
-    (tmp_path / "topics.tsv").write_text("".join(f"{id_}\t{text}\n" for id_, text in TOPICS.items()), "utf-8")
-    run = [(topic, docid) for topic in TOPICS for docid, _, _ in PASSAGES]
-    lines = [f"{topic} Q0 {docid} {place} {-place} x\n" for place, (topic, docid) in enumerate(run, 1)]
-    (tmp_path / "first.trec").write_text("".join(lines), "utf-8")
-
-    def arguments(kind: str = "plain", *more: str) -> list[str]:
-        named = {"run": "first.trec", "corpus": "corpus.jsonl", "topics": "topics.tsv", "output": "out.trec"}
-        words = [word for flag, file in named.items() for word in (f"--{flag}", str(tmp_path / file))]
-        words += ["--model", str(model_folder), "--dtype", "float32", "--device", "cpu"]
-        words += ["--explain", str(tmp_path / "page.html"), "--overwrite"]
-        return [*words, *(() if kind == "plain" else ("--adapter", str(adapters[kind]))), *more]
-
-    return arguments
-
-
-def page_of(tmp_path: Path) -> str:
-    return (tmp_path / "page.html").read_text("utf-8")
+from tests.explain.seen import KINDS, PASSAGES, TOPICS, Seen, page_of, texts_are_whole
 
 
 def scorer_of(model: LanguageModel, adapters: dict[str, Path], kind: str, limit: int | None = None) -> Scorer:
@@ -205,13 +104,8 @@ def test_nothing_of_a_passage_is_markup_and_all_of_it_is_shown(command, tmp_path
         name for _, found in seen.elements for name in found if name in ("src", "href") or name.startswith("on")
     ]
     assert "alert(" in html and "<script>alert" not in html
-    assert _texts_are_whole(seen)
+    assert texts_are_whole(seen)
     assert "�" not in html
-
-
-def _texts_are_whole(seen: Seen) -> bool:
-    texts = {text.strip().split(" cut here")[0] for text in seen.texts}
-    return {f"{PASSAGES[1][1]}. {PASSAGES[1][2]}", f"{PASSAGES[0][1]}. {PASSAGES[0][2]}", "Empty"} <= texts
 
 
 def test_twenty_passages_at_most_and_a_small_page(command, tmp_path) -> None:
@@ -301,83 +195,3 @@ def test_what_ranked_a_hint_is_named(model, options) -> None:
     (sequence,) = scorer.encode([("bug", "", "Gödel 証明")])
     _, _, hints = explain._hints(scorer, sequence, TokenText(model.pieces.tokenizer))
     assert hints and not any("�" in hint.label.text for hint in hints)
-
-
-class Proxy:
-    """Takes every request that a browser makes, notes it, and answers none."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.port = self._server.getsockname()[1]
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._server.accept()
-            except OSError:
-                return
-            with connection:
-                connection.settimeout(2)
-                try:
-                    request = connection.recv(4096).decode("latin-1").split("\r\n")[0]
-                except OSError:
-                    request = "?"
-                # The browser itself asks its maker for the time and the like, whatever it shows.
-                if not re.search(r"\.(google|googleapis|gvt1)\.com\b", request):
-                    self.asked.append(request)
-
-    def close(self) -> None:
-        self._server.close()
-
-
-@pytest.fixture
-def browse(tmp_path: Path) -> Iterator:
-    """A function from a file to the DOM that Chromium makes of it and the requests that went out."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no chromium here; on Debian: apt-get install chromium")
-    proxies = []
-
-    def dump(path: Path) -> tuple[str, list[str]]:
-        proxy = Proxy()
-        proxies.append(proxy)
-        flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-        flags += f" --disable-component-update --disable-sync --dump-dom --proxy-server=127.0.0.1:{proxy.port}"
-        profile = tmp_path / f"profile{len(proxies)}"
-        words = [chromium, *flags.split(), f"--user-data-dir={profile}", path.as_uri()]
-        done = subprocess.run(words, capture_output=True, timeout=120, check=True)
-        return done.stdout.decode("utf-8"), proxy.asked
-
-    yield dump
-    for proxy in proxies:
-        proxy.close()
-
-
-@pytest.mark.slow
-def test_a_browser_shows_the_page_and_calls_nobody(command, tmp_path, browse) -> None:
-    assert main(command("qpeft-a")) == 0
-    dom, asked = browse(tmp_path / "page.html")
-    assert asked == []
-    seen = Seen(dom)
-    (picker,) = seen.all("fieldset")
-    assert "hidden" not in picker  # the script ran
-    assert re.search(r'<i[^>]* title="attention \d\.\d{3}"', dom)
-    assert len(seen.all("article")) == len(PASSAGES)
-    assert len(seen.all("script")) == 1 and not seen.all("img")
-    assert _texts_are_whole(seen)
-
-    # Choosing a query token draws its attention alone; the page's policy lets no further script do so.
-    press = '<script>document.getElementById("token1").click()</script></body>'
-    html = page_of(tmp_path)
-    locked, open_ = tmp_path / "locked.html", tmp_path / "open.html"
-    locked.write_text(html.replace("</body>", press), "utf-8")
-    open_.write_text(re.sub(r"<meta http-equiv[^>]*>", "", html).replace("</body>", press), "utf-8")
-    drawn = re.findall(r'<i class="(a\d)', dom)
-    assert re.findall(r'<i class="(a\d)', browse(locked)[0]) == drawn
-    assert re.findall(r'<i class="(a\d)', browse(open_)[0]) != drawn
-
-    # What would go out is seen, or the first check would be worth nothing.
-    (tmp_path / "calls.html").write_text('<img src="http://calls.invalid/i.png">', "utf-8")
-    assert any("calls.invalid/i.png" in line for line in browse(tmp_path / "calls.html")[1])

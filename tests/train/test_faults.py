@@ -1,0 +1,82 @@
+"""What the training command refuses, and what it keeps when a loss is no number."""
+
+import json
+import sys
+
+import pytest
+
+from qpeft_rerank import train
+from qpeft_rerank.adapters.store import load_adapter
+from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.training import prefix
+from tests.train.words import command
+
+
+def test_nan_keeps_the_best_epoch(files, model_folder, monkeypatch, capsys):
+    original, calls = prefix.means_after_prefix, []
+
+    def failing(*given):
+        calls.append(1)
+        return original(*given) * (float("nan") if len(calls) > 8 else 1.0)
+
+    monkeypatch.setattr(prefix, "means_after_prefix", failing)
+    assert train.main(command(files, model_folder, "--epochs", 9)) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("error: step ") and "loss is nan" in said and "holds the adapter of epoch" in said
+    assert load_adapter(str(files / "out"), LanguageModel.load(str(model_folder), "float32", "cpu"))
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--adapter", "qpeft-z"], "--adapter qpeft-z: give one of"),
+        (["--dataset", "msmarco"], "--dataset msmarco: give nq"),
+        (["--preset", "best"], "--preset best"),
+        (["--loss", "l2"], "--loss l2"),
+        (["--margin", "-1"], "--margin"),
+        (["--lr", "0"], "--lr"),
+        (["--epochs", "0"], "--epochs 0"),
+        (["--negatives", "0"], "compares with negatives"),
+        (["--heads", "3"], "3 heads do not divide"),
+        (["--heads", "2", "--adapter", "qpeft-r"], "--heads belongs to qpeft-a"),
+        (["--option", "k"], "--option k: write NAME=VALUE"),
+        (["--option", "colour=1"], "no option 'colour'"),
+        (["--adapter", "lora", "--option", "colour=1"], "--adapter lora"),
+        (["--adapter", "soft-prompt"], "soft prompt needs a prompt piece"),
+        (["--dev-run", "r"], "two ways"),
+        (["--queries", "-1"], "--queries -1"),
+        (["--train", "absent.jsonl"], "absent.jsonl: no such file"),
+        (["--model", "/absent/model"], "/absent/model"),
+        (["--prompt", "absent"], "no prompt 'absent'"),
+        (["--tensorboard"], "pip install tensorboard"),
+    ],
+)
+def test_bad_input_is_one_line(files, model_folder, more, said, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    assert train.main(command(files, model_folder, *more)) == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("error: ") and said in last
+    assert not (files / "out").exists()
+
+
+def test_bad_data_is_one_line(files, model_folder, capsys):
+    def refused(*more, dev="--dev"):
+        assert train.main(command(files, model_folder, *more, dev=dev)) == 2
+        return capsys.readouterr().err.strip().splitlines()[-1]
+
+    bare = files / "bare.jsonl"
+    record = {"query": "q", "positives": [], "negatives": []}
+    bare.write_text(json.dumps(record) + "\n")
+    assert "bare.jsonl: none of its 1 questions has a positive" in refused("--train", bare)
+    bare.write_text(json.dumps(record | {"positives": [{"text": "t"}]}) + "\n")
+    assert "no question has a negative passage" in refused("--train", bare)
+    bare.write_text(json.dumps(record | {"query": ""}) + "\n")
+    assert "bare.jsonl:1: the question is empty" in refused("--train", bare)
+    (files / "run.trec").write_text("sun Q0 nowhere 1 1 x\n")
+    assert "docid nowhere of the dev run is not in" in refused(dev="--dev-run")
+    (files / "run.trec").write_text("other Q0 sun 1 1 x\n")
+    assert "none of the dev run's 1 topics" in refused(dev="--dev-run")
+    (files / "run.trec").write_text("sun Q0 moon 1 1 x\n")
+    assert "no dev question has relevant and other candidates" in refused(dev="--dev-run")
+    assert "go together" in refused("--dev-topics", "t", dev="")
+    assert "add --dev-corpus" in refused("--dev-topics", "t", "--dev-run", "r", dev="")

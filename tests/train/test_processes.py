@@ -1,0 +1,74 @@
+"""The training command as processes: quick to help, killed, two at once, on the embedded model."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from qpeft_rerank import train
+from qpeft_rerank.likelihood.sources import embedded_gguf
+from tests.train.words import command
+
+
+def test_help_is_quick():
+    begun = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "qpeft_rerank.train", "--help"], check=True, capture_output=True)
+    assert time.perf_counter() - begun < 1.5
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments(files, model_folder):
+    more = ["--epochs", 6, "--patience", 9, "--checkpoint-steps", 2]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    run = [sys.executable, "-m", "qpeft_rerank.train", *command(files, model_folder, *more)]
+    subprocess.run(run, check=True, env=environment, capture_output=True)
+    weights = files / "out" / "adapter_model.safetensors"
+    whole = weights.read_bytes()
+    (files / "out").rename(files / "whole")
+    draw, log, kills = random.Random(2), files / "out.training" / "log.csv", 0
+    for _ in range(30):
+        process = subprocess.Popen(run, env=environment, stderr=subprocess.DEVNULL)
+        size = log.stat().st_size if log.exists() else 0
+        while process.poll() is None and (not log.exists() or log.stat().st_size <= size):
+            time.sleep(0.01)
+        time.sleep(draw.random() * 0.3)
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+    assert process.wait() == 0 and kills >= 2
+    assert weights.read_bytes() == whole
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(files, model_folder):
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m"]
+    curves = []
+    for how in (["-m"], launch):
+        words = command(files, model_folder, "--overwrite", adapter="qpeft-r")
+        run = [sys.executable, *how, "qpeft_rerank.train", *words]
+        subprocess.run(run, check=True, env=environment, capture_output=True)
+        rows = [row.split(",") for row in (files / "out" / "log.csv").read_text().splitlines()[1:]]
+        curves.append([float(row[2] or row[7]) for row in rows])
+    assert curves[0] == pytest.approx(curves[1], rel=1e-3)
+    assert len(curves[0]) == 6 + 3
+
+
+@pytest.mark.slow
+def test_embedded_model_learns_a_handful_of_pairs(files):
+    if embedded_gguf() is None:
+        pytest.skip("the embedded model is not installed")
+    more = ["--model", "embedded", "--epochs", "4", "--queries", "4"]
+    assert train.main(command(files, "embedded", *more)) == 0
+    from qpeft_rerank.training.logbook import read_log
+
+    rows = [float(row["loss"]) for row in read_log(files / "out" / "log.csv") if row["loss"]]
+    assert sum(rows[-2:]) < sum(rows[:2])

@@ -1,0 +1,71 @@
+"""What the training command's settings do."""
+
+import json
+
+import pytest
+
+from qpeft_rerank import train
+from qpeft_rerank.training import prefix
+from tests.train.words import command
+
+
+def test_dev_run_and_datasets_settings(files, model_folder, capsys):
+    more = ["--dataset", "trivia", "--dev-depth", 4, "--in-batch", "--loss", "contrastive", "--k", 3]
+    assert train.main(command(files, model_folder, *more, adapter="qpeft-r", dev="--dev-run")) == 0
+    record = json.loads((files / "out" / "training.json").read_text())
+    assert record["recipe"]["margin"] == 1.1 and record["options"] == {"k": 3}
+    assert record["recipe"]["sampling"]["in_batch"] and record["recipe"]["loss"] == "contrastive"
+    assert "first stage" in capsys.readouterr().err
+
+
+def test_faithful_preset(files, model_folder):
+    more = ["--preset", "faithful", "--dataset", "nq", "--prompt", "qpeft"]
+    assert train.main(command(files, model_folder, *more, adapter="qpeft-r")) == 0
+    record = json.loads((files / "out" / "training.json").read_text())
+    # Batches of 2 questions: 3 negatives each, 6 pairs, 3 steps; 3 batches an epoch.
+    assert record["steps"] == 2 * 3 * 3
+    assert record["options"] == {"k": 15} and record["recipe"]["lr"] == 3e-2
+    assert record["recipe"]["margin"] == 0.7
+
+
+@pytest.mark.parametrize("wanted", ["auto", "off", "kept"])
+def test_passages_states_are_kept_on_demand(files, model_folder, monkeypatch, capsys, wanted):
+    seen = []
+    original = prefix.means_after_prefix
+
+    def watched(model, sequences, hinter, store=None):
+        seen.append(store.folder if store else None)
+        return original(model, sequences, hinter, store)
+
+    monkeypatch.setattr(prefix, "means_after_prefix", watched)
+    folder = {"auto": files / "out.training" / "prefixes", "off": None, "kept": files / "kept"}[wanted]
+    more = ["--prefix-cache", folder if wanted == "kept" else wanted]
+    assert train.main(command(files, model_folder, *more, adapter="qpeft-r")) == 0
+    assert seen[-1] == folder
+    said = capsys.readouterr().err
+    assert said.count("the states of passages are kept in") == (folder is not None)
+    assert not (files / "out.training").exists()
+    assert (files / "kept").is_dir() == (wanted == "kept")
+
+
+def test_states_that_cannot_be_kept(files, model_folder, capsys):
+    assert train.main(command(files, model_folder, "--prefix-cache", files / "kept", adapter="lora")) == 0
+    assert "--prefix-cache: not used" in capsys.readouterr().err
+    (files / "file").write_text("x")
+    assert train.main(command(files, model_folder, "--overwrite", "--prefix-cache", files / "file")) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("error: --prefix-cache") and "cannot be made" in said
+
+
+def test_k_larger_than_the_passages(files, model_folder):
+    assert train.main(command(files, model_folder, "--k", 500, adapter="qpeft-r")) == 0
+
+
+def test_output_is_refused_then_overwritten(files, model_folder, capsys):
+    assert train.main(command(files, model_folder)) == 0
+    first = (files / "out" / "adapter_model.safetensors").read_bytes()
+    assert train.main(command(files, model_folder)) == 2
+    assert "exists; add --overwrite" in capsys.readouterr().err
+    assert train.main(command(files, model_folder, "--overwrite")) == 0
+    assert (files / "out" / "adapter_model.safetensors").read_bytes() == first
+    assert not (files / "out.training").exists()
