@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ import pytest
 from qpeft_rerank import mine
 from qpeft_rerank.training import minefile, mining
 from qpeft_rerank.training.data import read_training_file
+from tests.killing import kill_until_done
 
 PASSAGES = {
     "d1": ("France", "The capital of France is Paris, on the Seine."),
@@ -197,21 +197,7 @@ def test_killed_at_random_moments(files):
     assert mine.main(command(files)) == 0
     whole = (files / "out.jsonl").read_bytes()
     (files / "out.jsonl").unlink()
-    work, kills = files / ".out.jsonl.work", 0
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    for _ in range(60):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "qpeft_rerank.mine", *command(files)],
-            env=environment,
-            stderr=subprocess.DEVNULL,
-        )
-        size = work.stat().st_size if work.exists() else 0
-        while process.poll() is None and (not work.exists() or work.stat().st_size < size + 120_000):
-            time.sleep(0.001)
-        if process.poll() is not None:
-            break
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        kills += 1
-    assert process.wait() == 0 and kills >= 2
+    run = [sys.executable, "-m", "qpeft_rerank.mine", *command(files)]
+    assert kill_until_done(run, environment, files / ".out.jsonl.work", 120_000) >= 2
     assert (files / "out.jsonl").read_bytes() == whole

@@ -3,6 +3,7 @@
 import gzip
 import os
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO
@@ -54,8 +55,12 @@ def check_output(path: str, overwrite: bool, flag: str = "--output") -> None:
         return
     if not os.path.isdir(parent):
         raise InputError(f"{flag} {path}: the folder {parent} does not exist; create it first")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise InputError(f"{flag} {path}: the folder {parent} cannot be written; name another")
+    try:
+        # Tried, not asked: permissions say nothing of read-only file systems, nor to root.
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError:
+        raise InputError(f"{flag} {path}: the folder {parent} cannot be written; name another") from None
 
 
 @contextmanager

@@ -1,8 +1,6 @@
 """The training command as processes: quick to help, killed, two at once, on the embedded model."""
 
 import os
-import random
-import signal
 import subprocess
 import sys
 import time
@@ -12,6 +10,7 @@ import pytest
 
 from qpeft_rerank import train
 from qpeft_rerank.likelihood.sources import embedded_gguf
+from tests.killing import kill_until_done
 from tests.train.words import command
 
 
@@ -30,19 +29,7 @@ def test_killed_at_random_moments(files, model_folder):
     weights = files / "out" / "adapter_model.safetensors"
     whole = weights.read_bytes()
     (files / "out").rename(files / "whole")
-    draw, log, kills = random.Random(2), files / "out.training" / "log.csv", 0
-    for _ in range(30):
-        process = subprocess.Popen(run, env=environment, stderr=subprocess.DEVNULL)
-        size = log.stat().st_size if log.exists() else 0
-        while process.poll() is None and (not log.exists() or log.stat().st_size <= size):
-            time.sleep(0.01)
-        time.sleep(draw.random() * 0.3)
-        if process.poll() is not None:
-            break
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        kills += 1
-    assert process.wait() == 0 and kills >= 2
+    assert kill_until_done(run, environment, files / "out.training" / "log.csv", pause=0.3, seed=2) >= 2
     assert weights.read_bytes() == whole
 
 

@@ -2,12 +2,9 @@
 
 import dataclasses
 import os
-import random
-import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
@@ -21,6 +18,7 @@ from qpeft_rerank.training.logbook import draw, read_log
 from qpeft_rerank.training.loop import Running, Trainer
 from qpeft_rerank.training.recipe import Recipe
 from qpeft_rerank.training.sampler import EpochSampler, Sampling
+from tests.killing import kill_until_done
 
 RECIPE = Recipe(epochs=3, sampling=Sampling(2, 1), lr=3e-3, patience=3)
 
@@ -248,22 +246,7 @@ def test_killed_at_random_moments(program, model_folder, tmp_path):
     run = [sys.executable, *command(program, model_folder, tmp_path / "whole")]
     subprocess.run(run, check=True, env=ENVIRONMENT, capture_output=True)
     run[-2] = str(tmp_path / "killed")
-    draw = random.Random(5)
-    kills = 0
-    for _ in range(40):
-        process = subprocess.Popen(run, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
-        log = tmp_path / "killed" / "log.csv"
-        size = log.stat().st_size if log.exists() else 0
-        # Killed some moments after it began to work, wherever that is.
-        while process.poll() is None and (not log.exists() or log.stat().st_size == size):
-            time.sleep(0.01)
-        time.sleep(draw.random() * 0.4)
-        if process.poll() is not None:
-            break
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        kills += 1
-    assert process.wait() == 0 and kills >= 2
+    assert kill_until_done(run, ENVIRONMENT, tmp_path / "killed" / "log.csv", pause=0.4) >= 2
     whole, killed = ((tmp_path / name / "final.safetensors").read_bytes() for name in ("whole", "killed"))
     assert whole == killed
 

@@ -7,7 +7,6 @@ import peft
 import pytest
 import tiny
 import torch
-from test_rerank import RUN
 
 from qpeft_rerank.adapters.peft_bridge import PeftAdapter
 from qpeft_rerank.adapters.registry import create_adapter
@@ -17,6 +16,7 @@ from qpeft_rerank.prompt import load_template
 from qpeft_rerank.rerank import main
 from qpeft_rerank.reranker import Reranker
 from qpeft_rerank.trec.runs import read_run
+from tests.rerank.first_stage import RUN
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,41 @@
+"""A command that is killed and given again until it gets through."""
+
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+
+def kill_until_done(
+    run: Sequence[str],
+    environment: Mapping[str, str],
+    grows: Path,
+    by: int = 1,
+    pause: float = 0.0,
+    attempts: int = 60,
+    seed: int = 5,
+) -> int:
+    """Give a command again and again, each time with SIGKILL once a file of it has grown; return the kills.
+
+    :param by: bytes that the file grows by before the kill.
+    :param pause: the kill comes up to so many seconds later, wherever the command then is.
+    """
+    draw = random.Random(seed)
+    for kills in range(attempts):
+        with subprocess.Popen(run, env=environment, stderr=subprocess.DEVNULL) as process:
+            before = _size(grows)
+            while process.poll() is None and _size(grows) < before + by:
+                time.sleep(0.001)
+            time.sleep(draw.random() * pause)
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+        if process.returncode != -signal.SIGKILL:
+            assert process.returncode == 0
+            return kills
+    raise AssertionError(f"not done after {attempts} kills")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
