@@ -60,7 +60,7 @@ def add_size(parser: argparse.ArgumentParser) -> None:
     size.add_argument("--seed", type=int, help="of samples and trainings")
     size.add_argument("--model", metavar="NAME", help="hub name, folder, GGUF file, or 'embedded'")
     size.add_argument("--prompt", metavar="NAME", help="of adapters: plain, qpeft, upr, or a YAML file")
-    size.add_argument("--dtype", choices=["float32", "bfloat16", "float16"])
+    size.add_argument("--dtype", choices=["float32", "mixed", "bfloat16", "float16"])
     size.add_argument("--max-passage-tokens", type=console.positive, metavar="N", help="cut passages to N tokens")
 
 

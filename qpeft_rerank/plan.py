@@ -10,7 +10,7 @@ from qpeft_rerank.collection.passages import Passages
 from qpeft_rerank.engines.local import SHARD, Candidate, shards
 from qpeft_rerank.likelihood.cost import estimated_seconds, model_shape
 from qpeft_rerank.likelihood.joint import Methods
-from qpeft_rerank.likelihood.language_model import pick_device, pick_dtype
+from qpeft_rerank.likelihood.language_model import pick_device, pick_precision
 from qpeft_rerank.likelihood.scorer import encode_pairs
 from qpeft_rerank.likelihood.sharing import Attention, Batch, pays, plan_plain, plan_shared, total_tokens
 from qpeft_rerank.likelihood.sources import find_model
@@ -54,7 +54,7 @@ def plan_lines(
     :param methods: the ways of scoring; None for the model alone, which is then not loaded.
     """
     device = pick_device(args.device)
-    dtype = pick_dtype(args.dtype, device)
+    precision = pick_precision(args.dtype, device)
     source = find_model(args.model)
     shape = model_shape(source)
     budget = batch_size(args.batch_tokens, device)
@@ -77,9 +77,8 @@ def plan_lines(
         cut += sum(sequence.truncated for sequence in planned.sequences)
         batches += len(planned.plan)
     scale = pairs / max(counted, 1)
-    name = str(dtype).removeprefix("torch.")
     yield f"model      {source.name} ({shape.body / 1e6:,.0f}M parameters and {shape.head / 1e6:,.0f}M of head)"
-    yield f"           {source.folder}, {name} on {device}"
+    yield f"           {source.folder}, {precision} on {device}"
     yield f"prompt     {template.name}"
     yield f"passages   {passages.name}"
     yield f"topics     {len(run):,}"
@@ -89,7 +88,7 @@ def plan_lines(
     yield f"sharing    {_sharing(mode, can_share, whole, apart, scale)}"
     if methods and len(methods.scorers) > 1:
         yield f"comparing  {_comparing(methods, apart, padded, scale)}"
-    seconds = estimated_seconds(int(shape.operations(padded, scored) * scale), device, dtype)
+    seconds = estimated_seconds(int(shape.operations(padded, scored) * scale), device, precision)
     yield f"estimate   {_duration(seconds)} (within a factor of two)"
 
 

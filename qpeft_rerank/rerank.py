@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         help="A * likelihood + (1-A) * first stage, min-max (1)",
     )
     model.add_argument("--max-passage-tokens", type=int, metavar="N", help="cut passages to N tokens (the context)")
-    model.add_argument("--dtype", choices=["auto", "float32", "bfloat16", "float16"], default="auto")
+    model.add_argument("--dtype", choices=["auto", "float32", "mixed", "bfloat16", "float16"], default="auto")
     model.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, cuda:N or mps (auto)")
     model.add_argument("--batch-tokens", type=console.positive, metavar="N", help="tokens a forward pass (by device)")
     model.add_argument(

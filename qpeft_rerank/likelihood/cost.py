@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 
 from qpeft_rerank.errors import InputError, first_line
+from qpeft_rerank.likelihood.language_model import DTYPES
+from qpeft_rerank.likelihood.linears import replace_linears
 from qpeft_rerank.likelihood.quiet import quiet_transformers
 from qpeft_rerank.likelihood.sharing import Attention
 from qpeft_rerank.likelihood.sources import ModelSource
@@ -56,20 +58,25 @@ def model_shape(source: ModelSource) -> ModelShape:
     return ModelShape(Pieces(tokenizer, config.model_type), context, body, table, Attention.of(config))
 
 
-def operations_per_second(device: torch.device, dtype: torch.dtype) -> float:
-    """Speed of a matrix product of a forward pass's size on this device, in operations a second."""
+@torch.no_grad()
+def operations_per_second(device: torch.device, precision: str) -> float:
+    """Speed of a linear layer of a forward pass's size on this device, in operations a second."""
     rows, width = 1024, 1024
-    left, right = (torch.randn(rows, width, device=device).to(dtype) for _ in range(2))
+    dtype = DTYPES[precision]
+    layer = torch.nn.Sequential(torch.nn.Linear(width, width, bias=False, device=device, dtype=dtype))
+    if dtype == torch.float32:
+        replace_linears(layer, torch.bfloat16 if precision == "mixed" else dtype, None)
+    states = torch.randn(rows, width, device=device).to(dtype)
     best = float("inf")
     for _ in range(4):
         start = time.perf_counter()
         for _ in range(4):
-            product = left @ right
+            product = layer(states)
         product[0, 0].item()  # waits for a GPU
         best = min(best, time.perf_counter() - start)
     return 4 * 2 * rows * width * width / best
 
 
-def estimated_seconds(operations: int, device: torch.device, dtype: torch.dtype) -> float:
+def estimated_seconds(operations: int, device: torch.device, precision: str) -> float:
     """A rough time for that many operations; expect it to be right within a factor of two."""
-    return operations / (_EFFICIENCY * operations_per_second(device, dtype))
+    return operations / (_EFFICIENCY * operations_per_second(device, precision))

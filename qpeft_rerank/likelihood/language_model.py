@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from qpeft_rerank.errors import InputError, first_line
+from qpeft_rerank.likelihood.linears import replace_linears
 from qpeft_rerank.likelihood.quiet import quiet_transformers
 from qpeft_rerank.likelihood.sources import ModelSource, find_model
 from qpeft_rerank.prompt.pieces import Pieces
@@ -15,7 +16,9 @@ from qpeft_rerank.prompt.segments import Sequence
 
 # Logits held at once, in numbers: 64 MB of float32.
 _HEAD_CHUNK = 16 * 1024 * 1024
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+#: Precisions by name, with the dtype of the states between layers. ``mixed`` multiplies in bfloat16 and keeps
+#: everything else, logits included, in float32.
+DTYPES = {"float32": torch.float32, "mixed": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Embedder(Protocol):
@@ -55,15 +58,13 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """Resolve ``--dtype``. ``auto`` is bfloat16 on a GPU that has it, else float32."""
+def pick_precision(name: str, device: torch.device) -> str:
+    """Resolve ``--dtype`` to a key of :data:`DTYPES`. ``auto`` is bfloat16 on a GPU that has it, else float32."""
     if name != "auto":
         if name not in DTYPES:
             raise InputError(f"--dtype {name}: give auto, {', '.join(DTYPES)}")
-        return DTYPES[name]
-    if device.type == "cuda" and torch.cuda.is_bf16_supported():
-        return torch.bfloat16
-    return torch.float32
+        return name
+    return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
 
 
 class LanguageModel:
@@ -72,10 +73,12 @@ class LanguageModel:
     :param source: where its files are.
     :param model: the loaded ``AutoModelForCausalLM``.
     :param tokenizer: its tokenizer.
+    :param precision: a key of :data:`DTYPES`; by default the model's dtype.
     """
 
-    def __init__(self, source: ModelSource, model: Any, tokenizer: Any) -> None:
+    def __init__(self, source: ModelSource, model: Any, tokenizer: Any, precision: str | None = None) -> None:
         self.source = source
+        self.precision = precision or str(model.dtype).removeprefix("torch.")
         self.model = model.eval().requires_grad_(False)
         self.config = model.config.get_text_config()
         self.pieces = Pieces(tokenizer, self.config.model_type)
@@ -84,24 +87,32 @@ class LanguageModel:
         self.plain_head = self._head_is_plain()
 
     @classmethod
-    def load(cls, name: str | ModelSource, dtype: str = "auto", device: str = "auto") -> "LanguageModel":
+    def load(
+        cls, name: str | ModelSource, dtype: str = "auto", device: str = "auto", stock: bool = False
+    ) -> "LanguageModel":
         """Load a model by name (see :func:`~qpeft_rerank.likelihood.sources.find_model`).
 
+        :param stock: keep the layers that ``transformers`` made, as the yardstick of the faster ones.
         :raises InputError: if it cannot be found, read, or is no causal language model.
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         source = name if isinstance(name, ModelSource) else find_model(name)
         place = pick_device(device)
+        precision = pick_precision(dtype, place)
         quiet_transformers()
         try:
             tokenizer = AutoTokenizer.from_pretrained(source.folder)
-            model: Any = AutoModelForCausalLM.from_pretrained(source.folder, dtype=pick_dtype(dtype, place))
+            model: Any = AutoModelForCausalLM.from_pretrained(source.folder, dtype=DTYPES[precision])
         except Exception as error:  # a damaged folder fails in as many ways as it has files
             raise InputError(
                 f"{source.folder}: cannot be loaded as a causal language model ({first_line(error)})"
             ) from None
-        return cls(source, model.to(place), tokenizer)
+        model = model.to(place)
+        if DTYPES[precision] == torch.float32 and not stock:
+            products = torch.bfloat16 if precision == "mixed" else torch.float32
+            replace_linears(model, products, model.get_output_embeddings())
+        return cls(source, model, tokenizer, precision)
 
     @property
     def device(self) -> torch.device:

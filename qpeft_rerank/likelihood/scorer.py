@@ -19,7 +19,7 @@ from qpeft_rerank.prompt.segments import Sequence
 from qpeft_rerank.prompt.templates import Template
 
 # Raised when the same inputs give other scores than before: journals must then not be reused.
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Hinter(Protocol):
@@ -105,7 +105,7 @@ class Scorer(BatchScorer):
             "model": model.source.identity,
             "adapter": hinter.identity if hinter else None,
             "prompt": {key: value for key, value in template.to_dict().items() if key != "name"},
-            "dtype": str(model.dtype).removeprefix("torch."),
+            "dtype": model.precision,
             "max_tokens": max_tokens,
             "max_passage_tokens": max_passage_tokens,
         }

@@ -20,7 +20,7 @@ Mode = Literal["auto", "on", "off"]
 MODES: tuple[Mode, ...] = ("auto", "on", "off")
 # Largest difference from the reference, in nats per token. Half precision rounds away more, but the
 # queries below are nearly the same: one that saw another would find its words much likelier.
-_TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.1, torch.bfloat16: 0.5}
+_TOLERANCE = {"float32": 1e-4, "mixed": 0.1, "float16": 0.1, "bfloat16": 0.5}
 #: Few short (query, title, text) of which it is asked whether rows may be shared.
 PROBE = [
     ("who wrote the first program", "Ada", "Ada Lovelace wrote it."),
@@ -72,7 +72,7 @@ class SharedScorer:
         except (ValueError, TypeError, AttributeError, NotImplementedError, IndexError, RuntimeError):
             return False
         gap = (torch.cat(found) - torch.cat(expected)).abs().max()
-        return bool(gap <= _TOLERANCE.get(model.dtype, 1e-4))
+        return bool(gap <= _TOLERANCE.get(model.precision, 1e-4))
 
     @cached_property
     def _allowed(self) -> bool:

@@ -23,7 +23,7 @@ from qpeft_rerank.prompt.segments import Sequence
 from qpeft_rerank.training.prefix_store import PrefixStore, States
 
 # Largest difference, in nats, that rounding may make between this way and the plain one.
-_TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.5}
+_TOLERANCE = {"float32": 1e-3, "mixed": 0.1, "float16": 0.1, "bfloat16": 0.5}
 # What half precision's rounding of the kept states may add to it.
 _ROUNDED = 0.01
 
@@ -165,7 +165,7 @@ def prefix_works(
         except (ValueError, TypeError, AttributeError, NotImplementedError, IndexError, RuntimeError):
             return False
         gap = (found - means(model, sequences, hinter)).abs().max()
-    return bool(gap <= _TOLERANCE.get(model.dtype, 1e-3) + (_ROUNDED if store else 0.0))
+    return bool(gap <= _TOLERANCE.get(model.precision, 1e-3) + (_ROUNDED if store else 0.0))
 
 
 def open_store(

@@ -46,7 +46,7 @@ class PrefixStore:
     def __init__(self, folder: Path, model: LanguageModel) -> None:
         self.folder = folder
         self.model = model
-        self._owner = f"{_FORMAT} {model.source.identity} {model.dtype}"
+        self._owner = f"{_FORMAT} {model.source.identity} {model.precision}"
         self._full = False
         self._checked: set[str] = set()
         try:

@@ -134,7 +134,7 @@ class Session:
         """Digest of all that decides the weights, but for the recipe."""
         described: dict[str, Any] = {
             "adapter": [self.adapter, self.preset, self.options, getattr(student.hinter, "identity", "")],
-            "model": [model.source.identity, str(model.dtype)],
+            "model": [model.source.identity, model.precision],
             "prompt": {key: value for key, value in self.template.to_dict().items() if key != "name"},
             "data": [[file.digest, len(file.examples)] for file in self.files],
             "passage": self.max_passage_tokens,

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.likelihood.language_model import LanguageModel, pick_device, pick_dtype
+from qpeft_rerank.likelihood.language_model import LanguageModel, pick_device, pick_precision
 from qpeft_rerank.likelihood.scorer import Scorer, refuse_nan
 from qpeft_rerank.likelihood.scores import Score
 from qpeft_rerank.prompt import load_template
@@ -138,8 +138,8 @@ def test_devices_and_dtypes_that_do_not_exist_get_one_line() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match="no CUDA device"):
             pick_device("cuda:0")
-    with pytest.raises(InputError, match="float32, bfloat16"):
-        pick_dtype("int3", torch.device("cpu"))
+    with pytest.raises(InputError, match="float32, mixed"):
+        pick_precision("int3", torch.device("cpu"))
 
 
 @pytest.mark.parametrize("damage", ["config.json", "model.safetensors", "tokenizer.json"])

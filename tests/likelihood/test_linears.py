@@ -1,0 +1,88 @@
+"""Layers that multiply faster give the scores, and the gradients, of those that they replace."""
+
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from torch import nn
+
+from qpeft_rerank.likelihood import linears
+from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.likelihood.linears import NarrowLinear, PackedLinear, replace_linears
+from qpeft_rerank.likelihood.scorer import Scorer
+from qpeft_rerank.prompt import load_template
+
+CPU = torch.device("cpu")
+packing = pytest.mark.skipif(not linears.can_pack(CPU), reason="layers are packed on AVX-512 processors only")
+PAIRS = [("who wrote it", "Ada", "Ada wrote the first program."), ("why", "", "The bug was a moth in a relay.")]
+
+
+@pytest.fixture(scope="module", params=["bytes", "llama"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save_model(tmp_path_factory.mktemp("model") / request.param, kind=request.param)
+
+
+def scores(folder: Path, dtype: str, stock: bool = False) -> torch.Tensor:
+    scorer = Scorer(LanguageModel.load(str(folder), dtype, "cpu", stock), load_template("plain"))
+    return torch.tensor([score.mean for score in scorer.score(scorer.encode(PAIRS))])
+
+
+def test_faster_layers_give_the_stock_model_s_scores(folder: Path) -> None:
+    assert torch.allclose(scores(folder, "float32"), scores(folder, "float32", stock=True), atol=1e-5, rtol=0)
+
+
+def test_mixed_keeps_states_and_logits_in_float32(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = scores(folder, "float32", stock=True)
+    mixed = scores(folder, "mixed")
+    assert 0 < float((mixed - exact).abs().max()) < 0.2
+    model = LanguageModel.load(str(folder), "mixed", "cpu")
+    assert (model.dtype, model.precision) == (torch.float32, "mixed")
+    head = model.model.get_output_embeddings()
+    assert getattr(head, "products", head.weight.dtype) == torch.float32
+    # Where layers cannot be packed they multiply alike, in PyTorch's own way.
+    monkeypatch.setattr(linears, "can_pack", lambda device: False)
+    assert torch.allclose(scores(folder, "mixed"), mixed, atol=0.1, rtol=0)
+
+
+def test_precisions_have_scores_of_their_own(folder: Path) -> None:
+    models = [LanguageModel.load(str(folder), dtype, "cpu") for dtype in ("float32", "mixed", "bfloat16")]
+    assert len({Scorer(model, load_template("plain")).fingerprint for model in models}) == 3
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("layer", [NarrowLinear, pytest.param(PackedLinear, marks=packing)])
+@pytest.mark.parametrize(("products", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.03)])
+def test_products_and_gradients(layer: type, products: torch.dtype, tolerance: float, bias: bool) -> None:
+    torch.manual_seed(1)
+    plain = nn.Linear(24, 40, bias=bias).requires_grad_(False)
+    states = torch.randn(3, 5, 24)
+    ways = []
+    for module in (plain, layer(plain, products)):
+        given = states.clone().requires_grad_()
+        made = module(given)
+        (made * torch.arange(40)).sum().backward()
+        ways.append((made.detach(), given.grad))
+    assert ways[1][0].dtype == torch.float32
+    for expected, found in zip(*ways, strict=True):
+        assert float((expected - found).abs().max() / expected.abs().max()) < tolerance
+
+
+@packing
+def test_packed_rows_do_not_depend_on_the_batch() -> None:
+    layer = PackedLinear(nn.Linear(24, 40), torch.float32)
+    states = torch.randn(300, 24)
+    with torch.no_grad():
+        whole = layer(states)
+        assert all(torch.equal(layer(states[row : row + 1])[0], whole[row]) for row in range(0, 300, 37))
+
+
+@packing
+def test_only_plain_layers_are_replaced_and_the_head_stays_float32() -> None:
+    class Special(nn.Linear):
+        pass
+
+    model = nn.ModuleDict({"body": nn.Linear(4, 4), "special": Special(4, 4), "head": nn.Linear(4, 8)})
+    replace_linears(model, torch.bfloat16, model["head"])
+    assert type(model["special"]) is Special
+    assert model["body"].products == torch.bfloat16 and model["head"].products == torch.float32
