@@ -1,6 +1,6 @@
 """From a condition to its steps: index, sample, retrieve, judge, (mine, train | untrained), rerank, evaluate."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -8,13 +8,14 @@ from typing import Any, Literal
 
 from eval.conditions import Condition
 from eval.design import MEASURES, FirstStage, Scale
+from eval.recipe import mine_words, recipe_of, sequences_of, train_words
 from eval.steps import OUTPUT, Source, Step, file_source, model_source, name_source, prompt_source
 from qpeft_rerank.errors import InputError
 
 # Options of the adapters that a table may vary under a plain name.
 _OPTIONS = ("filters",)
-# `train`'s own flags among the settings.
-_FLAGS = ("k", "heads", "margin", "loss", "lr", "epochs")
+# Flags of `train` among the settings that say what is trained; `eval.recipe` has those that say how.
+_FLAGS = ("k", "heads")
 # Epochs of the presets, for estimates only; early stopping may end a training sooner.
 _EPOCHS = {"corrected": 5, "faithful": 20}
 Split = Literal["test", "dev"]
@@ -111,7 +112,6 @@ class Chain:
         options = dict(method.options) | {name: condition.get(name) for name in _OPTIONS if condition.get(name)}
         given = {name: condition.get(name) for name in _FLAGS if condition.get(name) is not None}
         if method.kind == "untrained":
-            given = {name: value for name, value in given.items() if name in ("k", "heads")}
             options |= given
             return self._step(
                 "untrained",
@@ -128,12 +128,12 @@ class Chain:
     ) -> Step:
         scale, dataset = self.scale, condition.dataset
         queries = int(condition.get("queries", scale.queries))
-        given = {**({"epochs": scale.epochs} if scale.epochs else {}), **given}
+        recipe = recipe_of(condition, scale)
         if dataset.cells and condition.method.adapter.startswith("qpeft"):
             words += ["--dataset", dataset.cells]
-        for name, value in given.items():
-            words += [f"--{name}", str(value)]
-        words += [*_option_words(options), "--train", self._training_file(condition, queries)]
+        words += [word for name, value in given.items() for word in (f"--{name}", str(value))]
+        words += train_words(recipe)
+        words += [*_option_words(options), "--train", self._training_file(condition, queries, mine_words(recipe))]
         words += ["--queries", str(queries), "--dev-queries", str(scale.dev_queries), "--seed", str(scale.seed)]
         depth = scale.dev_depth
         if scale.corpus:
@@ -143,10 +143,9 @@ class Chain:
             words += ["--dev-depth", str(depth)]
         else:
             words += ["--dev", self._fetched(dataset.dev, f"{dataset.name}.dev")]
-        epochs = int(given.get("epochs", _EPOCHS.get(condition.get("preset", "corrected"), 5)))
-        # A question with its positive and its negative, forwards and backwards; dev after each epoch, before
-        # the first, and without the adapter.
-        sequences = 4 * queries * epochs + (epochs + 2) * scale.dev_queries * depth
+        epochs = int(recipe.get("epochs", _EPOCHS.get(condition.get("preset", "corrected"), 5)))
+        # Dev after each epoch, before the first, and without the adapter.
+        sequences = sequences_of(recipe, queries, epochs) + (epochs + 2) * scale.dev_queries * depth
         return self._step(
             "train",
             f"{dataset.name}.{condition.row}",
@@ -158,13 +157,13 @@ class Chain:
             operations=self._operations(sequences),
         )
 
-    def _training_file(self, condition: Condition, queries: int) -> Any:
+    def _training_file(self, condition: Condition, queries: int, kept: Sequence[str]) -> Any:
         dataset = condition.dataset
         if not self.scale.corpus:
             return self._fetched(dataset.train, f"{dataset.name}.train")
         words = ("--index", self._index(), "--topics", self._file(f"topics.{dataset.folder}.train.jsonl"))
         limit = ("--limit", str(queries)) if queries else ()
-        rest = (*limit, "--seed", str(self.scale.seed), "--output", OUTPUT)
+        rest = (*limit, *kept, "--seed", str(self.scale.seed), "--output", OUTPUT)
         return self._step("mine", dataset.name, "qpeft_rerank.mine", (*words, *rest), "mined.jsonl")
 
     def _fetched(self, address: str, label: str) -> Any:

@@ -7,6 +7,9 @@ from typing import Any
 from eval.design import SETTINGS, Dataset, FirstStage, Matrix, Method, Scale, Table, known
 from qpeft_rerank.errors import InputError
 
+# Settings of one adapter.
+_OWN = {"k": "qpeft-r", "heads": "qpeft-a"}
+
 
 @dataclass(frozen=True, eq=False)
 class Condition:
@@ -69,6 +72,8 @@ def conditions_of(matrix: Matrix, table: Table) -> list[Condition]:
 
 def concerns(method: Method, setting: str) -> bool:
     """Tell whether a setting changes a method: the model alone has a prompt, but nothing to train."""
+    if setting in _OWN and method.adapter != _OWN[setting]:
+        return False
     if method.kind == "prompt":
         return setting in ("model", "prompt")
     return method.kind != "first-stage"
@@ -102,9 +107,14 @@ def parse_condition(matrix: Matrix, name: str) -> Condition:
 
 
 def narrowed(
-    table: Table, matrix: Matrix, datasets: Sequence[str] | None, methods: Sequence[str] | None, stages: Sequence[str]
+    table: Table,
+    matrix: Matrix,
+    datasets: Sequence[str] | None,
+    methods: Sequence[str] | None,
+    stages: Sequence[str],
+    values: Sequence[Any] = (),
 ) -> Table:
-    """A table with some datasets and methods only, and with first stages added."""
+    """A table with some datasets and methods only, with first stages added, and with other values of its setting."""
     import dataclasses
 
     for flag, given, names in (("--datasets", datasets, table.datasets), ("--methods", methods, table.methods)):
@@ -116,6 +126,7 @@ def narrowed(
         methods=kept,
         first_stages=[*table.first_stages, *stages],
         reference=table.reference if table.reference in kept else None,
+        vary={**table.vary, "values": list(values)} if table.vary and values else table.vary,
     )
 
 

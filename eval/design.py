@@ -16,11 +16,18 @@ MEASURES = (*(f"R@{k}" for k in CUTS), *(f"H@{k}" for k in CUTS), "MRR@10")
 KINDS = ("first-stage", "prompt", "untrained", "trained")
 #: Settings of a method, that a table may vary, too.
 SETTINGS = ("model", "prompt", "preset", "hints", "k", "heads", "filters", "margin", "loss", "lr", "queries", "epochs")
+#: Those that say how a method is trained (flags of ``train``; ``positives`` is ``mine``'s).
+RECIPE = ("margin", "loss", "lr", "epochs", "temperature", "negatives", "positives", "any_positive", "in_batch")
+RECIPE += ("queries_per_step", "patience", "warmup", "decay", "weight_decay", "clip")
+SETTINGS += tuple(name for name in RECIPE if name not in SETTINGS)
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How large an experiment is; see ``matrix/scales.yaml``. ``topics`` 0 takes all."""
+    """How large an experiment is; see ``matrix/scales.yaml``. ``topics`` 0 takes all.
+
+    :param recipe: those of :data:`RECIPE` that every trained method has here, unless it says otherwise.
+    """
 
     name: str
     title: str
@@ -36,6 +43,7 @@ class Scale:
     corpus: str | None = None
     dev_depth: int = 20
     epochs: int | None = None
+    recipe: Mapping[str, Any] = field(default_factory=dict)
     max_passage_tokens: int | None = None
     dtype: str | None = None
     published: bool = False
@@ -47,7 +55,8 @@ class Scale:
         """What decides the figures, for captions and stored expectations."""
         names = ("model", "prompt", "depth", "topics", "pick", "queries", "dev_queries", "dev_depth", "seed")
         optional = {name: getattr(self, name) for name in ("epochs", "max_passage_tokens", "dtype")}
-        return {name: getattr(self, name) for name in names} | {k: v for k, v in optional.items() if v is not None}
+        given = {name: getattr(self, name) for name in names} | {k: v for k, v in optional.items() if v is not None}
+        return given | dict(self.recipe)
 
 
 @dataclass(frozen=True)
@@ -133,6 +142,8 @@ def load_matrix(folder: Path = FOLDER) -> Matrix:
         _all(Method, folder / "methods.yaml"),
         _all(Table, folder / "tables.yaml"),
     )
+    for scale in matrix.scales.values():
+        known(f"{folder / 'scales.yaml'}: {scale.name}, recipe", "setting", scale.recipe, RECIPE)
     for method in matrix.methods.values():
         where = f"{folder / 'methods.yaml'}: {method.name}"
         known(where, "kind", [method.kind], KINDS)

@@ -5,10 +5,11 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from eval.chain import Chain
 from eval.conditions import Condition, check_scale, conditions_of, narrowed, parse_condition
-from eval.design import FOLDER, FirstStage, Matrix, Scale, Table, known, load_matrix
+from eval.design import FOLDER, RECIPE, FirstStage, Matrix, Scale, Table, known, load_matrix
 from eval.store import Store
 from qpeft_rerank import console
 from qpeft_rerank.errors import InputError
@@ -27,6 +28,7 @@ def add_what(parser: argparse.ArgumentParser) -> "argparse._ArgumentGroup":
     what.add_argument("--all", action="store_true", help="every table of the scale")
     what.add_argument("--datasets", nargs="+", metavar="D", help="only these of the tables")
     what.add_argument("--methods", nargs="+", metavar="M", help="only these of the tables")
+    what.add_argument("--values", nargs="+", metavar="V", help="instead of the tables' own values of what they vary")
     what.add_argument(
         "--first-stage",
         action="append",
@@ -58,6 +60,14 @@ def add_size(parser: argparse.ArgumentParser) -> None:
     size.add_argument("--dev-depth", type=console.positive, metavar="N", help="candidates a dev question")
     size.add_argument("--epochs", type=console.positive, metavar="N", help="most epochs of a training")
     size.add_argument("--seed", type=int, help="of samples and trainings")
+    size.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        dest="settings",
+        help="how all methods are trained that do not say otherwise: loss, negatives, temperature ...",
+    )
     size.add_argument("--model", metavar="NAME", help="hub name, folder, GGUF file, or 'embedded'")
     size.add_argument("--prompt", metavar="NAME", help="of adapters: plain, qpeft, upr, or a YAML file")
     size.add_argument("--dtype", choices=["float32", "mixed", "bfloat16", "float16"])
@@ -98,7 +108,8 @@ def select(args: argparse.Namespace) -> Selection:
     stages = [_given_stage(text, matrix) for text in args.first_stage]
     matrix.first_stages.update((stage.name, stage) for stage in stages)
     changes = {name: value for name in (*_CHANGES, *_NAMES) if (value := getattr(args, name)) is not None}
-    scale = dataclasses.replace(matrix.scales[args.scale], **changes)
+    scale = matrix.scales[args.scale]
+    scale = dataclasses.replace(scale, recipe={**scale.recipe, **_settings(args.settings)}, **changes)
     if scale.topics < 0:
         raise InputError(f"--topics {scale.topics}: give a number, 0 for all")
     return Selection(matrix, scale, _wanted(args, matrix, scale, [stage.name for stage in stages]))
@@ -143,12 +154,43 @@ def _wanted(
     wanted: dict[str, tuple[Table, list[Condition]]] = {}
     for name in dict.fromkeys(names):
         check_scale(matrix.tables[name], scale)
-        table = narrowed(matrix.tables[name], matrix, args.datasets, args.methods, stages)
+        table = narrowed(matrix.tables[name], matrix, args.datasets, args.methods, stages, _typed(args.values or ()))
+        if args.values and table.vary is None:
+            raise InputError(f"--values: table {name} varies nothing; leave them out, or ask for an ablation alone")
         wanted[name] = (table, conditions_of(matrix, table))
     if args.condition:
         listed = list(dict.fromkeys(parse_condition(matrix, name) for name in args.condition))
         wanted["conditions"] = (Table("conditions", "Single conditions", [], [], [], list(MEASURES)), listed)
     return wanted
+
+
+def _settings(given: Sequence[str]) -> dict[str, Any]:
+    """``--set``: names of :data:`eval.design.RECIPE` with values as in YAML."""
+    found = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not value:
+            raise InputError(f"--set {text}: write NAME=VALUE")
+        name = name.replace("-", "_")
+        known("--set", "setting", [name], RECIPE)
+        [found[name]] = _typed([value])
+    return found
+
+
+def _typed(given: Sequence[str]) -> list[Any]:
+    """Words as the values that they are in YAML."""
+    import yaml
+
+    found = []
+    for text in given:
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            value = None
+        if not isinstance(value, str | int | float):
+            raise InputError(f"{text}: give a number or a word")
+        found.append(value)
+    return found
 
 
 def _given_stage(text: str, matrix: Matrix) -> FirstStage:

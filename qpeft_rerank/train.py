@@ -82,6 +82,11 @@ def _parser() -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         help="the other questions' passages are negatives, too",
     )
+    how.add_argument(
+        "--any-positive",
+        action=argparse.BooleanOptionalAction,
+        help="draw a question's positive anew in each epoch (mine some with --positives); default: the first",
+    )
     how.add_argument("--seed", type=int, default=42, help="of everything random (42)")
     run = parser.add_argument_group("running")
     run.add_argument("--output", required=True, metavar="DIR", help="the adapter's folder")
@@ -187,7 +192,9 @@ def _recipe(args: argparse.Namespace) -> "Recipe":
 
     values = recipe_values(args.preset, args.adapter, args.dataset)
     sampling = values.pop("sampling", Sampling())
-    values["sampling"] = dataclasses.replace(sampling, **given("queries_per_step", "negatives", "in_batch"))
+    values["sampling"] = dataclasses.replace(
+        sampling, **given("queries_per_step", "negatives", "in_batch", "any_positive")
+    )
     names = (
         "loss",
         "margin",

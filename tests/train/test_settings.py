@@ -18,6 +18,11 @@ def test_dev_run_and_datasets_settings(files, model_folder, capsys):
     assert "first stage" in capsys.readouterr().err
 
 
+def test_any_positive(files, model_folder):
+    assert train.main(command(files, model_folder, "--any-positive")) == 0
+    assert json.loads((files / "out" / "training.json").read_text())["recipe"]["sampling"]["any_positive"]
+
+
 def test_faithful_preset(files, model_folder):
     more = ["--preset", "faithful", "--dataset", "nq", "--prompt", "qpeft"]
     assert train.main(command(files, model_folder, *more, adapter="qpeft-r")) == 0

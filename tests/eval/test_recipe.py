@@ -1,0 +1,89 @@
+"""How methods are trained: settings from the matrix and the command line become words of mine and train."""
+
+import dataclasses
+
+import pytest
+
+from eval import reproduce
+from eval.chain import Chain
+from eval.conditions import conditions_of, parse_condition
+from eval.design import FOLDER, RECIPE, load_matrix
+from eval.recipe import mine_words, recipe_of, sequences_of, train_words
+from eval.steps import ordered
+from qpeft_rerank import train
+
+MATRIX = load_matrix()
+TUNED = {"loss": "contrastive", "negatives": 12, "any_positive": True, "temperature": 0.2}
+
+
+def scale(**recipe):
+    return dataclasses.replace(MATRIX.scales["mini"], recipe=recipe)
+
+
+def condition(name):
+    return parse_condition(MATRIX, name)
+
+
+def test_every_setting_is_a_flag_of_the_commands():
+    names = [name for name in RECIPE if name != "positives"]
+    flags = {action.dest for action in train._parser()._actions}
+    assert set(names) <= flags
+    assert train_words({"any_positive": False, "in_batch": True, "queries_per_step": 8, "positives": 3}) == [
+        "--no-any-positive",
+        "--in-batch",
+        "--queries-per-step",
+        "8",
+    ]
+
+
+def test_mining_keeps_what_training_draws(data):
+    assert mine_words({"negatives": 8, "positives": 1}) == [] == mine_words({})
+    assert mine_words(TUNED) == ["--negatives", "12", "--positives", "4"]
+    assert mine_words({"any_positive": True, "positives": 2}) == ["--positives", "2"]
+    chain = Chain(scale(**TUNED), data, FOLDER / "prompts")
+    steps = {step.kind: step for step in ordered([chain.evaluation(condition("nq.bm25.qpeft-a"))])}
+    assert "--negatives 12 --positives 4" in " ".join(steps["mine"].command(data))
+    said = " ".join(steps["train"].command(data))
+    assert "--loss contrastive --temperature 0.2 --negatives 12 --any-positive" in said and "--positives" not in said
+    assert chain.scale.described()["loss"] == "contrastive"
+
+
+def test_who_decides():
+    method = dataclasses.replace(MATRIX.methods["qpeft-a"], settings={"loss": "hinge"})
+    own = dataclasses.replace(condition("nq.bm25.qpeft-a"), method=method)
+    assert recipe_of(own, scale(**TUNED))["loss"] == "hinge"
+    assert recipe_of(condition("nq.bm25.qpeft-a.preset-faithful"), scale(**TUNED)) == {}
+    # The contrastive loss has no margin, so a table of margins is one of the hinge.
+    assert recipe_of(condition("nq.bm25.qpeft-a.margin-0.5"), scale(**TUNED))["loss"] == "pointwise+hinge"
+    assert recipe_of(condition("nq.bm25.qpeft-a.margin-0.5"), scale()) == {"margin": 0.5}
+    epochs = dataclasses.replace(scale(epochs=9), epochs=3)
+    assert recipe_of(condition("nq.bm25.lora"), epochs)["epochs"] == 3
+
+
+def test_reading_is_counted():
+    assert sequences_of({}, 10, 2) == 2 * 10 * 2 * 2
+    assert sequences_of({"negatives": 1, "in_batch": True, "queries_per_step": 4}, 10, 1) == 2 * 10 * 8
+
+
+def test_values_and_settings_of_the_command_line(data, tmp_path, capsys):
+    words = ["--data", str(data), "--work", str(tmp_path / "w"), "--datasets", "nq"]
+    table = ["--table", "ablation-k", "--values", "3", "7", "--set", "loss=contrastive", "queries-per-step=8"]
+    assert reproduce.main([*words, *table, "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "--k 3 " in out and "--k 7 " in out and "--k 5 " not in out
+    assert out.count("--loss contrastive --queries-per-step 8") == 2
+    for more, said in (
+        (["--set", "los=hinge"], "--set: no setting 'los'; give loss"),
+        (["--set", "loss"], "write NAME=VALUE"),
+        (["--values", "[1]"], "give a number or a word"),
+        (["--table", "main", "--values", "1"], "varies nothing"),
+    ):
+        assert reproduce.main([*words, "--table", "ablation-k", "--dry-run", *more]) == 2
+        assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("table", ["ablation-k", "ablation-margin", "ablation-hints"])
+def test_the_three_ablations_are_plans_at_mini_scale(data, table):
+    chain = Chain(MATRIX.scales["mini"], data, FOLDER / "prompts")
+    listed = [c for c in conditions_of(MATRIX, MATRIX.tables[table]) if c.dataset.name == "nq"]
+    assert len({chain.evaluation(one).key for one in listed}) == len(listed)
