@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from eval.conditions import Condition
-from eval.design import MEASURES, FirstStage, Scale
+from eval.design import MEASURES, Dataset, FirstStage, Scale
 from eval.recipe import mine_words, recipe_of, sequences_of, train_words
-from eval.steps import OUTPUT, Source, Step, file_source, model_source, name_source, prompt_source
+from eval.steps import OUTPUT, Source, Step, adapter_source, file_source, model_source, name_source, prompt_source
 from qpeft_rerank.errors import InputError
 
 # Options of the adapters that a table may vary under a plain name.
@@ -28,12 +28,14 @@ class Chain:
     :param data: the data folder; only the files that a step takes are looked at.
     :param prompts: folder of the prompts with hints before the passage.
     :param running: words for rerank and train that change no result, such as ``--device cuda``.
+    :param datasets: those that others take adapters from (``trained_on``).
     """
 
     scale: Scale
     data: Path | None
     prompts: Path
     running: tuple[str, ...] = ()
+    datasets: Mapping[str, Dataset] = field(default_factory=dict)
     _made: dict[str, Step] = field(default_factory=dict)
 
     def evaluation(self, condition: Condition) -> Step:
@@ -60,7 +62,7 @@ class Chain:
         """The topics: all of them or a sample."""
         dataset, scale = condition.dataset, self.scale
         if scale.corpus:
-            source = self._file(f"topics.{dataset.folder}.{split}.jsonl")
+            source = self._file(dataset.given.get("topics", f"topics.{dataset.folder}.{split}.jsonl"))
         else:
             source = name_source(dataset.topics if split == "test" else dataset.dev_topics)
         count = scale.topics if split == "test" else scale.dev_queries
@@ -72,28 +74,37 @@ class Chain:
         """The first stage's run, as deep as is reranked."""
         stage, scale = condition.first_stage, self.scale
         label, topics = _label(f"{condition.dataset.name}.{stage.name}", split), self.topics(condition, split)
-        if stage.kind == "run":
+        own = condition.dataset.given.get("run") if scale.corpus else None
+        if stage.kind == "run" or own:
             path = Path(stage.path.replace("{dataset}", condition.dataset.name))
-            words: tuple[Any, ...] = ("--run", file_source(path), "--topics", topics, "--depth", str(scale.depth))
+            source = file_source(path) if stage.kind == "run" else self._file(str(own))
+            words: tuple[Any, ...] = ("--run", source, "--topics", topics, "--depth", str(scale.depth))
             return self._step("candidates", label, "eval.candidates", (*words, "--output", OUTPUT), "run.trec")
-        return self._search(label, topics, scale.depth, stage)
+        return self._search(label, topics, scale.depth, stage, condition.dataset)
 
     def judgements(self, condition: Condition, split: Split = "test") -> Step:
-        """Which candidates hold an answer, as TREC qrels."""
+        """Which candidates hold an answer, as TREC qrels; or the data set's own judgements of these topics."""
+        dataset = condition.dataset
         words = ("--run", self.candidates(condition, split), "--topics", self.topics(condition, split))
+        passages = self._passages(dataset)
+        if dataset.qrels:
+            passages = ("--qrels", self._file(dataset.given["qrels"]) if self._given(dataset) else dataset.qrels)
         label = _label(f"{condition.dataset.name}.{condition.first_stage.name}", split)
-        return self._step("judge", label, "eval.judge", (*words, *self._passages(), "--output", OUTPUT), "qrels.txt")
+        return self._step("judge", label, "eval.judge", (*words, *passages, "--output", OUTPUT), "qrels.txt")
 
     def rerank(self, condition: Condition, split: Split = "test") -> Step:
         """The reranked run."""
         scale = self.scale
         words: list[Any] = ["--run", self.candidates(condition, split), "--topics", self.topics(condition, split)]
-        words += [*self._passages(), "--depth", str(scale.depth), "--model", self._model(condition)]
+        words += [*self._passages(condition.dataset), "--depth", str(scale.depth), "--model", self._model(condition)]
         if condition.method.kind == "prompt":
             words += ["--prompt", self._prompt(condition)]
+        elif condition.method.kind == "ready":
+            words += ["--adapter", _adapter(condition.method.adapter)]
         else:
             words += ["--adapter", self.adapter(condition)]
-        count = scale.dev_queries if split == "dev" else scale.topics or condition.dataset.test_size
+        size = condition.dataset.test_size
+        count = scale.dev_queries if split == "dev" else min(scale.topics or size, size or scale.topics)
         return self._step(
             "rerank",
             _label(condition.name, split),
@@ -105,7 +116,7 @@ class Chain:
         )
 
     def adapter(self, condition: Condition) -> Step:
-        """The adapter of a method: untrained, or trained on the dataset's own questions."""
+        """The adapter of a method: untrained, or trained on the dataset's own questions or another's."""
         method, preset = condition.method, condition.get("preset")
         words: list[Any] = ["--adapter", method.adapter, "--model", self._model(condition)]
         words += ["--prompt", self._prompt(condition), *(("--preset", preset) if preset else ())]
@@ -126,14 +137,14 @@ class Chain:
     def _trained(
         self, condition: Condition, words: list[Any], options: Mapping[str, Any], given: Mapping[str, Any]
     ) -> Step:
-        scale, dataset = self.scale, condition.dataset
+        scale, dataset = self.scale, self._trainer(condition.dataset)
         queries = int(condition.get("queries", scale.queries))
         recipe = recipe_of(condition, scale)
         if dataset.cells and condition.method.adapter.startswith("qpeft"):
             words += ["--dataset", dataset.cells]
         words += [word for name, value in given.items() for word in (f"--{name}", str(value))]
         words += train_words(recipe)
-        words += [*_option_words(options), "--train", self._training_file(condition, queries, mine_words(recipe))]
+        words += [*_option_words(options), "--train", self._training_file(dataset, queries, mine_words(recipe))]
         words += ["--queries", str(queries), "--dev-queries", str(scale.dev_queries), "--seed", str(scale.seed)]
         depth = scale.dev_depth
         if scale.corpus:
@@ -157,8 +168,14 @@ class Chain:
             operations=self._operations(sequences),
         )
 
-    def _training_file(self, condition: Condition, queries: int, kept: Sequence[str]) -> Any:
-        dataset = condition.dataset
+    def _trainer(self, dataset: Dataset) -> Dataset:
+        if dataset.trained_on is None:
+            return dataset
+        if dataset.trained_on not in self.datasets:
+            raise InputError(f"{dataset.name}: takes adapters of {dataset.trained_on}, which the matrix lacks")
+        return self.datasets[dataset.trained_on]
+
+    def _training_file(self, dataset: Dataset, queries: int, kept: Sequence[str]) -> Any:
         if not self.scale.corpus:
             return self._fetched(dataset.train, f"{dataset.name}.train")
         words = ("--index", self._index(), "--topics", self._file(f"topics.{dataset.folder}.train.jsonl"))
@@ -174,23 +191,29 @@ class Chain:
         words = (name_source(address), "--output", OUTPUT)
         return self._step("fetch", label, "eval.fetch", words, name)
 
-    def _search(self, label: str, topics: Any, hits: int, stage: FirstStage | None = None) -> Step:
-        words: list[Any] = ["--index", self._index(), "--topics", topics, "--hits", str(hits)]
+    def _search(
+        self, label: str, topics: Any, hits: int, stage: FirstStage | None = None, dataset: Dataset | None = None
+    ) -> Step:
+        words: list[Any] = ["--index", self._index(dataset), "--topics", topics, "--hits", str(hits)]
         if stage is not None and stage.k1 is not None and stage.b is not None:
             words += ["--k1", str(stage.k1), "--b", str(stage.b)]
         return self._step("retrieve", label, "qpeft_rerank.retrieve", (*words, "--output", OUTPUT), "run.trec")
 
-    def _index(self) -> Any:
+    def _index(self, dataset: Dataset | None = None) -> Any:
         if not self.scale.corpus:
-            return name_source(str(self.scale.index))
+            return name_source(str((dataset.index if dataset else None) or self.scale.index))
         words = ("--corpus", self._file(self.scale.corpus), "--output", OUTPUT)
         return self._step("index", self.scale.corpus, "eval.index", words, "lucene", "index")
 
-    def _passages(self) -> tuple[Any, ...]:
+    def _given(self, dataset: Dataset) -> bool:
+        """Tell whether a data set brings its own files."""
+        return bool(self.scale.corpus and dataset.given)
+
+    def _passages(self, dataset: Dataset) -> tuple[Any, ...]:
         """Where texts are read: a passage file needs no Java."""
         if self.scale.corpus:
-            return ("--corpus", self._file(self.scale.corpus))
-        return ("--index", self._index())
+            return ("--corpus", self._file(dataset.given.get("corpus", self.scale.corpus)))
+        return ("--index", self._index(dataset))
 
     def _model(self, condition: Condition) -> Source:
         return _model(str(condition.get("model", self.scale.model)))
@@ -237,6 +260,11 @@ def _option_words(options: Mapping[str, Any]) -> list[str]:
 @cache
 def _file(path: Path) -> Source:
     return file_source(path)
+
+
+@cache
+def _adapter(name: str) -> Source:
+    return adapter_source(name)
 
 
 @cache

@@ -76,7 +76,7 @@ def concerns(method: Method, setting: str) -> bool:
         return False
     if method.kind == "prompt":
         return setting in ("model", "prompt")
-    return method.kind != "first-stage"
+    return method.kind not in ("first-stage", "ready")
 
 
 def parse_condition(matrix: Matrix, name: str) -> Condition:

@@ -11,9 +11,9 @@ from qpeft_rerank.errors import InputError
 
 FOLDER = Path(__file__).with_name("matrix")
 CUTS = tuple(range(5, 51, 5))
-#: What is computed for every condition (method.md 7), and MRR@10.
-MEASURES = (*(f"R@{k}" for k in CUTS), *(f"H@{k}" for k in CUTS), "MRR@10")
-KINDS = ("first-stage", "prompt", "untrained", "trained")
+#: What is computed for every condition: those of the authors (method.md 7), and what others report.
+MEASURES = (*(f"R@{k}" for k in CUTS), *(f"H@{k}" for k in CUTS), "MRR@10", "MAP", "nDCG@10")
+KINDS = ("first-stage", "prompt", "untrained", "trained", "ready")
 #: Settings of a method, that a table may vary, too.
 SETTINGS = ("model", "prompt", "preset", "hints", "k", "heads", "filters", "margin", "loss", "lr", "queries", "epochs")
 #: Those that say how a method is trained (flags of ``train``; ``positives`` is ``mine``'s).
@@ -61,7 +61,13 @@ class Scale:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A question set."""
+    """A question set, judged by its answers, or by ``qrels`` where it has graded judgements.
+
+    :param index: its own, where it is not the scale's; ``qrels``: a name that Pyserini knows (scale full).
+    :param given: files of a set with its own collection, relative to the data folder (scale mini): ``topics``,
+        ``corpus``, ``qrels`` and ``run``, its BM25.
+    :param trained_on: the data set whose adapters it takes, as it has nothing to train on.
+    """
 
     name: str
     title: str
@@ -72,6 +78,14 @@ class Dataset:
     dev_topics: str = ""
     cells: str | None = None
     test_size: int = 0
+    index: str | None = None
+    qrels: str = ""
+    given: Mapping[str, str] = field(default_factory=dict)
+    trained_on: str | None = None
+
+    def measure(self, asked: str) -> str:
+        """What figures show of it: ``asked``, or nDCG@10 where passages are relevant by degrees."""
+        return "nDCG@10" if self.qrels else asked
 
 
 @dataclass(frozen=True)
@@ -142,12 +156,18 @@ def load_matrix(folder: Path = FOLDER) -> Matrix:
         _all(Method, folder / "methods.yaml"),
         _all(Table, folder / "tables.yaml"),
     )
+    for dataset in matrix.datasets.values():
+        where = f"{folder / 'datasets.yaml'}: {dataset.name}"
+        known(where, "dataset", [dataset.trained_on] if dataset.trained_on else [], matrix.datasets)
+        known(f"{where}, given", "file", dataset.given, ("topics", "corpus", "qrels", "run"))
+        if dataset.given and not {"topics", "corpus", "qrels", "run"} <= set(dataset.given):
+            raise InputError(f"{where}: given has topics, corpus, qrels and run, or is left out")
     for scale in matrix.scales.values():
         known(f"{folder / 'scales.yaml'}: {scale.name}, recipe", "setting", scale.recipe, RECIPE)
     for method in matrix.methods.values():
         where = f"{folder / 'methods.yaml'}: {method.name}"
         known(where, "kind", [method.kind], KINDS)
-        if method.kind in ("untrained", "trained") and not method.adapter:
+        if method.kind in ("untrained", "trained", "ready") and not method.adapter:
             raise InputError(f"{where}: kind {method.kind} needs an adapter")
     for stage in matrix.first_stages.values():
         known(f"{folder / 'first-stages.yaml'}: {stage.name}", "kind", [stage.kind], ("search", "run"))

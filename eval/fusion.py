@@ -71,7 +71,7 @@ def _fuse(args: argparse.Namespace) -> int:
 
     with store.alone():
         runner.run(steps, store)
-        fused = [fuse(condition, chain, store, args.measure) for condition in conditions]
+        fused = [fuse(one, chain, store, one.dataset.measure(args.measure)) for one in conditions]
     folder = args.results or args.work / "results" / selected.scale.name / "fusion"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -124,7 +124,7 @@ def caption(fused: "Sequence[Fused]") -> str:
     named = [data if len(rows) == counts[data] else f"{data} ({'; '.join(rows)})" for data, rows in lacking.items()]
     plain = f" No dev run exists for {', '.join(named)}, so no alpha is chosen there." if named else ""
     return (
-        f"{fused[0].measure} in points on the test questions, clean list: of the first stage, of the model, and of "
+        f"{' or '.join(dict.fromkeys(one.measure for one in fused))} in points on the test questions, clean list: of the first stage, of the model, and of "
         "their mixture with alpha, the weight of the likelihood, that is best on the dev questions. p: the mixture "
         f"against the model, randomisation test, corrected by Holm over the table.{plain}"
     )

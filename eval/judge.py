@@ -1,14 +1,19 @@
-"""DPR's ``has_answer`` as TREC qrels: ``python -m eval.judge --run F --topics T --corpus C --output qrels.txt``."""
+"""DPR's ``has_answer`` as TREC qrels: ``python -m eval.judge --run F --topics T --corpus C --output qrels.txt``.
+
+With ``--qrels``, the judgements of a collection that has its own, cut to the topics and checked against the run.
+"""
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from qpeft_rerank import console
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.trec.output import check_output
 from qpeft_rerank.trec.qrels import write_qrels
-from qpeft_rerank.trec.runs import read_run
+from qpeft_rerank.trec.runs import Run, read_run
+from qpeft_rerank.trec.topics import Topic
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -20,6 +25,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--topics", required=True, metavar="NAME", help="topics with answers")
     parser.add_argument("--index", metavar="NAME", help="index that stores the passages")
     parser.add_argument("--corpus", metavar="FILE", help="or the passages as JSONL or TSV")
+    parser.add_argument("--qrels", metavar="NAME", help="or judgements that exist: a file, or a name that Pyserini has")
     parser.add_argument("--output", required=True, metavar="FILE", help="qrels to write")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
     return parser
@@ -41,6 +47,8 @@ def _judge(args: argparse.Namespace) -> int:
             f"{args.run}: none of its topics (first: {next(iter(run))}) is among those of {args.topics} "
             f"(first: {next(iter(topics))}); give the topics of the run"
         )
+    if args.qrels:
+        return _judged(args, topics, run)
     passages = sources.find_passages(args.index, args.corpus)
     qrels = sources.find_qrels(sources.ANSWERS, run, topics, passages)
     absent = [(t, hit.docid) for t in qrels for hit in run.get(t, ()) if hit.docid not in qrels[t]]
@@ -50,6 +58,33 @@ def _judge(args: argparse.Namespace) -> int:
     write_qrels(args.output, qrels)
     found = sum(any(grades.values()) for grades in qrels.values())
     console.say(f"{found:,} of {len(topics):,} topics have a passage with an answer")
+    return 0
+
+
+def _judged(args: argparse.Namespace, topics: Mapping[str, Topic], run: Run) -> int:
+    """Take the judgements of ``--qrels`` for the topics, all of them: nDCG's ideal ranking needs them."""
+    from qpeft_rerank import sources
+
+    if args.index or args.corpus:
+        raise InputError("--qrels needs no passages; leave --index and --corpus out")
+    if args.qrels == sources.ANSWERS:
+        raise InputError(f"--qrels {args.qrels}: is what --index or --corpus alone does; leave --qrels out")
+    unread: Any = None
+    found = sources.find_qrels(args.qrels, {}, topics, unread)
+    qrels = {topic: found[topic] for topic in topics if topic in found}
+    if not qrels:
+        raise InputError(
+            f"--qrels {args.qrels}: none of its topics (first: {next(iter(found), 'none')}) is among those of "
+            f"{args.topics} (first: {next(iter(topics))}); give the judgements of these topics"
+        )
+    if not any(hit.docid in grades for topic, grades in qrels.items() for hit in run.get(topic, ())):
+        topic = next(iter(qrels))
+        raise InputError(
+            f"--qrels {args.qrels}: judges no passage of {args.run} (topic {topic}: {next(iter(qrels[topic]))}); "
+            "give the judgements of the run's collection"
+        )
+    write_qrels(args.output, qrels)
+    console.say(f"{len(qrels):,} of {len(topics):,} topics are judged")
     return 0
 
 

@@ -1,14 +1,14 @@
-"""Writes a table's files: Markdown, LaTeX, CSV, significance, and its figures as expectations."""
+"""Writes a table's files: Markdown, LaTeX, CSV, significance, cost, and its figures as expectations."""
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from eval import expectations, provenance, tables
+from eval import costs, expectations, provenance, tables
 from eval.chain import Chain
 from eval.conditions import Condition
 from eval.design import Matrix
-from eval.results import MEAN, comparisons, means
+from eval.results import comparisons, means
 from eval.steps import Source
 from eval.store import Store
 from eval.values import Values, answered_topics, read_values
@@ -49,7 +49,7 @@ def publish(
     matrix: Matrix,
     folder: Path,
 ) -> str:
-    """Write a table's files into ``folder``; return the Markdown of its clean list."""
+    """Write a table's files into ``folder``; return the Markdown of its clean list and of its cost."""
     import yaml
 
     measured = read_measured(conditions, chain, store)
@@ -71,8 +71,7 @@ def publish(
     )
     text, tex = [f"# {title}\n"], []
     for convention in ("clean", "full"):
-        counts = found[(found.convention == convention) & (found.dataset != MEAN)]
-        topics = f"{counts.drop_duplicates('dataset').topics.sum():,} topics in {counts.dataset.nunique()} data sets"
+        topics = tables.topics_of(found[found.convention == convention])
         caption = tables.caption_of(shown, convention, chain.scale.described(), topics)
         frame = tables.layout(found, compared, shown, convention, tables.MARKDOWN)
         text.append(f"## {convention.capitalize()} list\n\n{tables.markdown(frame)}\n{caption}\n")
@@ -82,6 +81,9 @@ def publish(
     if shown.published:
         named = "; ".join(f"[{short}] {said}" for short, said in expectations.sources(matrix).items())
         text.append(f"Published by others, on other samples or models, for orientation: {named}.\n")
+    cost = costs.costs(measured, chain, store)
+    table = tables.markdown(costs.shown(cost).map(tables.MARKDOWN.plain))
+    said = f"## Cost\n\n{table}\n{costs.CAPTION}\n"
     text.append(_commands(conditions, chain, store))
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -90,10 +92,13 @@ def publish(
     write_lines(str(folder / "table.md"), ["\n".join(text)])
     write_lines(str(folder / "table.tex"), ["\n".join(tex)])
     write_lines(str(folder / "table.csv"), [found.to_csv(index=False)])
+    # In a file of its own: figures come out the same again, times do not.
+    write_lines(str(folder / "cost.md"), [said])
+    write_lines(str(folder / "cost.csv"), [cost.to_csv(index=False)])
     write_lines(str(folder / "significance.csv"), [compared.to_csv(index=False)])
     stored = {"figures": {chain.scale.name: entries}}
     write_lines(str(folder / "expected.yaml"), [yaml.safe_dump(stored, sort_keys=False)])
-    return "\n".join(text[:2])
+    return "\n".join([*text[:2], said])
 
 
 def published_beside(conditions: Sequence[Condition], matrix: Matrix) -> Mapping[tuple[str, str, str], str]:

@@ -19,7 +19,7 @@ from qpeft_rerank.pages import page_template
 from qpeft_rerank.trec.output import check_output, write_lines
 
 if TYPE_CHECKING:
-    from eval.sections import Material, Section
+    from eval.parts import Material, Section
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,8 +58,8 @@ def _report(args: argparse.Namespace) -> int:
             "python -m eval.reproduce, or give the options that it was given"
         )
     console.say(f"{len(conditions)} of {len(done)} conditions are finished")
+    from eval.parts import Material
     from eval.publish import read_measured
-    from eval.sections import Material
 
     measured = read_measured(conditions, chain, store)
     material = Material(measured, chain, store, selected.matrix, args.measure)
@@ -82,6 +82,7 @@ def sections(selected: selection.Selection, material: "Material") -> "list[Secti
     idle = {n for n in varied if not any(c.setting and c in material.measured for c in selected.wanted[n][1])}
     found = [tables[name] for name in tables if name not in varied]
     found += [
+        made.cost_section(material),
         made.curve_section(material, CUTS),
         made.gain_section(material),
         made.scatter_section(material),

@@ -43,13 +43,14 @@ def run(steps: Sequence[Step], store: Store) -> int:
         say(f"[{number}/{len(steps)}] {step.kind} {step.label}{' (goes on)' if resumed else ''}")
         say(f"  {shell(step, store.work)}")
         started = time.monotonic()
-        _call(step, store.work)
-        store.finish(step, None if resumed else time.monotonic() - started)
+        peak = _call(step, store.work)
+        store.finish(step, None if resumed else time.monotonic() - started, peak)
         count += 1
     return count
 
 
-def _call(step: Step, work: Path) -> None:
+def _call(step: Step, work: Path) -> int | None:
+    """Run a step's command; return the greatest resident size of its process in bytes, where the system tells."""
     log = step.folder(work) / "log.txt"
     place = step.place(work)
     fresh = place.with_name(f".{place.name}.part")
@@ -65,7 +66,7 @@ def _call(step: Step, work: Path) -> None:
         )
         try:
             _copy(process.stderr, said)
-            status = process.wait()
+            status, peak = _wait(process)
         except BaseException:
             process.terminate()
             process.wait()
@@ -79,6 +80,16 @@ def _call(step: Step, work: Path) -> None:
         raise InputError(f"{step.kind} {step.label}: {line or how} (log: {log}); what is finished stays")
     if step.prints:
         os.replace(fresh, place)
+    return peak
+
+
+def _wait(process: subprocess.Popen[bytes]) -> tuple[int, int | None]:
+    """Exit status and peak memory in bytes."""
+    if not hasattr(os, "wait4"):  # Windows
+        return process.wait(), None
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _copy(stream: IO[bytes] | None, log: IO[bytes]) -> None:

@@ -1,100 +1,23 @@
 """The sections of the report, from finished conditions: tables, legends and panels."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from eval import fusion, tables
-from eval.chain import Chain
+from eval import costs, fusion, tables
 from eval.conditions import Condition
-from eval.design import Matrix, Table
+from eval.design import Table
 from eval.figures import ablation, curves, gains, scatter, sweeps, training
-from eval.figures.style import Look, Panel, looks
 from eval.mixing import Fused, fuse, scored_of
-from eval.results import MEAN, comparisons, means
-from eval.store import Store
-from eval.values import CONVENTIONS, Values
+from eval.parts import Grid, Material, Rows, Section, Shown
+from eval.results import comparisons, means
+from eval.values import CONVENTIONS
 
 if TYPE_CHECKING:
     import pandas
 
 _WORDS = ("Method", "First stage", "Published", "Check")
 _MARKS = re.compile(r"[†‡]*$")
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Rows of a table under one heading; cells are HTML."""
-
-    heading: str
-    cells: list[list[str]]
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A table: ``columns`` are (name, whether its cells are words)."""
-
-    caption: str
-    columns: list[tuple[str, bool]]
-    groups: list[Rows]
-    summary: str = ""
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Panels side by side; ``small`` ones stand closer."""
-
-    heading: str
-    panels: list[Panel]
-    small: bool = False
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the page with a heading."""
-
-    name: str
-    title: str
-    text: str = ""
-    tables: list[Shown] = field(default_factory=list)
-    legend: list[tuple[str, Look]] = field(default_factory=list)
-    grids: list[Grid] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Material:
-    """What sections are made of.
-
-    :param measured: every finished condition's values; ``measure``: what figures show.
-    """
-
-    measured: Mapping[Condition, Values]
-    chain: Chain
-    store: Store
-    matrix: Matrix
-    measure: str
-
-    @property
-    def plain(self) -> dict[Condition, Values]:
-        """The conditions without a varied setting."""
-        return {condition: values for condition, values in self.measured.items() if condition.setting is None}
-
-    @property
-    def looks(self) -> dict[str, Look]:
-        """A look for every method, the same in all figures."""
-        return looks({method.name: method.kind for method in self.matrix.methods.values()})
-
-    @property
-    def reference(self) -> str:
-        """The reranker that figures compare the others with: the matrix's first way without an adapter, if any."""
-        return next((method.name for method in self.matrix.methods.values() if method.kind == "prompt"), "")
-
-    def legend(self, conditions: Iterable[Condition]) -> list[tuple[str, Look]]:
-        """Title and look of the methods among conditions, in the matrix's order."""
-        present = {condition.method.name for condition in conditions}
-        shown = self.looks
-        return [(m.title, shown[m.name]) for m in self.matrix.methods.values() if m.name in present]
 
 
 def table_section(table: Table, listed: Sequence[Condition], material: Material) -> Section | None:
@@ -118,8 +41,7 @@ def table_section(table: Table, listed: Sequence[Condition], material: Material)
     section = Section(f"table-{table.name}", table.title, text)
     for convention in CONVENTIONS:
         frame = tables.layout(found, compared, shown, convention, tables.HTML)
-        counts = found[(found.convention == convention) & (found.dataset != MEAN)].drop_duplicates("dataset")
-        topics = f"{counts.topics.sum():,} topics in {len(counts)} data sets"
+        topics = tables.topics_of(found[found.convention == convention])
         caption = tables.caption_of(shown, convention, material.chain.scale.described(), topics)
         section.tables.append(_grouped(frame, caption, "" if convention == "clean" else "The full list"))
     if table.vary is not None and any(condition.setting for condition in measured):
@@ -137,9 +59,10 @@ def table_section(table: Table, listed: Sequence[Condition], material: Material)
 def curve_section(material: Material, cuts: Sequence[int]) -> Section | None:
     """R@k and H@k."""
     cuts = [cut for cut in cuts if cut <= material.chain.scale.depth]
-    if not material.plain or len(cuts) < 2:
+    answered = {condition: values for condition, values in material.plain.items() if not condition.dataset.qrels}
+    if not answered or len(cuts) < 2:
         return None
-    found = means(material.plain, [f"{letter}@{cut}" for letter in "RH" for cut in cuts])
+    found = means(answered, [f"{letter}@{cut}" for letter in "RH" for cut in cuts])
     found = found[found.convention == "clean"]
     names = (
         ("R", "R@k: the share of the relevant candidates that are among the first k"),
@@ -149,7 +72,7 @@ def curve_section(material: Material, cuts: Sequence[int]) -> Section | None:
         "curves",
         "Recall and hits by depth",
         f"Clean list. The runs are {material.chain.scale.depth} deep.",
-        legend=material.legend(material.plain),
+        legend=material.legend(answered),
         grids=[Grid(said, curves.draw(found, letter, cuts, material.looks)) for letter, said in names],
     )
 
@@ -164,14 +87,15 @@ def gain_section(material: Material) -> Section | None:
             against = base if row == reference or reference not in rows else rows[reference]
             if condition is base or against is None:
                 continue
-            values, others = material.measured[condition], material.measured[against]
-            differences = 100 * (values.array(material.measure, "clean") - others.array(material.measure, "clean"))
+            measure = condition.dataset.measure(material.measure)
+            values, others = (material.measured[one].array(measure, "clean") for one in (condition, against))
+            differences = 100 * (values - others)
             if len(differences):
                 panels.append(gains.draw(f"{dataset}-{stage}-{row}", condition.title, against.title, differences))
         if panels:
             grids.append(Grid(_list_title(next(iter(rows.values())), material), panels, small=True))
     text = (
-        f"A bar a topic: the difference in {material.measure}, in points, from the most gained to the most lost. "
+        f"A bar a topic: the difference in {_measures(material)}, in points, from the most gained to the most lost. "
         "Clean list. The model without an adapter stands against the first stage, the others against it."
     )
     return Section("gains", "Gains and losses by topic", text, grids=grids) if grids else None
@@ -183,7 +107,8 @@ def scatter_section(material: Material) -> Section | None:
     for (dataset, stage), rows in _by_list(material.plain).items():
         rerankers = [condition for condition in rows.values() if condition.method.kind != "first-stage"]
         others = [condition for condition in rerankers if condition.row != reference]
-        others.sort(key=lambda one: -float(material.measured[one].array(material.measure, "clean").sum()))
+        measure = next(iter(rows.values())).dataset.measure(material.measure)
+        others.sort(key=lambda one: -float(material.measured[one].array(measure, "clean").sum()))
         chosen = [condition for condition in rerankers if condition.row == reference] + others[:1]
         drawn = [
             scatter.draw(f"{dataset}-{stage}-{one.row}", one.title, scored_of(one, material.chain, material.store))
@@ -202,7 +127,7 @@ def scatter_section(material: Material) -> Section | None:
 def fusion_section(material: Material) -> Section | None:
     """Mixtures by alpha."""
     fused: list[Fused] = [
-        fuse(condition, material.chain, material.store, material.measure)
+        fuse(condition, material.chain, material.store, condition.dataset.measure(material.measure))
         for condition in material.plain
         if condition.method.kind != "first-stage"
     ]
@@ -231,17 +156,33 @@ def fusion_section(material: Material) -> Section | None:
     return Section("fusion", "Mixtures with the first stage", text, [table], legend, grids)
 
 
+def cost_section(material: Material) -> Section | None:
+    """Parameters, time and memory by method."""
+    measured = material.plain
+    if not any(condition.method.kind != "first-stage" for condition in measured):
+        return None
+    frame = costs.shown(costs.costs(measured, material.chain, material.store)).map(tables.HTML.plain)
+    frame.insert(0, "Data", "All data sets")
+    return Section("cost", "Cost", tables=[_grouped(frame, costs.CAPTION, words=["Method"])])
+
+
 def training_section(material: Material) -> Section | None:
     """Loss and dev curves of the adapters."""
     losses, devs, present = [], [], []
+    seen: set[str] = set()
     for (dataset, stage), rows in _by_list(material.plain).items():
-        trained = {row: condition for row, condition in rows.items() if condition.method.kind == "trained"}
+        # A data set that takes another's adapters has nothing of its own to show, if that one is here.
+        keys = {row: material.chain.adapter(c).key for row, c in rows.items() if c.method.kind == "trained"}
+        trained = {row: rows[row] for row, key in keys.items() if key not in seen}
+        seen |= set(keys.values())
         logs = {
             row: training.read_training(
                 material.chain.adapter(condition).place(material.store.work), condition.method.title
             )
             for row, condition in trained.items()
         }
+        if not logs:
+            continue
         name, title = f"{dataset}-{stage}", next(iter(rows.values())).dataset.title
         present += list(trained.values())
         losses.append(training.draw_loss(name, title, logs, material.looks))
@@ -287,6 +228,12 @@ def _by_list(conditions: Iterable[Condition]) -> dict[tuple[str, str], dict[str,
     for condition in conditions:
         found.setdefault((condition.dataset.name, condition.first_stage.name), {})[condition.row] = condition
     return found
+
+
+def _measures(material: Material) -> str:
+    """What figures show, and what those of data sets with graded judgements show."""
+    graded = {one.dataset.name: one.dataset for one in material.plain if one.dataset.qrels}
+    return material.measure + "".join(f" (of {one.title} {one.measure('')})" for one in graded.values())
 
 
 def _list_title(condition: Condition, material: Material) -> str:

@@ -124,7 +124,7 @@ def chain_of(args: argparse.Namespace, selection: Selection) -> Chain:
         raise InputError("nothing asked for; give --table, --condition or --all (--list shows which there are)")
     if args.data is not None and not args.data.is_dir():
         raise InputError(f"--data {args.data}: no such folder")
-    return Chain(selection.scale, args.data, args.matrix / "prompts", _running(args))
+    return Chain(selection.scale, args.data, args.matrix / "prompts", _running(args), selection.matrix.datasets)
 
 
 def finished(selection: Selection, chain: Chain, store: Store) -> dict[Condition, bool]:

@@ -65,6 +65,18 @@ def prompt_source(name: str) -> Source:
     return Source(name, _digest(pieces))
 
 
+def adapter_source(name: str) -> Source:
+    """An adapter made elsewhere: a folder or one that ships by content, a hub name by its name."""
+    from qpeft_rerank.adapters.find import CONFIG, STAMP, WEIGHTS, find_adapter, shipped_adapters
+    from qpeft_rerank.likelihood.identity import file_digest
+
+    if not Path(name).is_dir() and name not in shipped_adapters():
+        return name_source(name)
+    folder = find_adapter(name)
+    files = [folder / file for file in (CONFIG, WEIGHTS, STAMP) if (folder / file).is_file()]
+    return Source(name, _digest([[path.name, file_digest(path)] for path in files]))
+
+
 def model_source(name: str) -> Source:
     """A model: a folder or the embedded file by content, a hub name by its name (the network stays untouched)."""
     from qpeft_rerank.likelihood.identity import file_digest, model_identity

@@ -21,7 +21,9 @@ BASE = "#55555f"
 # Okabe and Ito's colours, which colour-blind readers can tell apart, some darkened for a white page, and
 # others between them. Dashes tell kinds of methods apart in a grey print, too.
 _COLOURS = ("#0072b2", "#3f9bd1", "#8294c4", "#b04a87", "#c98600", "#009e73", "#7a4fb5", "#d55e00", "#1a1a1f")
+_COLOURS += ("#8c564b", "#6b7f2a")
 _DASHES: dict[str, tuple[float, ...]] = {"prompt": (5, 2), "untrained": (1.5, 1.5), "trained": ()}
+_DASHES["ready"] = (6, 1.5, 1.5, 1.5)
 _SETTINGS = {
     "font.size": 9,
     "text.color": INK,

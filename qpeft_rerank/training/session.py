@@ -146,8 +146,7 @@ class Session:
         for file in self.files:
             dropped = f", {file.dropped:,} dropped for want of a positive" if file.dropped else ""
             say(f"{file.path}: {len(file.examples):,} of {file.total:,} questions{dropped}")
-        trained = sum(part.parameter.numel() for part in student.parts.values())
-        say(f"{self.adapter} on {student.model.source.name}: {trained:,} parameters learn")
+        say(f"{self.adapter} on {student.model.source.name}: {student.trained:,} parameters learn")
         if store is None and self.prefix_cache not in ("auto", "off"):
             say("--prefix-cache: not used, for the adapter, the model or gradient checkpointing does not allow it")
         if dev is None:
@@ -194,6 +193,7 @@ class Session:
             "dev_by_epoch": outcome.dev,
             "epoch": outcome.epoch,
             "steps": outcome.steps,
+            "parameters": student.trained,
         }
         (made / "training.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
         if not draw(work.path / "log.csv", work.path / "training.png", dev.first_stage if dev else None):

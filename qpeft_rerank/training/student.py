@@ -58,6 +58,11 @@ class Student:
             if part.parameter.dtype != torch.float32:
                 raise TypeError(f"{name} is {part.parameter.dtype}; trainable parameters are kept in float32")
 
+    @property
+    def trained(self) -> int:
+        """Number of parameters that learn."""
+        return sum(part.parameter.numel() for part in self.parts.values())
+
     def encode(self, groups: list[Group]) -> list[list[Sequence]]:
         """The sequences of each group, the positive first; each distinct text is tokenised once."""
         pairs = [(group.query, passage.title, passage.text) for group in groups for passage in group.passages]

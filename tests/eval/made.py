@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterable
 from pathlib import Path
 
-from eval import sample
+from eval import candidates, judge, sample
 from eval.chain import Chain
 from eval.conditions import Condition
 from eval.steps import Step, ordered
@@ -37,6 +37,23 @@ def data_folder(folder: Path, sets: Iterable[str], topics: int, title: str = "qu
     return folder
 
 
+def graded_folder(folder: Path, topics: int, depth: int) -> Path:
+    """A set with grades 0 to 3 beside a data folder, as scale mini takes TREC DL 2019."""
+    folder.mkdir()
+    (folder / "corpus.jsonl").write_text('{"id": "p0", "contents": "a passage"}\n')
+    (folder / "topics.tsv").write_text("".join(f"{n}\tquestion {n}\n" for n in range(topics)))
+    run, qrels = [], []
+    for topic in map(str, range(topics)):
+        draw = random.Random(f"graded {topic}")
+        for rank in range(depth):
+            run.append(f"{topic} Q0 p{rank} {rank + 1} {depth - rank}.5 made\n")
+            qrels.append(f"{topic} Q0 p{rank} {draw.choice((0, 0, 0, 1, 2, 3))}\n")
+        qrels.append(f"{topic} Q0 unretrieved 3\n")
+    (folder / "run.bm25.txt").write_text("".join(run))
+    (folder / "qrels.txt").write_text("".join(qrels))
+    return folder
+
+
 def finish(conditions: Iterable[Condition], chain: Chain, store: Store, dev: bool = False) -> None:
     """Make every step behind conditions look finished; with ``dev`` their dev runs, too."""
     conditions = list(conditions)
@@ -48,7 +65,7 @@ def finish(conditions: Iterable[Condition], chain: Chain, store: Store, dev: boo
         if not store.is_done(step):
             store.begin(step)
             _MAKERS[step.kind](step, store.work)
-            store.finish(step, 1.0)
+            store.finish(step, 1.0, 10**9)
 
 
 def _flag(step: Step, work: Path, name: str) -> str:
@@ -82,7 +99,16 @@ def _retrieve(step: Step, work: Path) -> None:
     write_run(str(step.place(work)), run, "made")
 
 
+def _candidates(step: Step, work: Path) -> None:
+    with contextlib.redirect_stderr(None):
+        assert candidates.main(step.command(work)[2:]) == 0
+
+
 def _judge(step: Step, work: Path) -> None:
+    if "--qrels" in step.command(work):
+        with contextlib.redirect_stderr(None):
+            assert judge.main(step.command(work)[2:]) == 0
+        return
     run = read_run(_flag(step, work, "--run"))
     qrels = {topic: {hit.docid: int(_relevant(topic, hit.docid)) for hit in hits} for topic, hits in run.items()}
     write_qrels(str(step.place(work)), qrels)
@@ -129,7 +155,7 @@ def _adapter(step: Step, work: Path) -> None:
         rows.append(f"{epoch * steps},{epoch},,,,,,{dev[-1]:.4f}")
     (folder / "log.csv").write_text("\n".join(rows) + "\n")
     best = max(range(len(dev)), key=dev.__getitem__)
-    record = {"dev_by_epoch": dev, "epoch": best, "dev": {"dev MRR@10, zero-shot": 0.45}}
+    record = {"dev_by_epoch": dev, "epoch": best, "dev": {"dev MRR@10, zero-shot": 0.45}, "parameters": 1_000_000}
     (folder / "training.json").write_text(json.dumps(record))
 
 
@@ -146,6 +172,7 @@ _MAKERS = {
     "index": _index,
     "sample": _sample,
     "retrieve": _retrieve,
+    "candidates": _candidates,
     "judge": _judge,
     "rerank": _rerank,
     "untrained": _adapter,

@@ -69,7 +69,7 @@ def again(finished, words, monkeypatch):
 
     def counted(step, folder):
         run.append(step.kind)
-        call(step, folder)
+        return call(step, folder)
 
     monkeypatch.setattr(runner, "_call", counted)
 
@@ -91,6 +91,8 @@ def test_the_table_is_what_the_runs_say(finished):
         "table.md",
         "table.tex",
         "table.csv",
+        "cost.md",
+        "cost.csv",
         "significance.csv",
         "expected.yaml",
     }
@@ -104,6 +106,22 @@ def test_the_table_is_what_the_runs_say(finished):
         ranks = [grades for grades in ranks if any(grades)]
         expected = 100 * sum(1 / (1 + grades.index(1)) for grades in ranks) / len(ranks)
         assert table[dataset, row, "clean", "MRR@10"] == pytest.approx(expected)
+
+
+def test_costs_are_what_the_steps_recorded(finished):
+    import pandas
+
+    work, training, _ = finished
+    cost = pandas.read_csv(work / "results" / "mini" / "main" / "cost.csv").set_index("method")
+    adapter = cost.loc["Q-PEFT-A"]
+    said = [json.loads((folder / "adapter" / "training.json").read_text()) for folder in records(work, "train")]
+    assert adapter.parameters == sum(record["parameters"] for record in said) / 2 > 0
+    # The training that was killed took a time that nobody knows; the other one's is shown.
+    others = [record["seconds"] for folder, record in records(work, "train").items() if folder != training]
+    assert adapter.training_seconds == pytest.approx(others[0])
+    assert 5e7 < adapter.reranking_bytes < 4e9 and adapter.question_seconds > 0
+    assert pandas.isna(cost.loc["Zero-shot, plain"].parameters)
+    assert "| Zero-shot, plain | – | – | – |" in (work / "results" / "mini" / "main" / "cost.md").read_text()
 
 
 def test_asked_again_nothing_runs(finished, again, capsys):

@@ -1,0 +1,90 @@
+"""What methods cost: parameters that learn, training time, seconds a question, memory; from the steps' own records."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from eval.chain import Chain
+from eval.conditions import Condition
+from eval.steps import Step
+from eval.store import Store
+from eval.values import Values
+
+if TYPE_CHECKING:
+    import pandas
+
+#: What the columns are, for a caption.
+CAPTION = (
+    "Means over the data sets, as the steps' commands took, loading included, on the machine that ran them; – where "
+    "nothing is trained, or where a command was stopped and went on, so that its time is not known. Memory is the "
+    "greatest resident size of the command's process (without a GPU's own). Learning: parameters that training changes."
+)
+COLUMNS = ("Method", "Learning", "Training, s", "Training, GB", "Seconds a question", "Reranking, GB")
+
+
+def costs(measured: Mapping[Condition, Values], chain: Chain, store: Store) -> "pandas.DataFrame":
+    """A row a method: numbers, None where they are not known.
+
+    ``parameters``, ``training_seconds``, ``training_bytes``, ``question_seconds`` (of a topic with all its
+    candidates), ``reranking_bytes``.
+    """
+    import pandas
+
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for condition, values in measured.items():
+        rows.setdefault(condition.title, []).append(_cost(condition, len(values.topics), chain, store))
+    records = []
+    for title, found in rows.items():
+        names = found[0]
+        records.append({"method": title} | {name: _mean(one[name] for one in found) for name in names})
+    return pandas.DataFrame(records)
+
+
+def shown(frame: "pandas.DataFrame") -> "pandas.DataFrame":
+    """The same as strings, columns as in :data:`COLUMNS`."""
+    import pandas
+
+    def said(value: float | None, form: str, unit: float = 1.0) -> str:
+        return "–" if value is None or pandas.isna(value) else format(value / unit, form)
+
+    records = [
+        (
+            row.method,
+            said(row.parameters, ",.0f"),
+            said(row.training_seconds, ",.0f"),
+            said(row.training_bytes, ".2f", 1e9),
+            said(row.question_seconds, ".3g"),
+            said(row.reranking_bytes, ".2f", 1e9),
+        )
+        for row in frame.itertuples()
+    ]
+    return pandas.DataFrame(records, columns=list(COLUMNS))
+
+
+def _cost(condition: Condition, topics: int, chain: Chain, store: Store) -> dict[str, float | None]:
+    kind = condition.method.kind
+    scoring = chain.candidates(condition) if kind == "first-stage" else chain.rerank(condition)
+    training = chain.adapter(condition) if kind == "trained" else None
+    record, trained = store.record(scoring), store.record(training) if training else {}
+    seconds = record.get("seconds")
+    return {
+        "parameters": _parameters(training, store) if training else None,
+        "training_seconds": trained.get("seconds"),
+        "training_bytes": trained.get("peak_bytes"),
+        "question_seconds": seconds / topics if seconds and topics else None,
+        "reranking_bytes": record.get("peak_bytes"),
+    }
+
+
+def _parameters(training: Step, store: Store) -> float | None:
+    """What the training said that it changes; None for one of an older version."""
+    try:
+        value = json.loads((training.place(store.work) / "training.json").read_text("utf-8")).get("parameters")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return float(value) if isinstance(value, int) else None
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
