@@ -185,6 +185,11 @@ def load_matrix(folder: Path = FOLDER) -> Matrix:
     return matrix
 
 
+def within(measures: Iterable[str], depth: int) -> list[str]:
+    """The measures that a run of this depth can tell: a cut below its end repeats the one at its end."""
+    return [name for name in measures if int(name.partition("@")[2] or 0) <= max(depth, CUTS[1])]
+
+
 def known(where: str, what: str, given: Iterable[str], names: Iterable[str]) -> None:
     """Refuse a name that is not among ``names``; the message suggests the nearest."""
     listed = list(names)

@@ -7,7 +7,7 @@ from pathlib import Path
 from eval import costs, expectations, provenance, tables
 from eval.chain import Chain
 from eval.conditions import Condition
-from eval.design import Matrix
+from eval.design import Matrix, within
 from eval.results import comparisons, means
 from eval.steps import Source
 from eval.store import Store
@@ -53,6 +53,7 @@ def publish(
     import yaml
 
     measured = read_measured(conditions, chain, store)
+    measures = within(measures, chain.scale.depth)
     found, compared = means(measured, measures), comparisons(measured, measures)
     expected = expectations.Expected(matrix.folder, chain.scale.name)
     checks, entries = {}, {}

@@ -19,6 +19,8 @@ from qpeft_rerank.pages import page_template
 from qpeft_rerank.trec.output import check_output, write_lines
 
 if TYPE_CHECKING:
+    from eval.conditions import Condition
+    from eval.design import Table
     from eval.parts import Material, Section
 
 
@@ -75,11 +77,9 @@ def sections(selected: selection.Selection, material: "Material") -> "list[Secti
     tables = {
         name: made.table_section(table, listed, material)
         for name, (table, listed) in selected.wanted.items()
-        if any(condition in material.measured for condition in listed if condition.method.kind != "first-stage")
+        if _tells(table, [condition for condition in listed if condition in material.measured])
     }
-    varied = {name for name, (table, listed) in selected.wanted.items() if table.vary is not None}
-    # A table of a setting of which no value was tried would only repeat its unvaried rows.
-    idle = {n for n in varied if not any(c.setting and c in material.measured for c in selected.wanted[n][1])}
+    varied = [name for name in tables if selected.wanted[name][0].vary is not None]
     found = [tables[name] for name in tables if name not in varied]
     found += [
         made.cost_section(material),
@@ -89,8 +89,19 @@ def sections(selected: selection.Selection, material: "Material") -> "list[Secti
         made.fusion_section(material),
         made.training_section(material),
     ]
-    found += [tables[name] for name in tables if name in varied - idle]
+    found += [tables[name] for name in varied]
     return [section for section in found if section is not None]
+
+
+def _tells(table: "Table", finished: "Sequence[Condition]") -> bool:
+    """Tell whether a table has something to compare: two values of what it varies, or a reranker beside its reference.
+
+    Tables share conditions, and the rest would only be said again.
+    """
+    if table.vary is not None:
+        return len({condition.variant for condition in finished if condition.setting}) > 1
+    rerankers = {condition.row for condition in finished if condition.method.kind != "first-stage"}
+    return bool(rerankers - {table.reference}) or (bool(rerankers) and len(table.methods) <= 2)
 
 
 def page(listed: "Sequence[Section]", material: "Material") -> str:

@@ -75,9 +75,13 @@ def _call(step: Step, work: Path) -> int | None:
         raise KeyboardInterrupt
     if status != 0:
         fresh.unlink(missing_ok=True)
-        line = _last_line(log).removeprefix("error: ")
-        how = f"killed by signal {-status}" if status < 0 else f"status {status}"
-        raise InputError(f"{step.kind} {step.label}: {line or how} (log: {log}); what is finished stays")
+        line = _last_line(log)
+        if line.startswith("error: "):
+            said = line.removeprefix("error: ")
+        else:
+            said = f"killed by signal {-status}" if status < 0 else f"ended with status {status}"
+            said += f"; it said last: {line}" if line else ""
+        raise InputError(f"{step.kind} {step.label}: {said} (log: {log}); what is finished stays")
     if step.prints:
         os.replace(fresh, place)
     return peak

@@ -1,12 +1,13 @@
 """The sections of the report, from finished conditions: tables, legends and panels."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from eval import costs, fusion, tables
 from eval.conditions import Condition
-from eval.design import Table
+from eval.design import Table, within
 from eval.figures import ablation, curves, gains, scatter, sweeps, training
 from eval.mixing import Fused, fuse, scored_of
 from eval.parts import Grid, Material, Rows, Section, Shown
@@ -23,11 +24,18 @@ _MARKS = re.compile(r"[†‡]*$")
 def table_section(table: Table, listed: Sequence[Condition], material: Material) -> Section | None:
     """A table of the matrix in both conventions, and a picture of its varied setting; None if nothing is finished."""
     measured = {condition: material.measured[condition] for condition in listed if condition in material.measured}
+    if table.vary is not None:
+        # A data set of which one value was tried has nothing to compare.
+        tried = {(condition.dataset.name, condition.variant) for condition in measured if condition.setting}
+        counts = Counter(dataset for dataset, _ in tried)
+        measured = {condition: values for condition, values in measured.items() if counts[condition.dataset.name] > 1}
     if not measured:
         return None
-    missing = [condition.name for condition in listed if condition not in measured]
+    shown_sets = {condition.dataset.name for condition in measured}
+    missing = [c.name for c in listed if c not in measured and c.dataset.name in shown_sets]
+    missing += dict.fromkeys(c.dataset.title for c in listed if c.dataset.name not in shown_sets)
     text = f"Not finished, so not shown: {', '.join(missing)}." if missing else ""
-    measures = table.measures
+    measures = within(table.measures, material.chain.scale.depth)
     found, compared = means(measured, measures), comparisons(measured, measures)
     rows = {condition.row: condition for condition in measured}
     first = next((row for row, condition in rows.items() if condition.method.kind == "first-stage"), None)
@@ -70,7 +78,7 @@ def curve_section(material: Material, cuts: Sequence[int]) -> Section | None:
     )
     return Section(
         "curves",
-        "Recall and hits by depth",
+        "Curves of recall and hits",
         f"Clean list. The runs are {material.chain.scale.depth} deep.",
         legend=material.legend(answered),
         grids=[Grid(said, curves.draw(found, letter, cuts, material.looks)) for letter, said in names],

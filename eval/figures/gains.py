@@ -26,5 +26,5 @@ def draw(name: str, title: str, against: str, differences: numpy.ndarray) -> Pan
         axes.set_xticks([])
         axes.spines["bottom"].set_visible(False)
         svg = to_svg(figure, f"gain-{name}", said)
-    mean = f"{ordered.mean():+.2f}".replace("-", "−")
+    mean = f"{ordered.mean().round(2) + 0.0:+.2f}".replace("-", "−")  # no -0.00
     return Panel(title, svg, said, f"▲ {up}  ▼ {down}  mean {mean}")

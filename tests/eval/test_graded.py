@@ -134,3 +134,20 @@ def test_a_bad_matrix(tmp_path, capsys, old, new, said):
     path.write_text(path.read_text().replace(old, new))
     assert reproduce.main(["--list", "--matrix", str(tmp_path / "matrix")]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_cut_below_the_runs_end_is_left_out():
+    from eval.design import within
+
+    listed = ["R@5", "R@10", "R@25", "H@20", "MRR@10", "MAP", "nDCG@10"]
+    assert within(listed, 20) == ["R@5", "R@10", "H@20", "MRR@10", "MAP", "nDCG@10"]
+    assert within(listed, 5) == ["R@5", "R@10", "MRR@10", "MAP", "nDCG@10"] and within(listed, 100) == listed
+
+
+def test_a_table_must_have_something_to_compare():
+    def tells(table, *names):
+        return report._tells(MATRIX.tables[table], [parse_condition(MATRIX, f"nq.bm25.{name}") for name in names])
+
+    assert not tells("general", "first-stage", "zero-shot") and tells("general", "zero-shot", "general-a")
+    assert not tells("ablation-queries", "zero-shot", "qpeft-a.queries-320")
+    assert tells("ablation-queries", "qpeft-a.queries-320", "qpeft-a.queries-80")
