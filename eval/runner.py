@@ -77,11 +77,11 @@ def _call(step: Step, work: Path) -> int | None:
         fresh.unlink(missing_ok=True)
         line = _last_line(log)
         if line.startswith("error: "):
-            said = line.removeprefix("error: ")
+            why = line.removeprefix("error: ")
         else:
-            said = f"killed by signal {-status}" if status < 0 else f"ended with status {status}"
-            said += f"; it said last: {line}" if line else ""
-        raise InputError(f"{step.kind} {step.label}: {said} (log: {log}); what is finished stays")
+            why = f"killed by signal {-status}" if status < 0 else f"ended with status {status}"
+            why += f"; it said last: {line}" if line else ""
+        raise InputError(f"{step.kind} {step.label}: {why} (log: {log}); what is finished stays")
     if step.prints:
         os.replace(fresh, place)
     return peak
