@@ -29,7 +29,7 @@ def _parser() -> argparse.ArgumentParser:
         "--adapter",
         required=True,
         metavar="NAME",
-        help="qpeft-a, qpeft-r, soft-prompt, lora, prefix-tuning, p-tuning or prompt-tuning",
+        help="qpeft-a, qpeft-r, soft-prompt, lora, prefix-tuning, p-tuning, p-tuning-v2 or prompt-tuning",
     )
     what.add_argument("--model", default="embedded", metavar="NAME", help="hub name, folder, GGUF file, or 'embedded'")
     what.add_argument("--prompt", default="plain", metavar="NAME", help="plain (default), qpeft, upr, or a YAML file")

@@ -15,7 +15,7 @@ from qpeft_rerank.prompt.templates import Template
 from qpeft_rerank.training.examples import Example
 from qpeft_rerank.training.student import Part, Student
 
-PEFT_METHODS = ("lora", "prefix-tuning", "p-tuning", "prompt-tuning")
+PEFT_METHODS = ("lora", "prefix-tuning", "p-tuning", "p-tuning-v2", "prompt-tuning")
 VIRTUAL_TOKENS = 20
 LORA_RANK = 8
 # Examples tokenised together when the ids that training may touch are gathered.
@@ -87,6 +87,7 @@ def _peft_config(name: str, model: LanguageModel, options: Mapping[str, Any]) ->
         "lora": peft.LoraConfig,
         "prefix-tuning": peft.PrefixTuningConfig,
         "p-tuning": peft.PromptEncoderConfig,
+        "p-tuning-v2": peft.PrefixTuningConfig,
         "prompt-tuning": peft.PromptTuningConfig,
     }
     try:
@@ -100,6 +101,10 @@ def _peft_defaults(name: str, model: LanguageModel) -> dict[str, Any]:
         return {"r": LORA_RANK, "lora_alpha": 2 * LORA_RANK, "target_modules": "all-linear"}
     if name == "p-tuning":
         return {"num_virtual_tokens": VIRTUAL_TOKENS, "encoder_hidden_size": model.embedding.weight.shape[1]}
+    if name == "p-tuning-v2":
+        # PEFT's name for it: a prefix in every layer, made by a small network while it is trained.
+        width = model.embedding.weight.shape[1]
+        return {"num_virtual_tokens": VIRTUAL_TOKENS, "prefix_projection": True, "encoder_hidden_size": width}
     if name == "prompt-tuning":
         # Started from words: PEFT's random start has numbers far larger than embeddings.
         return {

@@ -18,7 +18,7 @@ from qpeft_rerank.training.sampler import EpochSampler, Sampling
 from qpeft_rerank.training.students import make_student
 from tests.train.words import command
 
-ADAPTERS = ["qpeft-r", "qpeft-a", "soft-prompt", "lora", "prefix-tuning", "p-tuning", "prompt-tuning"]
+ADAPTERS = ["qpeft-r", "qpeft-a", "soft-prompt", "lora", "prefix-tuning", "p-tuning", "p-tuning-v2", "prompt-tuning"]
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
