@@ -86,7 +86,7 @@ class Chain:
         """Which candidates hold an answer, as TREC qrels; or the data set's own judgements of these topics."""
         dataset = condition.dataset
         words = ("--run", self.candidates(condition, split), "--topics", self.topics(condition, split))
-        passages = self._passages(dataset)
+        passages = (*self._passages(dataset), *(("--regex",) if dataset.regex else ()))
         if dataset.qrels:
             passages = ("--qrels", self._file(dataset.given["qrels"]) if self._given(dataset) else dataset.qrels)
         label = _label(f"{condition.dataset.name}.{condition.first_stage.name}", split)

@@ -66,6 +66,7 @@ class Dataset:
     :param index: its own, where it is not the scale's; ``qrels``: a name that Pyserini knows (scale full).
     :param given: files of a set with its own collection, relative to the data folder (scale mini): ``topics``,
         ``corpus``, ``qrels`` and ``run``, its BM25.
+    :param regex: answers are regular expressions.
     :param trained_on: the data set whose adapters it takes, as it has nothing to train on.
     """
 
@@ -82,6 +83,7 @@ class Dataset:
     qrels: str = ""
     given: Mapping[str, str] = field(default_factory=dict)
     trained_on: str | None = None
+    regex: bool = False
 
     def measure(self, asked: str) -> str:
         """What figures show of it: ``asked``, or nDCG@10 where passages are relevant by degrees."""

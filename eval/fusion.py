@@ -123,8 +123,9 @@ def caption(fused: "Sequence[Fused]") -> str:
     counts = Counter(one.condition.dataset.title for one in fused)
     named = [data if len(rows) == counts[data] else f"{data} ({'; '.join(rows)})" for data, rows in lacking.items()]
     plain = f" No dev run exists for {', '.join(named)}, so no alpha is chosen there." if named else ""
+    measures = " or ".join(dict.fromkeys(one.measure for one in fused))
     return (
-        f"{' or '.join(dict.fromkeys(one.measure for one in fused))} in points on the test questions, clean list: of the first stage, of the model, and of "
+        f"{measures} in points on the test questions, clean list: of the first stage, of the model, and of "
         "their mixture with alpha, the weight of the likelihood, that is best on the dev questions. p: the mixture "
         f"against the model, randomisation test, corrected by Holm over the table.{plain}"
     )

@@ -25,6 +25,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--topics", required=True, metavar="NAME", help="topics with answers")
     parser.add_argument("--index", metavar="NAME", help="index that stores the passages")
     parser.add_argument("--corpus", metavar="FILE", help="or the passages as JSONL or TSV")
+    parser.add_argument("--regex", action="store_true", help="answers are regular expressions, as CuratedTREC's")
     parser.add_argument("--qrels", metavar="NAME", help="or judgements that exist: a file, or a name that Pyserini has")
     parser.add_argument("--output", required=True, metavar="FILE", help="qrels to write")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
@@ -50,7 +51,7 @@ def _judge(args: argparse.Namespace) -> int:
     if args.qrels:
         return _judged(args, topics, run)
     passages = sources.find_passages(args.index, args.corpus)
-    qrels = sources.find_qrels(sources.ANSWERS, run, topics, passages)
+    qrels = sources.find_qrels(sources.ANSWERS_REGEX if args.regex else sources.ANSWERS, run, topics, passages)
     absent = [(t, hit.docid) for t in qrels for hit in run.get(t, ()) if hit.docid not in qrels[t]]
     if absent:
         topic, docid = absent[0]
@@ -67,7 +68,7 @@ def _judged(args: argparse.Namespace, topics: Mapping[str, Topic], run: Run) -> 
 
     if args.index or args.corpus:
         raise InputError("--qrels needs no passages; leave --index and --corpus out")
-    if args.qrels == sources.ANSWERS:
+    if args.qrels in (sources.ANSWERS, sources.ANSWERS_REGEX):
         raise InputError(f"--qrels {args.qrels}: is what --index or --corpus alone does; leave --qrels out")
     unread: Any = None
     found = sources.find_qrels(args.qrels, {}, topics, unread)

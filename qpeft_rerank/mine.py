@@ -53,6 +53,8 @@ def _mine(args: argparse.Namespace) -> int:
     check_output(args.output, args.overwrite)
     if args.run and not args.corpus:
         raise InputError("--run names passages but does not hold them; add --corpus FILE")
+    if args.qrels == "answers-regex":
+        raise InputError("--qrels answers-regex: answers are matched by their words here; give judgements in a file")
     from tqdm import tqdm
 
     from qpeft_rerank.training.minefile import MineFile

@@ -76,7 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     output.add_argument("--scores", metavar="FILE", help="also write each candidate's log-probability as JSONL")
     output.add_argument("--overwrite", action="store_true", help="replace an existing output")
     output.add_argument(
-        "--qrels", metavar="NAME", help="file, Pyserini name, ir_datasets:ID, or 'answers': measure both"
+        "--qrels",
+        metavar="NAME",
+        help="measure both by a file, a Pyserini name, ir_datasets:ID, 'answers' or 'answers-regex' (CuratedTREC)",
     )
     output.add_argument("--measures", nargs="+", metavar="M", default=DEFAULT_MEASURES, help="e.g. nDCG@10 R@100")
     output.add_argument(

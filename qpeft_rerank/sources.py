@@ -14,6 +14,8 @@ from qpeft_rerank.trec.topics import Topic, read_topics
 EMBEDDED = "embedded"
 #: The judgment that needs no qrels file: DPR's ``has_answer`` with the topics' own answers.
 ANSWERS = "answers"
+#: Answers that are regular expressions, as CuratedTREC's.
+ANSWERS_REGEX = "answers-regex"
 # Topics whose passages are held at a time while they are judged.
 _JUDGED_AT_ONCE = 64
 _FILE_ENDINGS = (".tsv", ".txt", ".jsonl", ".json", ".trec", ".gz")
@@ -88,10 +90,11 @@ def find_qrels(name: str, run: Run, topics: Mapping[str, Topic], passages: Passa
     """Judgments from a file, by ``ir_datasets:ID`` or a name that Pyserini knows, or ``answers``: the topics' own.
 
     With ``answers``, a passage among the first ``depth`` of the run is relevant when its text (not its
-    title) contains one of the topic's answers, as DPR matches them. Topics without answers are left out.
+    title) contains one of the topic's answers, as DPR matches them; ``answers-regex`` reads them as regular
+    expressions. Topics without answers are left out.
     """
-    if name == ANSWERS:
-        return _judge_by_answers(run, topics, passages, depth)
+    if name in (ANSWERS, ANSWERS_REGEX):
+        return _judge_by_answers(run, topics, passages, depth, name == ANSWERS_REGEX)
     if os.path.exists(name):
         return read_qrels(name)
     if irdatasets.is_named(name):
@@ -103,7 +106,9 @@ def find_qrels(name: str, run: Run, topics: Mapping[str, Topic], passages: Passa
     return load_qrels(name)
 
 
-def _judge_by_answers(run: Run, topics: Mapping[str, Topic], passages: Passages, depth: int | None) -> Qrels:
+def _judge_by_answers(
+    run: Run, topics: Mapping[str, Topic], passages: Passages, depth: int | None, regex: bool
+) -> Qrels:
     from qpeft_rerank.trec.answers import qrels_from_answers
 
     answered = [topic for topic in topics.values() if topic.answers]
@@ -118,7 +123,7 @@ def _judge_by_answers(run: Run, topics: Mapping[str, Topic], passages: Passages,
         # What the collection lacks cannot be judged; whether that is a fault, the reranker decides.
         hits = {topic: [hit for hit in listed if hit.docid in found] for topic, listed in hits.items()}
         texts = {docid: passage.text for docid, passage in found.items()}
-        qrels.update(qrels_from_answers(some, hits, texts))
+        qrels.update(qrels_from_answers(some, hits, texts, regex))
     return qrels
 
 

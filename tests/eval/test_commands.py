@@ -82,6 +82,15 @@ def test_judgements_exclude_the_title(files, capsys):
     assert call(judge.main, *words, "--overwrite") == 2 and "--corpus" in one_line(capsys)
 
 
+def test_answers_may_be_regular_expressions(files):
+    (files / "topics.jsonl").write_text('{"id": "t1", "question": "one", "answers": ["par(is|os)\\\\b", "("]}\n')
+    words = ("--run", files / "run", "--topics", files / "topics.jsonl", "--corpus", files / "corpus.jsonl")
+    assert call(judge.main, *words, "--output", files / "regex", "--regex") == 0
+    assert read_qrels(str(files / "regex")) == {"t1": {"a": 0, "b": 1, "c": 0}}
+    assert call(judge.main, *words, "--output", files / "plain") == 0
+    assert read_qrels(str(files / "plain")) == {"t1": {"a": 0, "b": 0, "c": 0}}
+
+
 @pytest.mark.parametrize("preset", ["textual", "random", "corrected"])
 def test_untrained_adapters_load_again(model, tmp_path, preset, capsys):
     from qpeft_rerank import Reranker
