@@ -113,7 +113,17 @@ class Chain:
             "run.trec",
             running=self.running,
             operations=self._operations(count * scale.depth),
+            joins=self._joins(condition),
         )
+
+    def _joins(self, condition: Condition) -> bool:
+        """Tell whether a reranker reads passages as the scale's prompt has them, before any hint."""
+        method = condition.method
+        if method.kind == "ready":
+            return True
+        if method.kind != "prompt" and not method.adapter.startswith("qpeft"):
+            return False
+        return self._prompt(condition).digest == prompt_source(self.scale.prompt).digest
 
     def adapter(self, condition: Condition) -> Step:
         """The adapter of a method: untrained, or trained on the dataset's own questions or another's."""

@@ -70,7 +70,7 @@ def _fuse(args: argparse.Namespace) -> int:
     from qpeft_rerank.trec.output import write_lines
 
     with store.alone():
-        runner.run(steps, store)
+        runner.run(steps, store, args.together)
         fused = [fuse(one, chain, store, one.dataset.measure(args.measure)) for one in conditions]
     folder = args.results or args.work / "results" / selected.scale.name / "fusion"
     try:

@@ -54,7 +54,7 @@ def _reproduce(args: argparse.Namespace) -> int:
     from eval import publish, runner
 
     with store.alone():
-        runner.run(steps, store)
+        runner.run(steps, store, args.together)
         for name, (table, listed) in wanted.items():
             folder = (args.results or args.work / "results" / scale.name) / name
             text = publish.publish(

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
+from eval import together
 from eval.steps import Step
 from eval.store import Store
 from qpeft_rerank.console import say
@@ -25,16 +26,25 @@ def shell(step: Step, work: Path) -> str:
     return f"{text} > {shlex.quote(str(step.place(work)))}" if step.prints else text
 
 
-def run(steps: Sequence[Step], store: Store) -> int:
+def run(steps: Sequence[Step], store: Store, joined: bool = False) -> int:
     """Run what is not done; return how many commands were run.
 
     :param steps: needed ones first.
+    :param joined: score rerankers of the same candidates together first; then nobody knows what one took.
     :raises InputError: for a command that failed, with its own last line; what is finished stays.
     """
     count = 0
+    filled: set[str] | None = None
+    steps = together.later(steps) if joined else steps
     for number, step in enumerate(steps, 1):
         if store.is_done(step):
             continue
+        if joined and filled is None and step.kind == "rerank":
+            filled = set()
+            for members in together.groups(steps, store):
+                say(f"together: {', '.join(member.label for member in members)}")
+                together.fill(members, store, _call)
+                filled |= {member.key for member in members}
         resumed = store.begin(step)
         if resumed and store.digest(step) is not None:
             # Its command writes the output whole or not at all; only the note of it was missing.
@@ -44,7 +54,8 @@ def run(steps: Sequence[Step], store: Store) -> int:
         say(f"  {shell(step, store.work)}")
         started = time.monotonic()
         peak = _call(step, store.work)
-        store.finish(step, None if resumed else time.monotonic() - started, peak)
+        unknown = resumed or step.key in (filled or ())
+        store.finish(step, None if unknown else time.monotonic() - started, peak)
         count += 1
     return count
 

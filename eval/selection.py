@@ -78,6 +78,11 @@ def add_how(parser: argparse.ArgumentParser) -> None:
     """Flags of running, which change no result beyond rounding."""
     how = parser.add_argument_group("how rerank and train run (changes no result beyond rounding)")
     how.add_argument("--device", metavar="D", help="auto, cpu, cuda, cuda:N or mps")
+    how.add_argument(
+        "--together",
+        action="store_true",
+        help="read a passage once for all rerankers of its data set that can share it; their own times stay unknown",
+    )
     how.add_argument("--batch-tokens", type=console.positive, metavar="N", help="tokens a forward pass")
 
 

@@ -103,6 +103,7 @@ class Step:
     :param form: what tells outputs apart: a file's content, an adapter's files, a Lucene index.
     :param running: words that change no result.
     :param prints: the output is what the command prints.
+    :param joins: a reranker that may read passages together with others (:mod:`eval.together`).
     :param operations: floating-point operations of the language model, for estimates; 0 if it is not used.
     """
 
@@ -115,6 +116,7 @@ class Step:
     running: tuple[str, ...] = ()
     prints: bool = False
     operations: float = 0.0
+    joins: bool = False
 
     @cached_property
     def key(self) -> str:
