@@ -103,8 +103,8 @@ def gain_section(material: Material) -> Section | None:
         if panels:
             grids.append(Grid(_list_title(next(iter(rows.values())), material), panels, small=True))
     text = (
-        f"A bar a topic: the difference in {_measures(material)}, in points, from the most gained to the most lost. "
-        "Clean list. The model without an adapter stands against the first stage, the others against it."
+        f"A bar a topic: the difference in {_measures(material)}, in points, from the most gained to the most "
+        "lost. Clean list. The model without an adapter stands against the first stage, the others against it."
     )
     return Section("gains", "Gains and losses by topic", text, grids=grids) if grids else None
 
