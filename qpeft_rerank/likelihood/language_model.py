@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from qpeft_rerank.errors import InputError, first_line
+from qpeft_rerank.likelihood.body import Attend, Body
 from qpeft_rerank.likelihood.linears import replace_linears
 from qpeft_rerank.likelihood.quiet import quiet_transformers
+from qpeft_rerank.likelihood.sharing import Attention
 from qpeft_rerank.likelihood.sources import ModelSource, find_model
 from qpeft_rerank.prompt.pieces import Pieces
 from qpeft_rerank.prompt.segments import Sequence
@@ -74,9 +76,12 @@ class LanguageModel:
     :param model: the loaded ``AutoModelForCausalLM``.
     :param tokenizer: its tokenizer.
     :param precision: a key of :data:`DTYPES`; by default the model's dtype.
+    :param stock: compute as ``transformers`` does, nothing else.
     """
 
-    def __init__(self, source: ModelSource, model: Any, tokenizer: Any, precision: str | None = None) -> None:
+    def __init__(
+        self, source: ModelSource, model: Any, tokenizer: Any, precision: str | None = None, stock: bool = False
+    ) -> None:
         self.source = source
         self.precision = precision or str(model.dtype).removeprefix("torch.")
         self.model = model.eval().requires_grad_(False)
@@ -85,6 +90,10 @@ class LanguageModel:
         self.embedding = model.get_input_embeddings()
         #: Whether logits are the output matrix times the body's states, and nothing more.
         self.plain_head = self._head_is_plain()
+        #: What planning must know of its layers.
+        self.attention = Attention.of(self.config)
+        #: The faster way through the layers, or None where there is none.
+        self.body = None if stock or not self.plain_head else Body.of(model.base_model, self.precision)
 
     @classmethod
     def load(
@@ -112,7 +121,7 @@ class LanguageModel:
         if DTYPES[precision] == torch.float32 and not stock:
             products = torch.bfloat16 if precision == "mixed" else torch.float32
             replace_linears(model, products, model.get_output_embeddings())
-        return cls(source, model, tokenizer, precision)
+        return cls(source, model, tokenizer, precision, stock)
 
     @property
     def device(self) -> torch.device:
@@ -170,6 +179,8 @@ class LanguageModel:
                 inputs = {"inputs_embeds": vectors, **extra}
                 at[:, 1] += vectors.shape[1] - longest
                 longest = vectors.shape[1]
+            if self.quick(longest, extra):
+                return self.head_log_probs(self.states(inputs, at), targets)
             if self.plain_head:
                 states = self.model.base_model(**inputs, use_cache=False).last_hidden_state[at[:, 0], at[:, 1]]
                 return self.head_log_probs(states, targets)
@@ -182,6 +193,29 @@ class LanguageModel:
     def changed(self, embedder: Embedder | None, rows: int) -> AbstractContextManager[dict[str, Any]]:
         """The model as the embedder wants it, inside the context, which gives further inputs for so many rows."""
         return embedder.around(rows) if isinstance(embedder, ModelChanger) else nullcontext({})
+
+    def quick(self, longest: int, extra: Any) -> bool:
+        """Whether :attr:`body` may read a batch.
+
+        :param longest: tokens of its longest sequence.
+        :param extra: what :meth:`changed` gave.
+        """
+        # Gradients want what the layers compute kept, and an adapter's own keys a place in them.
+        if self.body is None or extra or torch.is_grad_enabled():
+            return False
+        return self.attention.reach is None or longest <= self.attention.reach
+
+    def states(
+        self, inputs: dict[str, Any], scored: Tensor, positions: Tensor | None = None, attend: Attend | None = None
+    ) -> Tensor:
+        """States ``[scored, d]`` before the head, through :attr:`body`; see :meth:`Body.__call__`.
+
+        :param inputs: ``input_ids`` or ``inputs_embeds``, as for ``transformers``.
+        """
+        if self.body is None:
+            raise ValueError("this model has no body of its own")
+        vectors = inputs.get("inputs_embeds")
+        return self.body(self.embedding(inputs["input_ids"]) if vectors is None else vectors, scored, positions, attend)
 
     def head_log_probs(self, states: Tensor, targets: Tensor) -> Tensor:
         """Float32 log-probability ``[scored]`` of each target after its state ``[scored, d]``; see ``plain_head``."""

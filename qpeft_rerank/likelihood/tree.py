@@ -7,15 +7,21 @@ copied or kept, and rests need no padding to a common length.
 
 from collections.abc import Sequence as ListLike
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from qpeft_rerank.likelihood.body import Attend, causal
 from qpeft_rerank.likelihood.language_model import Embedder, LanguageModel
 from qpeft_rerank.prompt.segments import Sequence, common_length
 
 # Of a token that only pads its row.
 _PADDING = -1
+# Tokens of rests that attend together, each rest masked from the others: more would compute much that the mask
+# hides, fewer would repeat the beginning's keys more often.
+_GROUP = 64
 
 
 class NoSharedRowsError(Exception):
@@ -31,6 +37,7 @@ class Layout:
     :param branches: 0 in the common beginning, then 1, 2, ... by sequence, ``[rows, tokens]``.
     :param states: (row, place) of the state that predicts each target token, ``[scored, 2]``.
     :param targets: ids of the target tokens, row after row, ``[scored]``.
+    :param groups: of each row, ends of the common beginning and of groups of whole rests.
     """
 
     ids: Tensor
@@ -38,15 +45,44 @@ class Layout:
     branches: Tensor
     states: Tensor
     targets: Tensor
+    groups: list[list[int]]
 
     def mask(self, dtype: torch.dtype) -> Tensor:
         """What may see what, to be added to attention's logits: ``[rows, 1, tokens, tokens]``."""
-        branch = self.branches
-        order = torch.arange(branch.shape[1], device=branch.device)
-        seen = (branch[:, :, None] == branch[:, None, :]) | (branch[:, None, :] == 0)
-        seen &= order[:, None] >= order
-        blocked = torch.zeros(seen.shape, dtype=dtype, device=branch.device)
-        return blocked.masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
+        return _mask(self.branches, dtype)
+
+    def attend(self, dtype: torch.dtype) -> Attend:
+        """The same attention without the blocks in which a mask would hide everything."""
+        blocks = []
+        for row, (prefix, *ends) in enumerate(self.groups):
+            for start, end in pairwise([prefix, *ends]):
+                own = _mask(self.branches[row : row + 1, start:end], dtype)
+                blocks.append((row, prefix, start, end, functional.pad(own, (prefix, 0))))
+
+        def attended(queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
+            made = torch.zeros_like(queries)
+            for row, (prefix, *_) in enumerate(self.groups):
+                made[row, :, :prefix] = causal(
+                    *(of[row : row + 1, :, :prefix] for of in (queries, keys, values)), scale
+                )[0]
+            grouped = queries.shape[1] != keys.shape[1]
+            for row, prefix, start, end, mask in blocks:
+                seen = (torch.cat((of[row, :, :prefix], of[row, :, start:end]), 1)[None] for of in (keys, values))
+                made[row, :, start:end] = functional.scaled_dot_product_attention(
+                    queries[row : row + 1, :, start:end], *seen, attn_mask=mask, scale=scale, enable_gqa=grouped
+                )[0]
+            return made
+
+        return attended
+
+
+def _mask(branches: Tensor, dtype: torch.dtype) -> Tensor:
+    """``[rows, 1, tokens, tokens]``, zero where a token comes before another of its branch or of branch 0."""
+    order = torch.arange(branches.shape[1], device=branches.device)
+    seen = (branches[:, :, None] == branches[:, None, :]) | (branches[:, None, :] == 0)
+    seen &= order[:, None] >= order
+    blocked = torch.zeros(seen.shape, dtype=dtype, device=branches.device)
+    return blocked.masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
 
 
 def lay_out(rows: ListLike[ListLike[Sequence]], virtual: int, device: torch.device) -> Layout:
@@ -59,10 +95,12 @@ def lay_out(rows: ListLike[ListLike[Sequence]], virtual: int, device: torch.devi
     branches: list[list[int]] = []
     states: list[tuple[int, int]] = []
     targets: list[int] = []
+    groups: list[list[int]] = []
     for number, row in enumerate(rows):
         shared = common_length(row)
         prefix = virtual + shared
         line = [0] * virtual + row[0].ids[:shared]
+        ends = [prefix]
         place, branch = list(range(prefix)), [0] * prefix
         for which, sequence in enumerate(row, 1):
             rest = sequence.ids[shared:]
@@ -71,8 +109,12 @@ def lay_out(rows: ListLike[ListLike[Sequence]], virtual: int, device: torch.devi
             states += [(number, len(line) + at - 1 if at else prefix - 1) for at in range(first, len(rest))]
             targets += sequence.target
             line += rest
+            if len(ends) > 1 and len(line) - ends[-2] <= _GROUP:
+                ends.pop()
+            ends.append(len(line))
             place += range(prefix, prefix + len(rest))
             branch += [which] * len(rest)
+        groups.append(ends)
         ids.append(line)
         positions.append(place)
         branches.append(branch)
@@ -82,6 +124,7 @@ def lay_out(rows: ListLike[ListLike[Sequence]], virtual: int, device: torch.devi
         padded(branches, device, _PADDING),
         torch.tensor(states, device=device),
         torch.tensor(targets, device=device),
+        groups,
     )
 
 
@@ -103,6 +146,9 @@ def tree_log_probs(
         inputs = {"input_ids": layout.ids}
         if embedder is not None:
             inputs = {"inputs_embeds": _embedded(model, rows, embedder, virtual)}
+        if model.quick(max(map(len, (sequence for row in rows for sequence in row))) + virtual, extra):
+            states = model.states(inputs, layout.states, layout.positions, layout.attend(model.dtype))
+            return model.head_log_probs(states, layout.targets)
         states = model.model.base_model(
             **inputs,
             attention_mask=layout.mask(model.dtype),
