@@ -25,8 +25,8 @@ from qpeft_rerank.trec.runs import Run
 from qpeft_rerank.trec.topics import Topic
 
 DEFAULT_DEPTH = 100
-# Tokens a forward pass: more gains nothing on a CPU, and a GPU wants many.
-BATCH_TOKENS = {"cpu": 2048, "cuda": 32768, "mps": 8192}
+# Tokens a forward pass: on a CPU, more would not stay in its caches; a GPU wants many.
+BATCH_TOKENS = {"cpu": 1024, "cuda": 32768, "mps": 8192}
 
 
 class Ranked(NamedTuple):

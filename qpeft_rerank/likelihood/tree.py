@@ -61,16 +61,22 @@ class Layout:
 
         def attended(queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
             made = torch.zeros_like(queries)
-            for row, (prefix, *_) in enumerate(self.groups):
-                made[row, :, :prefix] = causal(
-                    *(of[row : row + 1, :, :prefix] for of in (queries, keys, values)), scale
-                )[0]
             grouped = queries.shape[1] != keys.shape[1]
+            for row, (prefix, *_) in enumerate(self.groups):
+                one = slice(row, row + 1)
+                made[one, :, :prefix] = causal(
+                    queries[one, :, :prefix], keys[one, :, :prefix], values[one, :, :prefix], scale
+                )
             for row, prefix, start, end, mask in blocks:
-                seen = (torch.cat((of[row, :, :prefix], of[row, :, start:end]), 1)[None] for of in (keys, values))
-                made[row, :, start:end] = functional.scaled_dot_product_attention(
-                    queries[row : row + 1, :, start:end], *seen, attn_mask=mask, scale=scale, enable_gqa=grouped
-                )[0]
+                one = slice(row, row + 1)
+                made[one, :, start:end] = functional.scaled_dot_product_attention(
+                    queries[one, :, start:end],
+                    torch.cat((keys[one, :, :prefix], keys[one, :, start:end]), 2),
+                    torch.cat((values[one, :, :prefix], values[one, :, start:end]), 2),
+                    attn_mask=mask,
+                    scale=scale,
+                    enable_gqa=grouped,
+                )
             return made
 
         return attended
