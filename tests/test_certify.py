@@ -13,8 +13,7 @@ def brute(scores: list[float], exact: list[bool], bound: float, first: int) -> l
     return [
         at
         for at in within
-        if not exact[at]
-        and any(spans[at][0] <= spans[o][1] and spans[o][0] <= spans[at][1] for o in within if o != at)
+        if not exact[at] and any(spans[at][0] <= spans[o][1] and spans[o][0] <= spans[at][1] for o in within if o != at)
     ]
 
 
