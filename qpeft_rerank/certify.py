@@ -7,7 +7,7 @@ one larger than the bound widens all intervals. When nothing is open, the first 
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 # Pairs of a run that are scored in float32 before anything is known of the error.
@@ -39,10 +39,40 @@ class Certificate:
         )
 
 
-def sample(pairs: Iterable[tuple[str, str]], seed: str = "") -> set[tuple[str, str]]:
+#: (topic, docid).
+Name = tuple[str, str]
+
+
+def certify(
+    scores: Mapping[Name, float], first: int, rescore: Callable[[set[Name]], Mapping[Name, float]]
+) -> Certificate:
+    """Score again in float32 until nothing is open; ``rescore`` keeps what it found.
+
+    :param scores: of all pairs, in nats.
+    :param first: ranks of each topic that shall be float32's.
+    :param rescore: gives the float32 scores of some pairs.
+    """
+    topics: dict[str, list[Name]] = {}
+    for name in scores:
+        topics.setdefault(name[0], []).append(name)
+    sure: dict[Name, float] = {}
+    bound = 0.0
+    wanted = sample(scores)
+    while wanted:
+        sure |= rescore(wanted)
+        bound = max(bound, *(abs(sure[name] - scores[name]) for name in wanted))
+        wanted = set()
+        for names in topics.values():
+            known = [sure.get(name, scores[name]) for name in names]
+            places = open_places(known, [name in sure for name in names], bound, first)
+            wanted |= {names[place] for place in places}
+    return Certificate(first, bound, len(sure), len(scores))
+
+
+def sample(pairs: Iterable[Name], seed: str = "") -> set[Name]:
     """Up to 64 of these (topic, docid), chosen by nothing but their names and the seed."""
 
-    def lot(pair: tuple[str, str]) -> bytes:
+    def lot(pair: Name) -> bytes:
         named = "\t".join((seed, *pair)).encode("utf-8", "surrogatepass")
         return hashlib.blake2b(named, digest_size=8).digest()
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 
 from qpeft_rerank.candidates import candidates, check_topics
-from qpeft_rerank.certify import Certificate, open_places, sample
+from qpeft_rerank.certify import Certificate, Name, certify
 from qpeft_rerank.collection.passages import Passage, Passages
 from qpeft_rerank.engines.joint import JointEngine
 from qpeft_rerank.engines.local import Candidate, LocalEngine
@@ -70,7 +70,7 @@ class Reranker:
     :param share_passages: read a passage once for all its queries: where it saves 5 % of the tokens
         (``auto``), any (``on``), or never (``off``). Scores differ by rounding only.
     :param compared: further ways of scoring, which only :meth:`compare_run` takes; they share passages too.
-    :param exact: loads the same in float32, for :meth:`certified_run`.
+    :param exact: loads the same in float32; :meth:`certified_run` needs it.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Reranker:
         exact: Callable[[], Scorer] | None = None,
     ) -> None:
         self.scorer = scorer
-        self._exact = exact
+        self._exact_scorer = exact or (lambda: scorer)
         self.methods = Methods([scorer, *compared], share_passages)
         self._alone = Methods([scorer], share_passages) if compared else self.methods
         self.shared = self._alone.apart[0]
@@ -209,7 +209,7 @@ class Reranker:
         :param again: called with the number of pairs to be scored again, before each round of it.
         :raises InputError: as :meth:`rerank_run` does, and if the reranker's precision is float32.
         """
-        if self.scorer.model.precision == "float32" or self._exact is None:
+        if self.scorer.model.precision == "float32":
             raise InputError("--certify: float32 scores need no certificate; take --dtype mixed")
         check_topics(run, topics)
         absent: list[tuple[str, str]] = []
@@ -218,19 +218,19 @@ class Reranker:
             journal.begin(f"{_digest(engine, run, depth)} first {first}")
         result = RerankedRun({}, missing=absent)
         (result.pairs,) = self._scored(engine, candidates(run, topics, passages, depth, missing, absent), progress)
-        sure: dict[tuple[str, str], Score] = {}
-        bound, exact = 0.0, None
-        wanted = sample((pair.topic, pair.docid) for pair in result.pairs)
-        while wanted:
+        sure: dict[Name, Score] = {}
+        exact: list[JointEngine] = []
+
+        def rescore(wanted: set[Name]) -> dict[Name, float]:
             again(len(wanted))
-            exact = exact or JointEngine(Methods([self._exact()], self.shared.mode), self.batch_tokens, journal)
+            if not exact:
+                exact.append(JointEngine(Methods([self._exact_scorer()], self.shared.mode), self.batch_tokens, journal))
             some = {topic: [hit for hit in hits[:depth] if (topic, hit.docid) in wanted] for topic, hits in run.items()}
-            (scores,) = self._scored(exact, candidates(some, topics, passages, depth, missing), progress)
-            sure |= {(pair.topic, pair.docid): pair.score for pair in scores}
-            errors = [abs(pair.score.total - sure[pair[:2]].total) for pair in result.pairs if pair[:2] in wanted]
-            bound = max([bound, *errors])
-            wanted = _open_pairs(result.pairs, sure, bound, first)
-        result.certificate = Certificate(first, bound, len(sure), len(result.pairs))
+            (pairs,) = self._scored(exact[0], candidates(some, topics, passages, depth, missing), progress)
+            sure.update((pair[:2], pair.score) for pair in pairs)
+            return {pair[:2]: pair.score.total for pair in pairs}
+
+        result.certificate = certify({pair[:2]: pair.score.total for pair in result.pairs}, first, rescore)
         result.pairs = [pair._replace(score=sure.get(pair[:2], pair.score)) for pair in result.pairs]
         result.run = merge(run, result.pairs)
         return result
@@ -277,21 +277,6 @@ class Reranker:
 
 def _digest(engine: JointEngine, run: Run, depth: int) -> str:
     return engine.run_digest((topic, hit.docid) for topic, hits in run.items() for hit in hits[:depth])
-
-
-def _open_pairs(
-    pairs: Iterable[ScoredPair], sure: Mapping[tuple[str, str], Score], bound: float, first: int
-) -> set[tuple[str, str]]:
-    """(topic, docid) of a whole run whose order is open; see :func:`~qpeft_rerank.certify.open_places`."""
-    of_topic: dict[str, list[ScoredPair]] = {}
-    for pair in pairs:
-        of_topic.setdefault(pair.topic, []).append(pair)
-    found = set()
-    for topic, listed in of_topic.items():
-        names = [(topic, pair.docid) for pair in listed]
-        scores = [sure.get(name, pair.score).total for name, pair in zip(names, listed, strict=True)]
-        found |= {names[place] for place in open_places(scores, [name in sure for name in names], bound, first)}
-    return found
 
 
 def batch_size(batch_tokens: int | None, device: torch.device) -> int:
