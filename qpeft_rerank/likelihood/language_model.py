@@ -69,6 +69,11 @@ def pick_precision(name: str, device: torch.device) -> str:
     return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
 
 
+def sent(made: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the processor's on a device: where that is a GPU, from pinned memory and without waiting."""
+    return made.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else made.to(device)
+
+
 class LanguageModel:
     """A causal LM from ``transformers``, in eval mode and without gradients of its own.
 
@@ -163,14 +168,14 @@ class LanguageModel:
         """
         rows = [sequence.ids for sequence in sequences]
         longest = max(map(len, rows))
-        ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows]).to(self.device)
+        ids = sent(torch.tensor([row + [0] * (longest - len(row)) for row in rows]), self.device)
         # State t predicts token t + 1.
         where = [
             (row, place - 1)
             for row, (tokens, sequence) in enumerate(zip(rows, sequences, strict=True))
             for place in range(len(tokens) - len(sequence.target), len(tokens))
         ]
-        at = torch.tensor(where).to(self.device)
+        at = sent(torch.tensor(where), self.device)
         targets = ids[at[:, 0], at[:, 1] + 1]
         with self.changed(embedder, len(rows)) as extra:
             inputs: dict[str, Any] = {"input_ids": ids, **extra}

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from qpeft_rerank.likelihood.body import Attend, causal
-from qpeft_rerank.likelihood.language_model import Embedder, LanguageModel
+from qpeft_rerank.likelihood.language_model import Embedder, LanguageModel, sent
 from qpeft_rerank.prompt.segments import Sequence, common_length
 
 # Of a token that only pads its row.
@@ -128,8 +128,8 @@ def lay_out(rows: ListLike[ListLike[Sequence]], virtual: int, device: torch.devi
         padded(ids, device),
         padded(positions, device),
         padded(branches, device, _PADDING),
-        torch.tensor(states, device=device),
-        torch.tensor(targets, device=device),
+        sent(torch.tensor(states), device),
+        sent(torch.tensor(targets), device),
         groups,
     )
 
@@ -195,4 +195,4 @@ def _whole(model: LanguageModel, row: ListLike[Sequence], embedder: Embedder, vi
 def padded(rows: ListLike[ListLike[int]], device: torch.device, value: int = 0) -> Tensor:
     """``[rows, longest row]``, filled up on the right."""
     longest = max(map(len, rows))
-    return torch.tensor([[*row, *([value] * (longest - len(row)))] for row in rows]).to(device)
+    return sent(torch.tensor([[*row, *([value] * (longest - len(row)))] for row in rows]), device)
