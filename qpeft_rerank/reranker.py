@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Sequence as ListLike
 from dataclasses import dataclass, field
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -82,7 +83,7 @@ class Reranker:
         exact: Callable[[], Scorer] | None = None,
     ) -> None:
         self.scorer = scorer
-        self._exact_scorer = exact or (lambda: scorer)
+        self._exact_scorer = cache(exact or (lambda: scorer))
         self.methods = Methods([scorer, *compared], share_passages)
         self._alone = Methods([scorer], share_passages) if compared else self.methods
         self.shared = self._alone.apart[0]
