@@ -46,6 +46,7 @@ class Job:
         # Read now only to refuse a bad one early; an adapter brings its own.
         self.prompt = load_template(args.prompt) if args.prompt else None
         check_compared(args.adapter, args.compare)
+        self._check_certify()
         if self.index is not None:
             sources.check_index(self.index)
         if args.topics is None and self.index is None:
@@ -59,6 +60,18 @@ class Job:
         self.outputs.check_names()
         if not args.dry_run:
             self.outputs.check()
+
+    def _check_certify(self) -> None:
+        if self.args.certify is None:
+            return
+        if self.args.compare:
+            raise InputError("--certify: makes sure of one way of scoring; leave --compare out")
+        if self.args.alpha != 1.0:
+            raise InputError("--certify: mixing in the first stage changes the first ranks; leave --alpha out")
+        if self.args.dtype == "float32":
+            raise InputError("--certify: float32 scores need no certificate; leave --dtype out")
+        if self.args.dtype == "auto":
+            self.args.dtype = "mixed"
 
     def run(self) -> int:
         """Do the job; return the exit status."""
@@ -175,16 +188,22 @@ class Job:
 
         total = count_pairs(run, self.args.depth) * (1 + len(self.args.compare))
         with tqdm(total=total, unit="pair", desc="scoring", file=sys.stderr, smoothing=0.1) as bar:
-            results = reranker.compare_run(
-                run,
-                topics,
-                passages,
-                depth=self.args.depth,
-                alpha=self.args.alpha,
-                missing=self.args.missing,
-                journal=journal,
-                progress=bar.update,
-            )
+            asked = {"depth": self.args.depth, "missing": self.args.missing, "journal": journal}
+            if self.args.certify:
+
+                def again(more: int) -> None:
+                    bar.total = (bar.total or 0) + more
+                    bar.refresh()
+
+                results = [
+                    reranker.certified_run(
+                        run, topics, passages, self.args.certify, progress=bar.update, again=again, **asked
+                    )
+                ]
+            else:
+                results = reranker.compare_run(
+                    run, topics, passages, alpha=self.args.alpha, progress=bar.update, **asked
+                )
         result = results[-1]
         if result.missing:
             topic, docid = result.missing[0]
@@ -192,6 +211,8 @@ class Job:
                 f"{len(result.missing):,} passages are not in {passages.name} and keep their place below the "
                 f"reranked ones (first: {docid} of topic {topic})"
             )
+        if result.certificate:
+            say(result.certificate.sentence)
         cut = sum(pair.score.truncated for pair in result.pairs)
         if cut:
             say(f"{cut:,} passages were cut to fit; --scores tells which")

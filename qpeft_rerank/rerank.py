@@ -60,6 +60,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     model.add_argument("--max-passage-tokens", type=int, metavar="N", help="cut passages to N tokens (the context)")
     model.add_argument("--dtype", choices=["auto", "float32", "mixed", "bfloat16", "float16"], default="auto")
+    model.add_argument(
+        "--certify",
+        type=console.positive,
+        metavar="K",
+        help="score in --dtype (mixed), then in float32 what could change a topic's first K: they are float32's",
+    )
     model.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, cuda:N or mps (auto)")
     model.add_argument("--batch-tokens", type=console.positive, metavar="N", help="tokens a forward pass (by device)")
     model.add_argument(

@@ -1,13 +1,16 @@
 """The public API: rerank passages, score pairs, rewrite a TREC run."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Sequence as ListLike
 from dataclasses import dataclass, field
+from functools import cache
 from typing import NamedTuple
 
 import torch
 
 from qpeft_rerank.candidates import candidates, check_topics
+from qpeft_rerank.certify import Certificate, Name, certify
 from qpeft_rerank.collection.passages import Passage, Passages
 from qpeft_rerank.engines.joint import JointEngine
 from qpeft_rerank.engines.local import Candidate, LocalEngine
@@ -25,8 +28,8 @@ from qpeft_rerank.trec.runs import Run
 from qpeft_rerank.trec.topics import Topic
 
 DEFAULT_DEPTH = 100
-# Tokens a forward pass: more gains nothing on a CPU, and a GPU wants many.
-BATCH_TOKENS = {"cpu": 2048, "cuda": 32768, "mps": 8192}
+# Tokens a forward pass: on a CPU, more would not stay in its caches; a GPU wants many.
+BATCH_TOKENS = {"cpu": 1024, "cuda": 32768, "mps": 8192}
 
 
 class Ranked(NamedTuple):
@@ -51,11 +54,13 @@ class RerankedRun:
     :param run: per topic, (docid, score) in trec_eval's order, the tail below the reranked head.
     :param pairs: what was scored, in the order of the first stage.
     :param missing: (topic, docid) not in the collection, left in the tail.
+    :param certificate: how the first ranks were made sure of, if they were.
     """
 
     run: dict[str, list[tuple[str, float]]]
     pairs: list[ScoredPair] = field(default_factory=list)
     missing: list[tuple[str, str]] = field(default_factory=list)
+    certificate: Certificate | None = None
 
 
 class Reranker:
@@ -66,6 +71,7 @@ class Reranker:
     :param share_passages: read a passage once for all its queries: where it saves 5 % of the tokens
         (``auto``), any (``on``), or never (``off``). Scores differ by rounding only.
     :param compared: further ways of scoring, which only :meth:`compare_run` takes; they share passages too.
+    :param exact: loads the same in float32; :meth:`certified_run` needs it.
     """
 
     def __init__(
@@ -74,8 +80,10 @@ class Reranker:
         batch_tokens: int | None = None,
         share_passages: Mode = "auto",
         compared: ListLike[Scorer] = (),
+        exact: Callable[[], Scorer] | None = None,
     ) -> None:
         self.scorer = scorer
+        self._exact_scorer = cache(exact or (lambda: scorer))
         self.methods = Methods([scorer, *compared], share_passages)
         self._alone = Methods([scorer], share_passages) if compared else self.methods
         self.shared = self._alone.apart[0]
@@ -101,7 +109,8 @@ class Reranker:
         :param adapter: a Q-PEFT or PEFT adapter: folder, hub name, or the name of one that ships.
         :param prompt: a prompt's name, a YAML file, or a :class:`Template`; None takes the adapter's
             own, else ``plain``.
-        :param dtype: ``float32``, ``bfloat16``, ``float16`` or ``auto``.
+        :param dtype: ``float32``, ``mixed`` (products in bfloat16, all else in float32), ``bfloat16``, ``float16``
+            or ``auto``.
         :param device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         :param share_passages: ``auto``, ``on`` or ``off``; see :class:`Reranker`.
         :param compare: further adapters for :meth:`compare_run`, each under its own prompt; ``none`` is the
@@ -115,7 +124,13 @@ class Reranker:
         scorer, *compared = load_scorers(
             lambda: LanguageModel.load(model, dtype, device), adapter, compare, template, max_passage_tokens
         )
-        return cls(scorer, batch_tokens, share_passages, compared)
+
+        def exact() -> Scorer:
+            return load_scorers(
+                lambda: LanguageModel.load(model, "float32", device), adapter, (), template, max_passage_tokens
+            )[0]
+
+        return cls(scorer, batch_tokens, share_passages, compared, exact)
 
     def score(self, pairs: Iterable[tuple[str, str | Passage]]) -> list[Score]:
         """Log-likelihood of each query given its passage, in the order given."""
@@ -173,6 +188,54 @@ class Reranker:
         own, *compared = self._rerank(self.methods, run, topics, passages, depth, alpha, missing, journal, progress)
         return [*compared, own]
 
+    def certified_run(
+        self,
+        run: Run,
+        topics: Mapping[str, Topic],
+        passages: Passages,
+        first: int,
+        *,
+        depth: int = DEFAULT_DEPTH,
+        missing: str = "strict",
+        journal: Journal | None = None,
+        progress: Callable[[int], object] = lambda done: None,
+        again: Callable[[int], object] = lambda more: None,
+    ) -> RerankedRun:
+        """The run rewritten so that each topic's first ranks are float32's, at less than float32's cost.
+
+        Everything is scored in the reranker's own precision, then what is open (:mod:`~qpeft_rerank.certify`) in
+        float32, until nothing is. Pairs that were scored twice carry the float32 score.
+
+        :param first: how many ranks of each topic.
+        :param again: called with the number of pairs to be scored again, before each round of it.
+        :raises InputError: as :meth:`rerank_run` does, and if the reranker's precision is float32.
+        """
+        if self.scorer.model.precision == "float32":
+            raise InputError("--certify: float32 scores need no certificate; take --dtype mixed")
+        check_topics(run, topics)
+        absent: list[tuple[str, str]] = []
+        engine = JointEngine(self._alone, self.batch_tokens, journal)
+        if journal:
+            journal.begin(f"{_digest(engine, run, depth)} first {first}")
+        result = RerankedRun({}, missing=absent)
+        (result.pairs,) = self._scored(engine, candidates(run, topics, passages, depth, missing, absent), progress)
+        sure: dict[Name, Score] = {}
+        exact: list[JointEngine] = []
+
+        def rescore(wanted: set[Name]) -> dict[Name, float]:
+            again(len(wanted))
+            if not exact:
+                exact.append(JointEngine(Methods([self._exact_scorer()], self.shared.mode), self.batch_tokens, journal))
+            some = {topic: [hit for hit in hits[:depth] if (topic, hit.docid) in wanted] for topic, hits in run.items()}
+            (pairs,) = self._scored(exact[0], candidates(some, topics, passages, depth, missing), progress)
+            sure.update((pair[:2], pair.score) for pair in pairs)
+            return {pair[:2]: pair.score.total for pair in pairs}
+
+        result.certificate = certify({pair[:2]: pair.score.total for pair in result.pairs}, first, rescore)
+        result.pairs = [pair._replace(score=sure.get(pair[:2], pair.score)) for pair in result.pairs]
+        result.run = merge(run, result.pairs)
+        return result
+
     def _rerank(
         self,
         methods: Methods,
@@ -188,23 +251,33 @@ class Reranker:
         check_topics(run, topics)
         engine = JointEngine(methods, self.batch_tokens, journal)
         if journal:
-            wanted = ((topic, hit.docid) for topic, hits in run.items() for hit in hits[:depth])
-            journal.begin(engine.run_digest(wanted))
+            journal.begin(_digest(engine, run, depth))
         absent: list[tuple[str, str]] = []
-        results = [RerankedRun({}, missing=absent) for _ in methods.scorers]
-        scored: list[Candidate] = []
+        found = self._scored(engine, candidates(run, topics, passages, depth, missing, absent), progress)
+        return [RerankedRun(merge(run, pairs, alpha), pairs, absent) for pairs in found]
+
+    def _scored(
+        self, engine: JointEngine, given: Iterable[Candidate], progress: Callable[[int], object]
+    ) -> list[list[ScoredPair]]:
+        """The pairs of each of an engine's methods, in the order given."""
+        # Texts are held from their fetching to their scoring, and no longer.
+        waiting: deque[Candidate] = deque()
 
         def remembered() -> Iterator[Candidate]:
-            for candidate in candidates(run, topics, passages, depth, missing, absent):
-                scored.append(candidate)
+            for candidate in given:
+                waiting.append(candidate)
                 yield candidate
 
-        for place, scores in enumerate(engine.score_all(remembered(), progress)):
-            for result, score in zip(results, scores, strict=True):
-                result.pairs.append(ScoredPair(scored[place].topic.id, scored[place].passage.docid, score))
-        for result in results:
-            result.run = merge(run, result.pairs, alpha)
-        return results
+        found: list[list[ScoredPair]] = [[] for _ in engine.methods.scorers]
+        for scores in engine.score_all(remembered(), progress):
+            candidate = waiting.popleft()
+            for pairs, score in zip(found, scores, strict=True):
+                pairs.append(ScoredPair(candidate.topic.id, candidate.passage.docid, score))
+        return found
+
+
+def _digest(engine: JointEngine, run: Run, depth: int) -> str:
+    return engine.run_digest((topic, hit.docid) for topic, hits in run.items() for hit in hits[:depth])
 
 
 def batch_size(batch_tokens: int | None, device: torch.device) -> int:

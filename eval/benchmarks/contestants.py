@@ -7,8 +7,14 @@ from typing import Any, Literal
 
 from qpeft_rerank.errors import InputError
 
-#: Where adapters are measured: other lengths tell no more about them.
+#: Where adapters, and precisions, are measured: other lengths tell no more about them.
 _SHORT = ("dl19", "trivia")
+#: Where a passage is read for every pair, and where the plain scorer meets the rivals.
+_ALONE = ("dl19", "long-passages", "long-queries", "dl19-topics")
+_ALL = ("dl19", "trivia", "long-passages", "long-queries")
+#: What is certified is a topic's ranking, so whole ones are scored.
+_WHOLE = ("dl19-topics",)
+_FIRST = 10
 _SIZES = (2, 4, 8, 16)
 _FEW_SIZES = (4, 16)
 
@@ -22,16 +28,16 @@ class Contestant:
     :param way: ``ours``, a re-stated ``loop``, a published ``package`` (T5), or ``llama`` (llama.cpp).
     :param settings: of ours: ``adapter``, ``dtype`` and what else :class:`qpeft_rerank.Reranker` takes.
     :param batches: batch sizes of which the fastest is taken.
-    :param workloads: where it runs; all when empty.
+    :param workloads: where it runs.
     :param shares: whether a passage may be read once for several topics.
     """
 
     name: str
     label: str
     way: Literal["ours", "loop", "package", "llama"]
+    workloads: tuple[str, ...]
     settings: dict[str, Any] = field(default_factory=dict)
     batches: tuple[int, ...] = ()
-    workloads: tuple[str, ...] = ()
     shares: bool = False
 
     @property
@@ -60,26 +66,31 @@ class Contestant:
         return self.way != "package"
 
 
-def _ours(name: str, label: str, share: str, workloads: tuple[str, ...] = (), **settings: Any) -> Contestant:
+def _ours(name: str, label: str, share: str, workloads: tuple[str, ...], **settings: Any) -> Contestant:
     given = {"dtype": "float32", "share_passages": share, **settings}
-    return Contestant(name, label, "ours", given, workloads=workloads, shares=share != "off")
+    return Contestant(name, label, "ours", workloads, given, shares=share != "off")
 
 
 CONTESTANTS = (
-    Contestant("llm-qlm", "full logits, batch padded right (as llm-qlm)", "loop", batches=_SIZES),
-    Contestant("upr", "full logits, padded to the run's longest (as UPR)", "loop", batches=_SIZES),
-    Contestant("one-by-one", "full logits, one pair at a time", "loop", batches=(1,)),
-    Contestant("llama.cpp", "llama.cpp, one pair at a time", "llama", batches=(1,), workloads=_SHORT),
-    Contestant("rerankers", "rerankers, UPR, random T5", "package", batches=_FEW_SIZES, workloads=_SHORT),
-    Contestant("llm-rankers", "llm-rankers, qlm, random T5", "package", batches=_FEW_SIZES, workloads=_SHORT),
-    _ours("plain", "qpeft_rerank, plain", "off"),
-    _ours("shared", "qpeft_rerank, passages shared", "auto"),
-    _ours("r-plain", "Q-PEFT-R, plain", "off", _SHORT, adapter="qpeft-r"),
-    _ours("r-shared", "Q-PEFT-R, passages shared", "auto", _SHORT, adapter="qpeft-r"),
-    _ours("a-plain", "Q-PEFT-A, plain", "off", _SHORT, adapter="qpeft-a"),
-    _ours("a-shared", "Q-PEFT-A, passages shared", "auto", _SHORT, adapter="qpeft-a"),
-    _ours("plain-bf16", "qpeft_rerank, plain, bfloat16", "off", dtype="bfloat16"),
-    _ours("shared-bf16", "qpeft_rerank, passages shared, bfloat16", "auto", dtype="bfloat16"),
+    Contestant("llm-qlm", "full logits, batch padded right (as llm-qlm)", "loop", _ALL, batches=_SIZES),
+    Contestant("upr", "full logits, padded to the run's longest (as UPR)", "loop", _SHORT, batches=_SIZES),
+    Contestant("one-by-one", "full logits, one pair at a time", "loop", _ALL, batches=(1,)),
+    Contestant("llama.cpp", "llama.cpp, one pair at a time", "llama", _SHORT, batches=(1,)),
+    Contestant("rerankers", "rerankers, UPR, random T5", "package", _SHORT, batches=_FEW_SIZES),
+    Contestant("llm-rankers", "llm-rankers, qlm, random T5", "package", _SHORT, batches=_FEW_SIZES),
+    _ours("plain", "qpeft_rerank, plain", "off", (*_ALL, *_WHOLE)),
+    _ours("shared", "qpeft_rerank, passages shared", "auto", ("trivia",)),
+    _ours("r-plain", "Q-PEFT-R, plain", "off", ("dl19",), adapter="qpeft-r"),
+    _ours("r-shared", "Q-PEFT-R, passages shared", "auto", ("trivia",), adapter="qpeft-r"),
+    _ours("a-plain", "Q-PEFT-A, plain", "off", ("dl19",), adapter="qpeft-a"),
+    _ours("a-shared", "Q-PEFT-A, passages shared", "auto", ("trivia",), adapter="qpeft-a"),
+    _ours("plain-bf16", "qpeft_rerank, plain, bfloat16", "off", ("dl19",), dtype="bfloat16"),
+    _ours("shared-bf16", "qpeft_rerank, passages shared, bfloat16", "auto", ("trivia",), dtype="bfloat16"),
+    _ours("plain-mixed", "qpeft_rerank, plain, mixed", "off", _ALONE, dtype="mixed"),
+    _ours("shared-mixed", "qpeft_rerank, passages shared, mixed", "auto", ("trivia",), dtype="mixed"),
+    _ours("r-mixed", "Q-PEFT-R, passages shared, mixed", "auto", _SHORT, adapter="qpeft-r", dtype="mixed"),
+    _ours("a-mixed", "Q-PEFT-A, passages shared, mixed", "auto", _SHORT, adapter="qpeft-a", dtype="mixed"),
+    _ours("certified", "qpeft_rerank, mixed, first 10 certified", "off", _WHOLE, dtype="mixed", certify=_FIRST),
 )
 
 

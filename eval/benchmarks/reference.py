@@ -9,7 +9,7 @@ from eval.benchmarks.scoring import read_workload, reranker
 
 
 def reference(job: dict[str, Any]) -> dict[str, Any]:
-    """Score a workload with the reference scorer, one pair a forward pass, in float32.
+    """Score a workload with the reference scorer on stock layers, one pair a forward pass, in float32.
 
     :param job: ``model``, ``adapter`` (or None), ``workload`` (file), ``threads``.
     :return: ``scores`` in nats and ``tokens`` scored of each pair, its ``topics``; ``whole`` and ``distinct``:
@@ -17,7 +17,7 @@ def reference(job: dict[str, Any]) -> dict[str, Any]:
     """
     torch.set_num_threads(job["threads"])
     pairs = read_workload(job)
-    scorer = reranker(job["model"], job["adapter"], dtype="float32").scorer
+    scorer = reranker(job["model"], job["adapter"], dtype="float32", stock=True).scorer
     sequences = scorer.encode((pair.query, pair.title, pair.text) for pair in pairs)
     scores = [scorer.score([sequence])[0] for sequence in sequences]
     needs = work.Work.of(scorer.model.model)

@@ -39,7 +39,7 @@ class Plan:
 
     def rows_of(self, workload: str) -> list[Contestant]:
         """The rows that are measured there."""
-        return [row for row in self.rows if not row.workloads or workload in row.workloads]
+        return [row for row in self.rows if workload in row.workloads]
 
     def lines(self) -> Iterator[str]:
         """What will be measured, a line a workload."""

@@ -16,6 +16,8 @@ from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.prompt.segments import Sequence
 from qpeft_rerank.prompt.templates import load_template
+from qpeft_rerank.trec.runs import Hit
+from qpeft_rerank.trec.topics import Topic
 
 Score = Callable[[list[Pair]], list[float]]
 # Pairs scored before the clock runs: libraries set themselves up, and sharing is tried out.
@@ -72,16 +74,23 @@ def search(job: dict[str, Any]) -> dict[str, Any]:
     return {"batch": int(min(seconds, key=lambda batch: seconds[batch])), "seconds": seconds}
 
 
-def reranker(model: str, adapter: str | None = None, **settings: Any) -> Reranker:
-    """Our reranker, with an untrained adapter: what its hints cost does not depend on training."""
-    made = Reranker.from_pretrained(model, device="cpu", **settings)
-    if adapter is None:
-        return made
-    from qpeft_rerank.adapters.registry import create_adapter
+def reranker(model: str, adapter: str | None = None, dtype: str = "float32", **settings: Any) -> Reranker:
+    """Our reranker, with an untrained adapter: what its hints cost does not depend on training.
 
-    template, loaded = made.scorer.template, made.scorer.model
-    scorer = Scorer(loaded, template, create_adapter(adapter, loaded, template, seed=42))
-    return Reranker(scorer, settings.get("batch_tokens"), settings.get("share_passages", "auto"))
+    :param settings: of :class:`Reranker`; ``stock`` keeps the layers that ``transformers`` made.
+    """
+    stock = settings.pop("stock", False)
+    template = load_template("plain")
+
+    def scorer(precision: str) -> Scorer:
+        loaded = LanguageModel.load(model, precision, "cpu", stock)
+        if adapter is None:
+            return Scorer(loaded, template)
+        from qpeft_rerank.adapters.registry import create_adapter
+
+        return Scorer(loaded, template, create_adapter(adapter, loaded, template, seed=42))
+
+    return Reranker(scorer(dtype), exact=lambda: scorer("float32"), **settings)
 
 
 def read_workload(job: dict[str, Any]) -> list[Pair]:
@@ -92,12 +101,18 @@ def read_workload(job: dict[str, Any]) -> list[Pair]:
 def warm_up(pairs: list[Pair]) -> list[Pair]:
     """The first pairs, one of them again with other questions."""
     first = pairs[:_WARM]
-    return first + [Pair(pair.topic, f"{pair.query} then", *first[0].texts) for pair in first]
+    return first + [
+        Pair(f"{pair.topic} then {at}", f"{pair.query} then", *first[0].texts) for at, pair in enumerate(first)
+    ]
 
 
 def _ready(job: dict[str, Any], pairs: list[Pair]) -> tuple[Score, LanguageModel]:
     if job["way"] == "ours":
-        ours = reranker(job["model"], **job["settings"])
+        settings = dict(job["settings"])
+        first = settings.pop("certify", None)
+        ours = reranker(job["model"], **settings)
+        if first:
+            return lambda some: _certified(ours, some, first), ours.scorer.model
 
         def score(some: list[Pair]) -> list[float]:
             listed = [(pair.query, Passage(*pair.texts)) for pair in some]
@@ -117,7 +132,34 @@ def _ready(job: dict[str, Any], pairs: list[Pair]) -> tuple[Score, LanguageModel
     return loop_score, loaded
 
 
+def _certified(ours: Reranker, pairs: list[Pair], first: int) -> list[float]:
+    """Scores of whole topics, the first ranks made sure of."""
+    run: dict[str, list[Hit]] = {}
+    for pair in pairs:
+        hits = run.setdefault(pair.topic, [])
+        hits.append(Hit(pair.docid, -float(len(hits)), len(hits) + 1))
+    topics = {pair.topic: Topic(pair.topic, pair.query) for pair in pairs}
+    found = ours.certified_run(run, topics, _Texts(pairs), first)
+    totals = {pair[:2]: pair.score.total for pair in found.pairs}
+    return [totals[pair.topic, pair.docid] for pair in pairs]
+
+
+class _Texts:
+    """A workload's passages."""
+
+    name = "the workload"
+
+    def __init__(self, pairs: list[Pair]) -> None:
+        self._of = {pair.docid: Passage(*pair.texts) for pair in pairs}
+
+    def prepare(self, docids: list[str]) -> None:
+        pass
+
+    def fetch(self, docids: list[str]) -> dict[str, Passage]:
+        return {docid: self._of[docid] for docid in docids if docid in self._of}
+
+
 def _encoded(model: str, pairs: list[Pair]) -> tuple[LanguageModel, list[Sequence]]:
-    loaded = LanguageModel.load(model, "float32", "cpu")
+    loaded = LanguageModel.load(model, "float32", "cpu", stock=True)
     scorer = Scorer(loaded, load_template("plain"))
     return loaded, scorer.encode((pair.query, pair.title, pair.text) for pair in pairs)

@@ -12,7 +12,7 @@ from qpeft_rerank.errors import InputError
 from qpeft_rerank.trec.runs import Run, read_run
 from qpeft_rerank.trec.topics import Topic, read_topics
 
-NAMES = ("dl19", "trivia", "long-passages", "long-queries")
+NAMES = ("dl19", "trivia", "long-passages", "long-queries", "dl19-topics")
 DEPTH = 100
 # Pairs of one topic in a sample of dl19: enough to tell a ranking.
 _OF_TOPIC = 16
@@ -83,6 +83,9 @@ def build(name: str, data: Path, run: Path | None, pairs: int, seed: int, depth:
     if name == "dl19":
         about, sample = f"TREC 2019 DL, BM25 top {depth}", _few_topics(every, pairs, chance)
         return Workload(name, about, sample, _shards(every))
+    if name == "dl19-topics":
+        about = f"TREC 2019 DL, whole topics, BM25 top {depth}"
+        return Workload(name, about, _whole_topics(every, pairs, chance), _shards(every))
     if name == "long-passages":
         every = _long_passages(every)
         return Workload(
@@ -134,6 +137,17 @@ def _few_topics(every: ListLike[Pair], count: int, chance: random.Random) -> lis
         share = (place + 1) * count // number - place * count // number
         pairs = listed[topic]
         sample += [pairs[at] for at in sorted(chance.sample(range(len(pairs)), min(share, len(pairs))))]
+    return sample
+
+
+def _whole_topics(every: ListLike[Pair], count: int, chance: random.Random) -> list[Pair]:
+    """All passages of as many random topics as reach that many pairs."""
+    topics = list(dict.fromkeys(pair.topic for pair in every))
+    chance.shuffle(topics)
+    sample: list[Pair] = []
+    while topics and len(sample) < count:
+        topic = topics.pop()
+        sample += [pair for pair in every if pair.topic == topic]
     return sample
 
 

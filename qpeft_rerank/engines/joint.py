@@ -3,8 +3,9 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Sequence as ListLike
+from contextlib import closing
 
-from qpeft_rerank.engines.local import Candidate, LocalEngine, Unit, shards
+from qpeft_rerank.engines.local import Candidate, LocalEngine, Unit
 from qpeft_rerank.likelihood.joint import Methods
 from qpeft_rerank.likelihood.journal import Journal
 from qpeft_rerank.likelihood.scores import Score
@@ -42,12 +43,12 @@ class JointEngine(LocalEngine):
         :param progress: called with the number of scores done, after each batch.
         :raises InputError: as :meth:`LocalEngine.score` does.
         """
-        for number, shard in enumerate(shards(candidates, self.shared is not None)):
-            units = [Unit(candidate, owner) for owner in range(len(self.methods.scorers)) for candidate in shard]
-            scores = self._score_shard(number, units, progress)
-            yield from zip(
-                *(scores[start : start + len(shard)] for start in range(0, len(units), len(shard))), strict=True
-            )
+        count = len(self.methods.scorers)
+        with closing(self._read(candidates, count)) as read:
+            for shard in read:
+                scores = self._score_shard(shard, progress)
+                each = len(scores) // count
+                yield from zip(*(scores[start : start + each] for start in range(0, len(scores), each)), strict=True)
 
     def _fingerprint(self, unit: Unit) -> str:
         return self.methods.scorers[unit.owner].fingerprint

@@ -1,10 +1,12 @@
 """Scoring on this machine: shard by shard, longest first, journalled batch by batch."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 from qpeft_rerank.collection.passages import Passage
+from qpeft_rerank.engines.ahead import ahead
 from qpeft_rerank.likelihood.journal import Journal, score_key
 from qpeft_rerank.likelihood.scorer import Scorer, refuse_nan
 from qpeft_rerank.likelihood.scores import Score
@@ -39,6 +41,23 @@ class Unit:
 
     candidate: Candidate
     owner: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """What is planned at a time.
+
+    :param keys: of its units, in their order.
+    :param found: scores that were there before the run began, by key.
+    :param fresh: the other units, each text once, by key.
+    :param sequences: theirs.
+    """
+
+    number: int
+    keys: list[str]
+    found: dict[str, Score]
+    fresh: dict[str, Unit]
+    sequences: list[Sequence]
 
 
 def shards(candidates: Iterable[Candidate], shared: bool = False) -> Iterator[list[Candidate]]:
@@ -93,10 +112,22 @@ class LocalEngine:
         :param progress: called with the number of candidates done, after each batch.
         :raises InputError: if the model gives NaN; batches scored before stay in the journal.
         """
-        for number, shard in enumerate(shards(candidates, self.shared is not None)):
-            yield from self._score_shard(number, [Unit(candidate) for candidate in shard], progress)
+        with closing(self._read(candidates, 1)) as read:
+            for shard in read:
+                yield from self._score_shard(shard, progress)
 
-    def _score_shard(self, number: int, units: list[Unit], progress: Callable[[int], object]) -> list[Score]:
+    def _read(self, candidates: Iterable[Candidate], methods: int) -> Generator[Shard, None, None]:
+        """Shards, the next one fetched and tokenised while the one before is scored.
+
+        :param methods: by how many each candidate is scored.
+        """
+        listed = enumerate(shards(candidates, self.shared is not None))
+        return ahead(
+            self._encoded(number, [Unit(candidate, owner) for owner in range(methods) for candidate in shard])
+            for number, shard in listed
+        )
+
+    def _encoded(self, number: int, units: list[Unit]) -> Shard:
         keys = [score_key(self._fingerprint(unit), *unit.candidate.texts) for unit in units]
         found: dict[str, Score] = {}
         fresh: dict[str, Unit] = {}
@@ -106,9 +137,12 @@ class LocalEngine:
                 found[key] = earlier
             else:
                 fresh.setdefault(key, unit)
-        pending = list(fresh)
-        progress(len(units) - len(pending))
-        sequences = self._encode(fresh[key] for key in pending)
+        return Shard(number, keys, found, fresh, self._encode(fresh.values()))
+
+    def _score_shard(self, shard: Shard, progress: Callable[[int], object]) -> list[Score]:
+        number, found, sequences = shard.number, shard.found, shard.sequences
+        pending = list(shard.fresh)
+        progress(len(shard.keys) - len(pending))
         for planned in self._plan(sequences):
             batch = planned.indices
             known = [self.journal.mine(pending[index], number) if self.journal else None for index in batch]
@@ -118,14 +152,14 @@ class LocalEngine:
                 anew = dict(zip(batch, self._score_batch(planned, sequences), strict=True))
                 lost = {index: score for index, score in anew.items() if index not in scores}
                 for index, score in lost.items():
-                    candidate = fresh[pending[index]].candidate
+                    candidate = shard.fresh[pending[index]].candidate
                     refuse_nan(score, f"topic {candidate.topic.id}, passage {candidate.passage.docid}")
                 if self.journal:
                     self.journal.add(((pending[index], score) for index, score in lost.items()), number)
                 scores |= lost
             found.update((pending[index], score) for index, score in scores.items())
             progress(len(batch))
-        return [found[key] for key in keys]
+        return [found[key] for key in shard.keys]
 
     def _fingerprint(self, unit: Unit) -> str:
         return self.scorer.fingerprint

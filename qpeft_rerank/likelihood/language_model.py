@@ -8,14 +8,16 @@ import torch
 from torch import Tensor
 
 from qpeft_rerank.errors import InputError, first_line
+from qpeft_rerank.likelihood.body import Attend, Body
 from qpeft_rerank.likelihood.linears import replace_linears
 from qpeft_rerank.likelihood.quiet import quiet_transformers
+from qpeft_rerank.likelihood.sharing import Attention
 from qpeft_rerank.likelihood.sources import ModelSource, find_model
 from qpeft_rerank.prompt.pieces import Pieces
 from qpeft_rerank.prompt.segments import Sequence
 
-# Logits held at once, in numbers: 64 MB of float32.
-_HEAD_CHUNK = 16 * 1024 * 1024
+# Logits held at once, in numbers: 32 MB of float32. Twice as many cost a third more a logit on a CPU.
+_HEAD_CHUNK = 8 * 1024 * 1024
 #: Precisions by name, with the dtype of the states between layers. ``mixed`` multiplies in bfloat16 and keeps
 #: everything else, logits included, in float32.
 DTYPES = {"float32": torch.float32, "mixed": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -67,6 +69,11 @@ def pick_precision(name: str, device: torch.device) -> str:
     return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
 
 
+def sent(made: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the processor's on a device: where that is a GPU, from pinned memory and without waiting."""
+    return made.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else made.to(device)
+
+
 class LanguageModel:
     """A causal LM from ``transformers``, in eval mode and without gradients of its own.
 
@@ -74,9 +81,12 @@ class LanguageModel:
     :param model: the loaded ``AutoModelForCausalLM``.
     :param tokenizer: its tokenizer.
     :param precision: a key of :data:`DTYPES`; by default the model's dtype.
+    :param stock: compute as ``transformers`` does, nothing else.
     """
 
-    def __init__(self, source: ModelSource, model: Any, tokenizer: Any, precision: str | None = None) -> None:
+    def __init__(
+        self, source: ModelSource, model: Any, tokenizer: Any, precision: str | None = None, stock: bool = False
+    ) -> None:
         self.source = source
         self.precision = precision or str(model.dtype).removeprefix("torch.")
         self.model = model.eval().requires_grad_(False)
@@ -85,6 +95,10 @@ class LanguageModel:
         self.embedding = model.get_input_embeddings()
         #: Whether logits are the output matrix times the body's states, and nothing more.
         self.plain_head = self._head_is_plain()
+        #: What planning must know of its layers.
+        self.attention = Attention.of(self.config)
+        #: The faster way through the layers, or None where there is none.
+        self.body = None if stock or not self.plain_head else Body.of(model.base_model, self.precision)
 
     @classmethod
     def load(
@@ -112,7 +126,7 @@ class LanguageModel:
         if DTYPES[precision] == torch.float32 and not stock:
             products = torch.bfloat16 if precision == "mixed" else torch.float32
             replace_linears(model, products, model.get_output_embeddings())
-        return cls(source, model, tokenizer, precision)
+        return cls(source, model, tokenizer, precision, stock)
 
     @property
     def device(self) -> torch.device:
@@ -154,14 +168,14 @@ class LanguageModel:
         """
         rows = [sequence.ids for sequence in sequences]
         longest = max(map(len, rows))
-        ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows]).to(self.device)
+        ids = sent(torch.tensor([row + [0] * (longest - len(row)) for row in rows]), self.device)
         # State t predicts token t + 1.
         where = [
             (row, place - 1)
             for row, (tokens, sequence) in enumerate(zip(rows, sequences, strict=True))
             for place in range(len(tokens) - len(sequence.target), len(tokens))
         ]
-        at = torch.tensor(where).to(self.device)
+        at = sent(torch.tensor(where), self.device)
         targets = ids[at[:, 0], at[:, 1] + 1]
         with self.changed(embedder, len(rows)) as extra:
             inputs: dict[str, Any] = {"input_ids": ids, **extra}
@@ -170,6 +184,8 @@ class LanguageModel:
                 inputs = {"inputs_embeds": vectors, **extra}
                 at[:, 1] += vectors.shape[1] - longest
                 longest = vectors.shape[1]
+            if self.quick(longest, extra):
+                return self.head_log_probs(self.states(inputs, at), targets)
             if self.plain_head:
                 states = self.model.base_model(**inputs, use_cache=False).last_hidden_state[at[:, 0], at[:, 1]]
                 return self.head_log_probs(states, targets)
@@ -182,6 +198,29 @@ class LanguageModel:
     def changed(self, embedder: Embedder | None, rows: int) -> AbstractContextManager[dict[str, Any]]:
         """The model as the embedder wants it, inside the context, which gives further inputs for so many rows."""
         return embedder.around(rows) if isinstance(embedder, ModelChanger) else nullcontext({})
+
+    def quick(self, longest: int, extra: Any) -> bool:
+        """Whether :attr:`body` may read a batch.
+
+        :param longest: tokens of its longest sequence.
+        :param extra: what :meth:`changed` gave.
+        """
+        # Gradients want what the layers compute kept, and an adapter's own keys a place in them.
+        if self.body is None or extra or torch.is_grad_enabled():
+            return False
+        return self.attention.reach is None or longest <= self.attention.reach
+
+    def states(
+        self, inputs: dict[str, Any], scored: Tensor, positions: Tensor | None = None, attend: Attend | None = None
+    ) -> Tensor:
+        """States ``[scored, d]`` before the head, through :attr:`body`; see :meth:`Body.__call__`.
+
+        :param inputs: ``input_ids`` or ``inputs_embeds``, as for ``transformers``.
+        """
+        if self.body is None:
+            raise ValueError("this model has no body of its own")
+        vectors = inputs.get("inputs_embeds")
+        return self.body(self.embedding(inputs["input_ids"]) if vectors is None else vectors, scored, positions, attend)
 
     def head_log_probs(self, states: Tensor, targets: Tensor) -> Tensor:
         """Float32 log-probability ``[scored]`` of each target after its state ``[scored, d]``; see ``plain_head``."""

@@ -84,7 +84,7 @@ class SharedScorer:
     @cached_property
     def attention(self) -> Attention:
         """The model's width and reach."""
-        return Attention.of(self.scorer.model.config)
+        return self.scorer.model.attention
 
     def _in_reach(self, sequences: ListLike[Sequence]) -> bool:
         reach = self.attention.reach

@@ -7,15 +7,21 @@ copied or kept, and rests need no padding to a common length.
 
 from collections.abc import Sequence as ListLike
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from qpeft_rerank.likelihood.language_model import Embedder, LanguageModel
+from qpeft_rerank.likelihood.body import Attend, causal
+from qpeft_rerank.likelihood.language_model import Embedder, LanguageModel, sent
 from qpeft_rerank.prompt.segments import Sequence, common_length
 
 # Of a token that only pads its row.
 _PADDING = -1
+# Tokens of rests that attend together, each rest masked from the others: more would compute much that the mask
+# hides, fewer would repeat the beginning's keys more often.
+_GROUP = 64
 
 
 class NoSharedRowsError(Exception):
@@ -31,6 +37,7 @@ class Layout:
     :param branches: 0 in the common beginning, then 1, 2, ... by sequence, ``[rows, tokens]``.
     :param states: (row, place) of the state that predicts each target token, ``[scored, 2]``.
     :param targets: ids of the target tokens, row after row, ``[scored]``.
+    :param groups: of each row, ends of the common beginning and of groups of whole rests.
     """
 
     ids: Tensor
@@ -38,15 +45,50 @@ class Layout:
     branches: Tensor
     states: Tensor
     targets: Tensor
+    groups: list[list[int]]
 
     def mask(self, dtype: torch.dtype) -> Tensor:
         """What may see what, to be added to attention's logits: ``[rows, 1, tokens, tokens]``."""
-        branch = self.branches
-        order = torch.arange(branch.shape[1], device=branch.device)
-        seen = (branch[:, :, None] == branch[:, None, :]) | (branch[:, None, :] == 0)
-        seen &= order[:, None] >= order
-        blocked = torch.zeros(seen.shape, dtype=dtype, device=branch.device)
-        return blocked.masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
+        return _mask(self.branches, dtype)
+
+    def attend(self, dtype: torch.dtype) -> Attend:
+        """The same attention without the blocks in which a mask would hide everything."""
+        blocks = []
+        for row, (prefix, *ends) in enumerate(self.groups):
+            for start, end in pairwise([prefix, *ends]):
+                own = _mask(self.branches[row : row + 1, start:end], dtype)
+                blocks.append((row, prefix, start, end, functional.pad(own, (prefix, 0))))
+
+        def attended(queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
+            made = torch.zeros_like(queries)
+            grouped = queries.shape[1] != keys.shape[1]
+            for row, (prefix, *_) in enumerate(self.groups):
+                one = slice(row, row + 1)
+                made[one, :, :prefix] = causal(
+                    queries[one, :, :prefix], keys[one, :, :prefix], values[one, :, :prefix], scale
+                )
+            for row, prefix, start, end, mask in blocks:
+                one = slice(row, row + 1)
+                made[one, :, start:end] = functional.scaled_dot_product_attention(
+                    queries[one, :, start:end],
+                    torch.cat((keys[one, :, :prefix], keys[one, :, start:end]), 2),
+                    torch.cat((values[one, :, :prefix], values[one, :, start:end]), 2),
+                    attn_mask=mask,
+                    scale=scale,
+                    enable_gqa=grouped,
+                )
+            return made
+
+        return attended
+
+
+def _mask(branches: Tensor, dtype: torch.dtype) -> Tensor:
+    """``[rows, 1, tokens, tokens]``, zero where a token comes before another of its branch or of branch 0."""
+    order = torch.arange(branches.shape[1], device=branches.device)
+    seen = (branches[:, :, None] == branches[:, None, :]) | (branches[:, None, :] == 0)
+    seen &= order[:, None] >= order
+    blocked = torch.zeros(seen.shape, dtype=dtype, device=branches.device)
+    return blocked.masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
 
 
 def lay_out(rows: ListLike[ListLike[Sequence]], virtual: int, device: torch.device) -> Layout:
@@ -59,10 +101,12 @@ def lay_out(rows: ListLike[ListLike[Sequence]], virtual: int, device: torch.devi
     branches: list[list[int]] = []
     states: list[tuple[int, int]] = []
     targets: list[int] = []
+    groups: list[list[int]] = []
     for number, row in enumerate(rows):
         shared = common_length(row)
         prefix = virtual + shared
         line = [0] * virtual + row[0].ids[:shared]
+        ends = [prefix]
         place, branch = list(range(prefix)), [0] * prefix
         for which, sequence in enumerate(row, 1):
             rest = sequence.ids[shared:]
@@ -71,8 +115,12 @@ def lay_out(rows: ListLike[ListLike[Sequence]], virtual: int, device: torch.devi
             states += [(number, len(line) + at - 1 if at else prefix - 1) for at in range(first, len(rest))]
             targets += sequence.target
             line += rest
+            if len(ends) > 1 and len(line) - ends[-2] <= _GROUP:
+                ends.pop()
+            ends.append(len(line))
             place += range(prefix, prefix + len(rest))
             branch += [which] * len(rest)
+        groups.append(ends)
         ids.append(line)
         positions.append(place)
         branches.append(branch)
@@ -80,8 +128,9 @@ def lay_out(rows: ListLike[ListLike[Sequence]], virtual: int, device: torch.devi
         padded(ids, device),
         padded(positions, device),
         padded(branches, device, _PADDING),
-        torch.tensor(states, device=device),
-        torch.tensor(targets, device=device),
+        sent(torch.tensor(states), device),
+        sent(torch.tensor(targets), device),
+        groups,
     )
 
 
@@ -103,6 +152,9 @@ def tree_log_probs(
         inputs = {"input_ids": layout.ids}
         if embedder is not None:
             inputs = {"inputs_embeds": _embedded(model, rows, embedder, virtual)}
+        if model.quick(max(map(len, (sequence for row in rows for sequence in row))) + virtual, extra):
+            states = model.states(inputs, layout.states, layout.positions, layout.attend(model.dtype))
+            return model.head_log_probs(states, layout.targets)
         states = model.model.base_model(
             **inputs,
             attention_mask=layout.mask(model.dtype),
@@ -143,4 +195,4 @@ def _whole(model: LanguageModel, row: ListLike[Sequence], embedder: Embedder, vi
 def padded(rows: ListLike[ListLike[int]], device: torch.device, value: int = 0) -> Tensor:
     """``[rows, longest row]``, filled up on the right."""
     longest = max(map(len, rows))
-    return torch.tensor([[*row, *([value] * (longest - len(row)))] for row in rows]).to(device)
+    return sent(torch.tensor([[*row, *([value] * (longest - len(row)))] for row in rows]), device)

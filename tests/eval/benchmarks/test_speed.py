@@ -9,7 +9,10 @@ import pytest
 from eval.benchmarks import speed
 from eval.benchmarks.contestants import CONTESTANTS
 
-ROWS = [row.name for row in CONTESTANTS if not row.foreign and row.dtype == "float32"]
+TAKEN = [row for row in CONTESTANTS if not row.foreign and row.dtype == "float32"]
+ROWS = [row.name for row in TAKEN]
+WHERE = ("dl19", "trivia")
+COUNT = sum(len(set(row.workloads) & set(WHERE)) for row in TAKEN)
 
 
 def command(data, model, output, *more):
@@ -19,22 +22,21 @@ def command(data, model, output, *more):
 
 def test_everything_is_measured_once_and_agrees(data, model, here, tmp_path, capsys):
     output = tmp_path / "out.md"
-    asked = ["--rows", *ROWS, "llama.cpp", "--workloads", "dl19", "trivia"]
+    asked = ["--rows", *ROWS, "llama.cpp", "--workloads", *WHERE]
     assert command(data, model, output, *asked) == 0
     shown = capsys.readouterr()
     assert shown.out == output.read_text()
     assert "### trivia, 1 thread" in shown.out
     lines = [line.split(" | ") for line in shown.out.splitlines() if line.count("|") > 10]
     scored = [line for line in lines if line[12:] and line[12][0].isdigit()]
-    assert len(scored) == 2 * len(ROWS)
+    assert len(scored) == COUNT
     assert all(float(line[12]) < 1e-3 for line in scored)
     assert all(float(line[13].strip(" |")) > 0.99 for line in scored)
     assert shown.out.count("Not measured: llama.cpp") == 2
     measured = [job for job in here if job["kind"] == "measure"]
-    assert len(measured) == 2 * 2 * len(ROWS)
+    assert len(measured) == 2 * COUNT
     # Rows alternate: no row is measured again before all others were.
-    first = [job["row"] for job in measured[: len(ROWS)]]
-    assert sorted(first) == sorted(ROWS)
+    assert len({(job["row"], job["workload"]) for job in measured[:COUNT]}) == COUNT
     here.clear()
     assert command(data, model, output, *asked) == 0
     assert [job["kind"] for job in here] == ["prepare"]
@@ -55,6 +57,17 @@ def test_a_dtype_without_a_unit_is_left_out(data, model, here, tmp_path, monkeyp
     rate.other = 0.5e9
     assert command(data, model, tmp_path / "quick.md", *rows) == 0
     assert "| qpeft_rerank, plain, bfloat16 |" in capsys.readouterr().out
+
+
+def test_lower_precisions_and_the_certified_row_are_measured(data, model, here, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("eval.benchmarks.ceiling.ceiling", lambda job: {"square": 1e9, "layers": 1e9})
+    names = ["plain", "plain-mixed", "shared-mixed", "r-mixed", "a-mixed", "certified"]
+    words = ["--rows", *names, "--workloads", "dl19", "trivia", "dl19-topics", "--repeats", "1"]
+    assert command(data, model, tmp_path / "out.md", *words) == 0
+    shown = capsys.readouterr().out
+    assert "### dl19-topics, 1 thread" in shown
+    assert "| qpeft_rerank, mixed, first 10 certified |" in shown
+    assert [job["row"] for job in here if job["kind"] == "measure"].count("plain-mixed") == 2
 
 
 @pytest.mark.parametrize(

@@ -51,9 +51,9 @@ FACTS = {
 
 
 def test_the_table():
-    slow, fast = Contestant("r", "rival", "loop"), Contestant("s", "another", "loop")
-    ours = Contestant("o", "ours", "ours", {"dtype": "float32"}, shares=True)
-    foreign = Contestant("t", "t5", "package")
+    slow, fast = Contestant("r", "rival", "loop", ("w",)), Contestant("s", "another", "loop", ("w",))
+    ours = Contestant("o", "ours", "ours", ("w",), {"dtype": "float32"}, shares=True)
+    foreign = Contestant("t", "t5", "package", ("w",))
     results = Results({"dl19": FACTS})
     amounts = {"whole": {"operations": 40e9}, "distinct": {"operations": 30e9}}
     results.references["dl19", None] = {"scores": [-4.0, -6.0], "tokens": [2, 2], "topics": ["1", "1"], **amounts}

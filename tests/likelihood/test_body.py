@@ -1,0 +1,90 @@
+"""A body run as one function gives the scores of the model that it stands for, and no other model has one."""
+
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from likelihood.test_scorer import KINDS
+from likelihood.test_shared import WIDE
+
+from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.likelihood.scorer import Scorer
+from qpeft_rerank.likelihood.shared import SharedScorer
+from qpeft_rerank.prompt import load_template
+
+ALL = {
+    **KINDS,
+    **WIDE,
+    "qwen2": {"kind": "bytes", "model_type": "qwen2"},
+    "biased": {"kind": "llama", "attention_bias": True, "mlp_bias": True},
+    "gelu": {"kind": "bytes", "hidden_act": "gelu_pytorch_tanh"},
+    "half-turned": {"kind": "bytes", "model_type": "stablelm", "partial_rotary_factor": 0.5},
+}
+HAVE_ONE = {"smollm2", "llama", "mistral", "qwen2", "qwen3", "biased", "gelu"}
+PASSAGES = [("Ada", "Ada wrote the first program."), ("", "The bug was a moth in a relay, which a machine held fast.")]
+QUERIES = ["who wrote it", "why?", "what was the first bug, and who found it"]
+PAIRS = [(query, title, text) for query in QUERIES for title, text in PASSAGES]
+
+
+@pytest.fixture(scope="module", params=list(ALL))
+def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    return request.param, tiny.save_model(tmp_path_factory.mktemp("model") / request.param, **dict(ALL[request.param]))
+
+
+def scorer(folder: Path, dtype: str = "float32", stock: bool = False) -> Scorer:
+    return Scorer(LanguageModel.load(str(folder), dtype, "cpu", stock), load_template("plain"))
+
+
+def test_scores_are_the_stock_model_s(found: tuple[str, Path]) -> None:
+    name, folder = found
+    stock, quick = scorer(folder, stock=True), scorer(folder)
+    assert stock.model.body is None
+    assert (quick.model.body is not None) == (name in HAVE_ONE)
+    sequences = stock.encode(PAIRS)
+    expected = torch.cat(stock.log_probs(sequences))
+    assert torch.allclose(torch.cat(quick.log_probs(sequences)), expected, atol=1e-4, rtol=0)
+    if quick.model.body is not None:
+        with torch.inference_mode():
+            ids = torch.tensor([sequences[0].ids])
+            assert len(quick.model.body(quick.model.embedding(ids), torch.tensor([[0, 3]]))) == 1
+        rows = [[sequences[at] for at in range(place, len(PAIRS), 2)] for place in range(2)]
+        shared = torch.cat(SharedScorer(quick).log_probs(rows))
+        assert torch.allclose(shared, torch.cat(stock.log_probs([s for row in rows for s in row])), atol=1e-4, rtol=0)
+
+
+def test_mixed_has_a_body_too(found: tuple[str, Path]) -> None:
+    name, folder = found
+    quick = scorer(folder, "mixed")
+    assert (quick.model.body is not None) == (name in HAVE_ONE)
+    sequences = quick.encode(PAIRS)
+    for exact, logs in zip(scorer(folder, stock=True).log_probs(sequences), quick.log_probs(sequences), strict=True):
+        assert float((exact - logs).abs().mean()) < 0.1  # of random weights; experts switch at a rounding
+
+
+def test_many_rests_attend_in_groups(tmp_path: Path) -> None:
+    folder = tiny.save_model(tmp_path / "model", max_position_embeddings=1024)
+    stock, quick = scorer(folder, stock=True), scorer(folder)
+    row = stock.encode([(f"what is {place} in words of many letters", "Ada", "Ada wrote it.") for place in range(20)])
+    assert torch.allclose(
+        torch.cat(SharedScorer(quick).log_probs([row])), torch.cat(stock.log_probs(row)), atol=1e-4, rtol=0
+    )
+
+
+def test_beyond_its_window_the_model_reads_itself(tmp_path: Path) -> None:
+    quick = scorer(tiny.save_model(tmp_path / "model", model_type="mistral", sliding_window=60))
+    short, long = quick.encode([("why", "", "A moth."), ("why", "", "A moth in a relay. " * 12)])
+    assert len(short) <= 60 < len(long)
+    assert not quick.model.quick(len(short), {})  # gradients are on
+    with torch.inference_mode():
+        assert quick.model.quick(len(short), {})
+        assert not quick.model.quick(len(long), {})
+        assert not quick.model.quick(len(short), {"past_key_values": None})
+
+
+def test_gradients_go_through_the_model_s_own_layers(tmp_path: Path) -> None:
+    quick = scorer(tiny.save_model(tmp_path / "model"))
+    gate = torch.ones((), requires_grad=True)
+    logs = quick.model.target_log_probs(quick.encode(PAIRS), lambda sequences, ids, embedded: embedded * gate)
+    logs.sum().backward()
+    assert gate.grad is not None and float(gate.grad) != 0
