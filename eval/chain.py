@@ -28,6 +28,7 @@ class Chain:
     :param data: the data folder; only the files that a step takes are looked at.
     :param prompts: folder of the prompts with hints before the passage.
     :param running: words for rerank and train that change no result, such as ``--device cuda``.
+    :param training: such words for train alone.
     :param datasets: those that others take adapters from (``trained_on``).
     """
 
@@ -36,6 +37,7 @@ class Chain:
     prompts: Path
     running: tuple[str, ...] = ()
     datasets: Mapping[str, Dataset] = field(default_factory=dict)
+    training: tuple[str, ...] = ()
     _made: dict[str, Step] = field(default_factory=dict)
 
     def evaluation(self, condition: Condition) -> Step:
@@ -174,7 +176,7 @@ class Chain:
             (*words, *self._limits(), "--output", OUTPUT),
             "adapter",
             "adapter",
-            running=self.running,
+            running=(*self.running, *self.training),
             operations=self._operations(sequences),
         )
 

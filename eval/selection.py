@@ -84,6 +84,9 @@ def add_how(parser: argparse.ArgumentParser) -> None:
         help="read a passage once for all rerankers of its data set that can share it; their own times stay unknown",
     )
     how.add_argument("--batch-tokens", type=console.positive, metavar="N", help="tokens a forward pass")
+    how.add_argument(
+        "--prefix-cache", metavar="DIR", help="one folder for all trainings' states of passages (default: as train's)"
+    )
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,9 @@ def chain_of(args: argparse.Namespace, selection: Selection) -> Chain:
         raise InputError("nothing asked for; give --table, --condition or --all (--list shows which there are)")
     if args.data is not None and not args.data.is_dir():
         raise InputError(f"--data {args.data}: no such folder")
-    return Chain(selection.scale, args.data, args.matrix / "prompts", _running(args), selection.matrix.datasets)
+    return Chain(
+        selection.scale, args.data, args.matrix / "prompts", _running(args), selection.matrix.datasets, _training(args)
+    )
 
 
 def finished(selection: Selection, chain: Chain, store: Store) -> dict[Condition, bool]:
@@ -205,6 +210,11 @@ def _given_stage(text: str, matrix: Matrix) -> FirstStage:
     if name in matrix.first_stages or "." in name:
         raise InputError(f"--first-stage {text}: choose another name, without dots")
     return FirstStage(name, name, "run", path)
+
+
+def _training(args: argparse.Namespace) -> tuple[str, ...]:
+    folder = getattr(args, "prefix_cache", None)
+    return ("--prefix-cache", folder) if folder else ()
 
 
 def _running(args: argparse.Namespace) -> tuple[str, ...]:

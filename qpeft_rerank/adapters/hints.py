@@ -43,7 +43,7 @@ class HintConfig(AdapterConfig):
     residual: bool = True
     embeddings: Literal["rows", "whole", "frozen"] = "rows"
     start: str | None = "\n"
-    gate: float = 0.1
+    gate: float = 0.2
     selectable: Literal["passage", "row"] = "passage"
     token_text: TokenText = "decoded"
     soft_prompt: bool = False
