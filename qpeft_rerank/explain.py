@@ -17,7 +17,7 @@ from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.pages import page_template
 from qpeft_rerank.prompt.segments import Sequence
-from qpeft_rerank.reranker import RerankedRun
+from qpeft_rerank.results import RerankedRun
 from qpeft_rerank.trec.output import check_output
 from qpeft_rerank.trec.runs import Run
 from qpeft_rerank.trec.topics import Topic

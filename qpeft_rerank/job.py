@@ -18,7 +18,8 @@ from qpeft_rerank.likelihood.journal import Journal
 from qpeft_rerank.methods import DEFAULT_PROMPT, check_compared
 from qpeft_rerank.outputs import Outputs
 from qpeft_rerank.prompt.templates import load_template
-from qpeft_rerank.reranker import RerankedRun, Reranker
+from qpeft_rerank.reranker import Reranker
+from qpeft_rerank.results import RerankedRun
 from qpeft_rerank.trec.measures import evaluate, parse_measure
 from qpeft_rerank.trec.output import write_lines
 from qpeft_rerank.trec.qrels import Qrels

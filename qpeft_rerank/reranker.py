@@ -3,19 +3,17 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Sequence as ListLike
-from dataclasses import dataclass, field
 from functools import cache
 from typing import NamedTuple
 
 import torch
 
 from qpeft_rerank.candidates import candidates, check_topics
-from qpeft_rerank.certify import Certificate, Name, certify
+from qpeft_rerank.certify import Name, certify
 from qpeft_rerank.collection.passages import Passage, Passages
 from qpeft_rerank.engines.joint import JointEngine
 from qpeft_rerank.engines.local import Candidate, LocalEngine
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.fusion import interpolate, with_tail
 from qpeft_rerank.likelihood.joint import Methods
 from qpeft_rerank.likelihood.journal import Journal
 from qpeft_rerank.likelihood.language_model import LanguageModel
@@ -24,6 +22,7 @@ from qpeft_rerank.likelihood.scores import Score
 from qpeft_rerank.likelihood.shared import Mode
 from qpeft_rerank.methods import check_compared, load_scorers
 from qpeft_rerank.prompt.templates import Template, load_template
+from qpeft_rerank.results import RerankedRun, ScoredPair, merge
 from qpeft_rerank.trec.runs import Run
 from qpeft_rerank.trec.topics import Topic
 
@@ -37,30 +36,6 @@ class Ranked(NamedTuple):
 
     place: int
     score: float
-
-
-class ScoredPair(NamedTuple):
-    """One reranked candidate of a run."""
-
-    topic: str
-    docid: str
-    score: Score
-
-
-@dataclass(slots=True)
-class RerankedRun:
-    """A run with new scores.
-
-    :param run: per topic, (docid, score) in trec_eval's order, the tail below the reranked head.
-    :param pairs: what was scored, in the order of the first stage.
-    :param missing: (topic, docid) not in the collection, left in the tail.
-    :param certificate: how the first ranks were made sure of, if they were.
-    """
-
-    run: dict[str, list[tuple[str, float]]]
-    pairs: list[ScoredPair] = field(default_factory=list)
-    missing: list[tuple[str, str]] = field(default_factory=list)
-    certificate: Certificate | None = None
 
 
 class Reranker:
@@ -285,23 +260,6 @@ def batch_size(batch_tokens: int | None, device: torch.device) -> int:
     if batch_tokens is not None and batch_tokens < 1:
         raise InputError(f"--batch-tokens {batch_tokens}: give a positive number")
     return batch_tokens or BATCH_TOKENS.get(device.type, BATCH_TOKENS["cpu"])
-
-
-def merge(run: Run, pairs: Iterable[ScoredPair], alpha: float = 1.0) -> dict[str, list[tuple[str, float]]]:
-    """A run's new rankings: scored passages first, interpolated, the others below in their old order."""
-    if not 0.0 <= alpha <= 1.0:
-        raise InputError(f"--alpha {alpha}: give a number from 0 (first stage only) to 1 (likelihood only)")
-    likelihood: dict[str, dict[str, float]] = {topic: {} for topic in run}
-    for pair in pairs:
-        likelihood[pair.topic][pair.docid] = pair.score.total
-    merged = {}
-    for topic, hits in run.items():
-        new = likelihood[topic]
-        head = [hit for hit in hits if hit.docid in new]
-        mixed = interpolate([new[hit.docid] for hit in head], [hit.score for hit in head], alpha)
-        tail = [hit.docid for hit in hits if hit.docid not in new]
-        merged[topic] = with_tail([(hit.docid, score) for hit, score in zip(head, mixed, strict=True)], tail)
-    return merged
 
 
 def _passage(text: str | Passage, place: int) -> Passage:

@@ -29,9 +29,10 @@ def overhead(job: dict[str, Any]) -> dict[str, Any]:
 
 def _files(job: dict[str, Any]) -> dict[str, Any]:
     """Read a run, join it to passages, merge scores into it, write it."""
+    from qpeft_rerank.candidates import candidates
     from qpeft_rerank.collection.jsonl import CorpusFile
     from qpeft_rerank.likelihood.scores import Score
-    from qpeft_rerank.reranker import ScoredPair, candidates, merge
+    from qpeft_rerank.results import ScoredPair, merge
     from qpeft_rerank.trec.runs import read_run, write_run
     from qpeft_rerank.trec.topics import Topic
 

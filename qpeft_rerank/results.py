@@ -1,0 +1,52 @@
+"""What reranking a run gives: its pairs' scores, and the rankings that they make."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from qpeft_rerank.certify import Certificate
+from qpeft_rerank.errors import InputError
+from qpeft_rerank.fusion import interpolate, with_tail
+from qpeft_rerank.likelihood.scores import Score
+from qpeft_rerank.trec.runs import Run
+
+
+class ScoredPair(NamedTuple):
+    """One reranked candidate of a run."""
+
+    topic: str
+    docid: str
+    score: Score
+
+
+@dataclass(slots=True)
+class RerankedRun:
+    """A run with new scores.
+
+    :param run: per topic, (docid, score) in trec_eval's order, the tail below the reranked head.
+    :param pairs: what was scored, in the order of the first stage.
+    :param missing: (topic, docid) not in the collection, left in the tail.
+    :param certificate: how the first ranks were made sure of, if they were.
+    """
+
+    run: dict[str, list[tuple[str, float]]]
+    pairs: list[ScoredPair] = field(default_factory=list)
+    missing: list[tuple[str, str]] = field(default_factory=list)
+    certificate: Certificate | None = None
+
+
+def merge(run: Run, pairs: Iterable[ScoredPair], alpha: float = 1.0) -> dict[str, list[tuple[str, float]]]:
+    """A run's new rankings: scored passages first, interpolated, the others below in their old order."""
+    if not 0.0 <= alpha <= 1.0:
+        raise InputError(f"--alpha {alpha}: give a number from 0 (first stage only) to 1 (likelihood only)")
+    likelihood: dict[str, dict[str, float]] = {topic: {} for topic in run}
+    for pair in pairs:
+        likelihood[pair.topic][pair.docid] = pair.score.total
+    merged = {}
+    for topic, hits in run.items():
+        new = likelihood[topic]
+        head = [hit for hit in hits if hit.docid in new]
+        mixed = interpolate([new[hit.docid] for hit in head], [hit.score for hit in head], alpha)
+        tail = [hit.docid for hit in hits if hit.docid not in new]
+        merged[topic] = with_tail([(hit.docid, score) for hit, score in zip(head, mixed, strict=True)], tail)
+    return merged
