@@ -90,6 +90,9 @@ class LanguageModel:
         self.source = source
         self.precision = precision or str(model.dtype).removeprefix("torch.")
         self.model = model.eval().requires_grad_(False)
+        if not stock and model.dtype == torch.float32:
+            products = torch.bfloat16 if self.precision == "mixed" else torch.float32
+            replace_linears(model, products, model.get_output_embeddings())
         self.config = model.config.get_text_config()
         self.pieces = Pieces(tokenizer, self.config.model_type)
         self.embedding = model.get_input_embeddings()
@@ -122,11 +125,7 @@ class LanguageModel:
             raise InputError(
                 f"{source.folder}: cannot be loaded as a causal language model ({first_line(error)})"
             ) from None
-        model = model.to(place)
-        if DTYPES[precision] == torch.float32 and not stock:
-            products = torch.bfloat16 if precision == "mixed" else torch.float32
-            replace_linears(model, products, model.get_output_embeddings())
-        return cls(source, model, tokenizer, precision, stock)
+        return cls(source, model.to(place), tokenizer, precision, stock)
 
     @property
     def device(self) -> torch.device:
