@@ -2,11 +2,11 @@
 
 import argparse
 import hashlib
-import json
 import sys
-from collections.abc import Iterator
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from qpeft_rerank import explain, sources
 from qpeft_rerank.cache import cache_dir
@@ -17,24 +17,41 @@ from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.journal import Journal
 from qpeft_rerank.methods import DEFAULT_PROMPT, check_compared
 from qpeft_rerank.outputs import Outputs
+from qpeft_rerank.parts import Share, collect
 from qpeft_rerank.prompt.templates import load_template
 from qpeft_rerank.reranker import Reranker
-from qpeft_rerank.results import RerankedRun
+from qpeft_rerank.results import RerankedRun, score_lines
 from qpeft_rerank.trec.measures import evaluate, parse_measure
 from qpeft_rerank.trec.output import write_lines
 from qpeft_rerank.trec.qrels import Qrels
 from qpeft_rerank.trec.runs import Run, locate, read_run, write_run
 from qpeft_rerank.trec.topics import Topic
 
+if TYPE_CHECKING:
+    from qpeft_rerank.engines.processes import Team
+
+
+class Inputs(NamedTuple):
+    """What a job works on; ``explained`` is the topic of ``--explain``."""
+
+    run: Run
+    topics: dict[str, Topic]
+    qrels: Qrels
+    explained: str
+
 
 class Job:
     """What ``python -m qpeft_rerank.rerank`` does with its arguments.
 
     Everything cheap is checked first: names, files and outputs, then texts, then the model.
+
+    :param team: the processes that do it together, of which the main one reads, searches, judges, writes and speaks;
+        None for one alone.
     """
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    def __init__(self, args: argparse.Namespace, team: "Team | None" = None) -> None:
         self.args = args
+        self.team = team
         self.index: str | None = args.index
         if self.index is None and args.run is None and args.corpus is None:
             self.index = sources.EMBEDDED
@@ -71,6 +88,8 @@ class Job:
             raise InputError("--certify: mixing in the first stage changes the first ranks; leave --alpha out")
         if self.args.dtype == "float32":
             raise InputError("--certify: float32 scores need no certificate; leave --dtype out")
+        if self.team:
+            raise InputError(f"--certify: works in one process, not in {self.team.count}; leave it or the launcher out")
         if self.args.dtype == "auto":
             self.args.dtype = "mixed"
 
@@ -87,6 +106,46 @@ class Job:
             import torch
 
             torch.set_num_threads(self.args.threads)
+        given = self.team.from_main(self._inputs) if self.team else self._inputs()
+        if given is None:
+            return 0
+        place = self._journal_path(given.run, given.topics)
+        share = Share(self.team, place) if self.team else None
+        if share and not share.team.main:
+            self._rerank(self._reranker(), given, None, share)
+            share.finish()
+            return 0
+        run, topics = given.run, given.topics
+        with Journal(place) as journal:
+            collect(journal, self.team.count if self.team else 1)
+            reranker = self._reranker()
+            *others, result = self._rerank(reranker, given, journal, share)
+            self._say_found(result)
+            for path, method, other in zip(self.outputs.compared_runs, self.outputs.compared, others, strict=False):
+                write_run(path, other.run, method)
+            write_run(self.outputs.run, result.run, self.outputs.method)
+            if self.args.scores:
+                write_lines(self.args.scores, score_lines(result))
+            if self.args.explain:
+                topic = topics[given.explained]
+                page = explain.page(reranker.scorer, topic, run, result, self.passages, self.outputs.method)
+                write_lines(self.args.explain, [page])
+            if share:
+                share.finish(journal)
+            if self.outputs.run == "-":
+                journal.path.unlink()  # nothing is left to resume, and there is no output to keep it beside
+        for path in [*self.outputs.compared_runs, self.outputs.run]:
+            say(f"wrote {'stdout' if path == '-' else path}")
+        self._report(run, [*others, result], topics, self.passages, given.qrels)
+        return 0
+
+    @cached_property
+    def passages(self) -> Passages:
+        """The collection."""
+        return sources.find_passages(self.index, self.args.corpus)
+
+    def _inputs(self) -> "Inputs | None":
+        """What is reranked and how it is judged; None if a plan was all that was asked for."""
         topics = sources.find_topics(self.topics_name)
         explain.pick_topic(self.args.explain_topic, topics, f"of {self.topics_name}")
         run = self._first_stage(topics)
@@ -96,34 +155,17 @@ class Job:
             run = dict(islice(run.items(), self.args.limit))
             topics = {topic: topics[topic] for topic in (run if self.args.run else self._limited(topics))}
         explained = explain.pick_topic(self.args.explain_topic, run, "to be reranked")
-        passages = sources.find_passages(self.index, self.args.corpus)
+        passages = self.passages
         say(
             f"reranking {count_pairs(run, self.args.depth):,} passages of {len(run):,} topics "
             f"(depth {self.args.depth}) with {self.args.model}, {self.outputs.method}"
+            f"{f', in {self.team.count} processes' if self.team else ''}"
         )
         if self.args.dry_run:
             self._plan(run, topics, passages)
-            return 0
+            return None
         # Judgments before scores: a wrong name should not cost an hour.
-        qrels = self._judgments(run, topics, passages)
-        with Journal(self._journal_path(run, topics)) as journal:
-            reranker = self._reranker()
-            *others, result = self._rerank(reranker, run, topics, passages, journal)
-            for path, method, other in zip(self.outputs.compared_runs, self.outputs.compared, others, strict=False):
-                write_run(path, other.run, method)
-            write_run(self.outputs.run, result.run, self.outputs.method)
-            if self.args.scores:
-                write_lines(self.args.scores, score_lines(result))
-            if self.args.explain:
-                topic = topics[explained]
-                page = explain.page(reranker.scorer, topic, run, result, passages, self.outputs.method)
-                write_lines(self.args.explain, [page])
-            if self.outputs.run == "-":
-                journal.path.unlink()  # nothing is left to resume, and there is no output to keep it beside
-        for path in [*self.outputs.compared_runs, self.outputs.run]:
-            say(f"wrote {'stdout' if path == '-' else path}")
-        self._report(run, [*others, result], topics, passages, qrels)
-        return 0
+        return Inputs(run, topics, self._judgments(run, topics, passages), explained)
 
     def _judgments(self, run: Run, topics: dict[str, Topic], passages: Passages) -> Qrels:
         if not self.args.qrels:
@@ -139,7 +181,7 @@ class Job:
             self.args.adapter,
             prompt=self.prompt,
             dtype=self.args.dtype,
-            device=self.args.device,
+            device=self.team.device(self.args.device) if self.team else self.args.device,
             batch_tokens=self.args.batch_tokens,
             max_passage_tokens=self.args.max_passage_tokens,
             share_passages=self.args.share_passages,
@@ -183,33 +225,38 @@ class Job:
         return cache_dir() / "journals" / f"{digest.hexdigest()}.journal"
 
     def _rerank(
-        self, reranker: Reranker, run: Run, topics: dict[str, Topic], passages: Passages, journal: Journal
+        self, reranker: Reranker, given: Inputs, journal: Journal | None, share: Share | None
     ) -> list[RerankedRun]:
         from tqdm import tqdm
 
+        run, topics = given.run, given.topics
         total = count_pairs(run, self.args.depth) * (1 + len(self.args.compare))
-        with tqdm(total=total, unit="pair", desc="scoring", file=sys.stderr, smoothing=0.1) as bar:
+        silent = share is not None and not share.team.main
+        with tqdm(total=total, unit="pair", desc="scoring", file=sys.stderr, smoothing=0.1, disable=silent) as bar:
             asked = {"depth": self.args.depth, "missing": self.args.missing, "journal": journal}
+            if share:
+
+                def done(scores: int) -> None:
+                    bar.update(scores - bar.n)
+
+                return share.rerank(reranker, run, topics, self.passages, alpha=self.args.alpha, done=done, **asked)
             if self.args.certify:
 
                 def again(more: int) -> None:
                     bar.total = (bar.total or 0) + more
                     bar.refresh()
 
-                results = [
-                    reranker.certified_run(
-                        run, topics, passages, self.args.certify, progress=bar.update, again=again, **asked
-                    )
+                first = self.args.certify
+                return [
+                    reranker.certified_run(run, topics, self.passages, first, progress=bar.update, again=again, **asked)
                 ]
-            else:
-                results = reranker.compare_run(
-                    run, topics, passages, alpha=self.args.alpha, progress=bar.update, **asked
-                )
-        result = results[-1]
+            return reranker.compare_run(run, topics, self.passages, alpha=self.args.alpha, progress=bar.update, **asked)
+
+    def _say_found(self, result: RerankedRun) -> None:
         if result.missing:
             topic, docid = result.missing[0]
             say(
-                f"{len(result.missing):,} passages are not in {passages.name} and keep their place below the "
+                f"{len(result.missing):,} passages are not in {self.passages.name} and keep their place below the "
                 f"reranked ones (first: {docid} of topic {topic})"
             )
         if result.certificate:
@@ -217,7 +264,6 @@ class Job:
         cut = sum(pair.score.truncated for pair in result.pairs)
         if cut:
             say(f"{cut:,} passages were cut to fit; --scores tells which")
-        return results
 
     def _report(
         self,
@@ -238,8 +284,12 @@ class Job:
         rows = []
         names = [*self.outputs.compared, self.outputs.method]
         for name, scores in (
-            ("first stage", run_scores(run)),
-            *zip(names, (dict(map(as_scores, result.run.items())) for result in results), strict=True),
+            ("first stage", report.run_scores(run)),
+            *zip(
+                names,
+                ({topic: dict(ranked) for topic, ranked in result.run.items()} for result in results),
+                strict=True,
+            ),
         ):
             evaluation = evaluate(scores, qrels, self.args.measures)
             rows.append((name, evaluation.mean))
@@ -247,28 +297,3 @@ class Job:
             print(line, file=out)
         if evaluation.missing:
             say(f"{len(evaluation.missing)} judged topics are not in the run and count 0")
-
-
-def as_scores(ranked: tuple[str, list[tuple[str, float]]]) -> tuple[str, dict[str, float]]:
-    """A topic's ranking as pytrec_eval takes it."""
-    topic, pairs = ranked
-    return topic, dict(pairs)
-
-
-def run_scores(run: Run) -> dict[str, dict[str, float]]:
-    """A run as pytrec_eval takes it."""
-    return {topic: {hit.docid: hit.score for hit in hits} for topic, hits in run.items()}
-
-
-def score_lines(result: RerankedRun) -> Iterator[str]:
-    """One JSON line a scored candidate: nats summed and per token, tokens scored, truncated or not."""
-    for pair in result.pairs:
-        record = {
-            "qid": pair.topic,
-            "docid": pair.docid,
-            "sum": pair.score.total,
-            "mean": pair.score.mean,
-            "tokens": pair.score.tokens,
-            "truncated": pair.score.truncated,
-        }
-        yield json.dumps(record, ensure_ascii=False) + "\n"

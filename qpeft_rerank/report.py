@@ -48,3 +48,8 @@ def before_and_after(
                 yield f"  {name if rank == 1 else '':7}{mark}{rank} {moved:5}{short}"
     if count > 0:
         yield ""
+
+
+def run_scores(run: Run) -> dict[str, dict[str, float]]:
+    """A run as pytrec_eval takes it."""
+    return {topic: {hit.docid: hit.score for hit in hits} for topic, hits in run.items()}

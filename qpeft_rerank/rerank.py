@@ -1,10 +1,15 @@
 """The main job: ``python -m qpeft_rerank.rerank --index msmarco-passage``."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from qpeft_rerank import console
+
+if TYPE_CHECKING:
+    from qpeft_rerank.engines.processes import Team
 
 DEFAULT_MEASURES = ["Success@1", "Success@5", "Success@10", "RR@10"]
 
@@ -13,7 +18,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m qpeft_rerank.rerank",
         description="Rerank a BM25 first stage, or any TREC run, by the likelihood that a causal language "
-        "model gives the query after the passage. Stopped and started again, it goes on where it was.",
+        "model gives the query after the passage. Stopped and started again, it goes on where it was. "
+        "For several GPUs: accelerate launch -m qpeft_rerank.rerank ...",
     )
     source = parser.add_argument_group("what is reranked")
     source.add_argument(
@@ -99,6 +105,11 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status (0, or 2 with one line on stderr)."""
     args = _parser().parse_args(argv)
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        from qpeft_rerank.engines import processes
+
+        if processes.started() > 1:
+            return processes.run(lambda team: _together(args, team))
 
     def command() -> int:
         from qpeft_rerank.job import Job
@@ -106,6 +117,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return Job(args).run()
 
     return console.run(command)
+
+
+def _together(args: argparse.Namespace, team: "Team") -> int:
+    from qpeft_rerank.job import Job
+
+    return Job(args, team).run()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What reranking a run gives: its pairs' scores, and the rankings that they make."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -50,3 +51,17 @@ def merge(run: Run, pairs: Iterable[ScoredPair], alpha: float = 1.0) -> dict[str
         tail = [hit.docid for hit in hits if hit.docid not in new]
         merged[topic] = with_tail([(hit.docid, score) for hit, score in zip(head, mixed, strict=True)], tail)
     return merged
+
+
+def score_lines(result: RerankedRun) -> Iterator[str]:
+    """One JSON line a scored candidate: nats summed and per token, tokens scored, truncated or not."""
+    for pair in result.pairs:
+        record = {
+            "qid": pair.topic,
+            "docid": pair.docid,
+            "sum": pair.score.total,
+            "mean": pair.score.mean,
+            "tokens": pair.score.tokens,
+            "truncated": pair.score.truncated,
+        }
+        yield json.dumps(record, ensure_ascii=False) + "\n"

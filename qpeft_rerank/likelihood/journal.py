@@ -9,7 +9,7 @@ a cache (another depth, another alpha). See :meth:`Journal.begin` for why the tw
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -34,11 +34,13 @@ class Journal:
     """Scores on disk, by key. Use it in a ``with`` block: it holds a lock on its file.
 
     :param path: the journal's file; made if absent, a torn last line is cut off.
+    :param known: scores of another journal, taken for this one's earlier ones but not written to it.
     :raises InputError: if the file is another format, is damaged, cannot be written, or is in use.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, known: Mapping[str, Score] | None = None) -> None:
         self.path = path
+        self._known = known or {}
         self._kept: dict[str, Score] = {}
         self._section: dict[tuple[int, str], Score] = {}
         self._run: str | None = None
@@ -130,7 +132,21 @@ class Journal:
 
     def earlier(self, key: str) -> Score | None:
         """The score found before this run began, or None."""
-        return self._kept.get(key)
+        return self._kept.get(key) or self._known.get(key)
+
+    def written(self) -> dict[str, Score]:
+        """All scores of the file, by key; of one key the latest."""
+        return self._kept | {key: score for (_, key), score in self._section.items()}
+
+    def scores(self) -> dict[str, Score]:
+        """All scores by key, those of the other journal too."""
+        return {**self._known, **self.written()}
+
+    def absorb(self, origin: str, scores: Mapping[str, Score]) -> None:
+        """Append another journal's scores, in a section of their own."""
+        if scores:
+            self.begin(f"of {origin}")
+            self.add(scores.items())
 
     def mine(self, key: str, shard: int = 0) -> Score | None:
         """The score that this run has written for this shard, before or after a restart, or None.

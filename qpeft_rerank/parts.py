@@ -1,0 +1,144 @@
+"""A run in parts: what each of several processes scores, and how it becomes one result.
+
+Pairs are divided by passage, not by topic: a passage is then fetched and read by one process only, for all its
+topics, and no topic is too large to be divided. Rankings are made of the pairs when they are together again.
+"""
+
+import glob
+import heapq
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from qpeft_rerank.collection.passages import Passages
+from qpeft_rerank.likelihood.journal import Journal
+from qpeft_rerank.likelihood.scores import Score
+from qpeft_rerank.reranker import Reranker
+from qpeft_rerank.results import RerankedRun, ScoredPair, merge
+from qpeft_rerank.trec.runs import Run
+from qpeft_rerank.trec.topics import Topic
+
+if TYPE_CHECKING:
+    from qpeft_rerank.engines.processes import Team
+
+
+class Part(NamedTuple):
+    """What one process has found.
+
+    :param pairs: of each method, its own way of scoring last.
+    :param missing: (topic, docid) not in the collection.
+    :param written: the scores of its journal, by key.
+    """
+
+    pairs: list[list[ScoredPair]]
+    missing: list[tuple[str, str]]
+    written: dict[str, Score]
+
+
+def divide(run: Run, depth: int, count: int) -> list[Run]:
+    """The first ``depth`` of each topic in ``count`` runs with about as many pairs, no passage in two of them.
+
+    Passages of many topics are dealt first, each to the process that has least, so all have as many of those.
+    """
+    topics = Counter(hit.docid for hits in run.values() for hit in hits[:depth])
+    loads = [(0, place) for place in range(count)]
+    owner = {}
+    for docid, pairs in topics.most_common():
+        load, place = loads[0]
+        owner[docid] = place
+        heapq.heapreplace(loads, (load + pairs, place))
+    parts: list[Run] = [{} for _ in range(count)]
+    for topic, hits in run.items():
+        for hit in hits[:depth]:
+            parts[owner[hit.docid]].setdefault(topic, []).append(hit)
+    return parts
+
+
+def assemble(run: Run, depth: int, parts: Iterable[Part], alpha: float = 1.0) -> list[RerankedRun]:
+    """What one process would have found: a result for each method, in the order of the first stage."""
+    parts = list(parts)
+    order = [(topic, hit.docid) for topic, hits in run.items() for hit in hits[:depth]]
+    absent = {name for part in parts for name in part.missing}
+    missing = [name for name in order if name in absent]
+    results = []
+    for found in zip(*(part.pairs for part in parts), strict=True):
+        scored = {pair[:2]: pair for pairs in found for pair in pairs}
+        together = [scored[name] for name in order if name in scored]
+        results.append(RerankedRun(merge(run, together, alpha), together, missing))
+    return results
+
+
+class Share:
+    """This process's share in a job.
+
+    :param team: the processes.
+    :param path: of the job's journal, which only the main process opens; this one's is beside it.
+    """
+
+    def __init__(self, team: "Team", path: Path) -> None:
+        self.team = team
+        self.path = path.with_name(f"{_stem(path)}.rank{team.rank}of{team.count}.journal")
+        self._parts: list[Part] = []
+
+    def rerank(
+        self,
+        reranker: Reranker,
+        run: Run,
+        topics: Mapping[str, Topic],
+        passages: Passages,
+        *,
+        depth: int,
+        alpha: float,
+        missing: str,
+        journal: Journal | None,
+        done: Callable[[int], object] = lambda scores: None,
+    ) -> list[RerankedRun]:
+        """Score this process's part; return what :meth:`Reranker.compare_run` would, in the main process.
+
+        :param journal: the job's, in the main process: all know its scores.
+        :param done: called with the number of scores that all processes have done.
+        :returns: nothing in other processes.
+        :raises InputError: as :meth:`Reranker.compare_run` does.
+        """
+        known = self.team.from_main(lambda: journal.scores() if journal else {})
+        part = divide(run, depth, self.team.count)[self.team.rank]
+        with Journal(self.path, known) as own:
+            found = reranker.compare_run(
+                part,
+                topics,
+                passages,
+                depth=depth,
+                missing=missing,
+                journal=own,
+                progress=lambda scores: done(self.team.add(scores)),
+            )
+            pairs = [result.pairs for result in found]
+            mine = Part(pairs, found[-1].missing, own.written())
+        self._parts = self.team.gather(mine, lambda: done(self.team.add(0)))
+        return assemble(run, depth, self._parts, alpha) if self.team.main else []
+
+    def finish(self, journal: Journal | None = None) -> None:
+        """Leave one journal, as one process does, once the main process has written everything."""
+        if journal:
+            for rank, part in enumerate(self._parts):
+                journal.absorb(f"rank{rank}of{self.team.count}", part.written)
+        self.team.meet()
+        self.path.unlink(missing_ok=True)
+
+
+def collect(journal: Journal, count: int = 1) -> None:
+    """Take over what another number of processes left when they were stopped.
+
+    :raises InputError: if one of them still writes.
+    """
+    named = glob.escape(_stem(journal.path))
+    for path in sorted(journal.path.parent.glob(f"{named}.rank*of*.journal")):
+        if count == 1 or not path.name.endswith(f"of{count}.journal"):
+            with Journal(path) as left:
+                journal.absorb(path.name, left.written())
+            path.unlink()
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".journal")
