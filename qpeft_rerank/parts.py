@@ -116,6 +116,7 @@ class Share:
             pairs = [result.pairs for result in found]
             mine = Part(pairs, found[-1].missing, own.written())
         self._parts = self.team.gather(mine, lambda: done(self.team.add(0)))
+        done(self.team.add(0))
         return assemble(run, depth, self._parts, alpha) if self.team.main else []
 
     def finish(self, journal: Journal | None = None) -> None:

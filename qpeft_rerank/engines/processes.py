@@ -1,4 +1,4 @@
-"""The processes that score one run together, started by ``accelerate launch``, ``torchrun`` or anything like them.
+"""The processes that score one run together, started by ``accelerate launch``.
 
 They exchange Python objects only, over gloo, whatever the device. Nobody waits in a collective for a process that
 may have failed: a meeting, and every batch, asks the launcher's key-value store whether somebody has ended the job.
@@ -67,7 +67,7 @@ class Team:
         unset = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
         if unset:
             raise InputError(
-                f"WORLD_SIZE={started()} without {' and '.join(unset)}: start with accelerate launch or torchrun, "
+                f"WORLD_SIZE={started()} without {' and '.join(unset)}: start with accelerate launch, "
                 "or unset WORLD_SIZE"
             )
         with warnings.catch_warnings():

@@ -203,19 +203,15 @@ def test_a_process_that_fails_stops_the_others_at_work(words, tmp_path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
-def test_launchers_and_a_pipe(folder, words, tmp_path, launcher) -> None:
+def test_a_launcher_and_a_pipe(folder, words, tmp_path) -> None:
     """``accelerate launch`` starts several processes only where it is told that there are several GPUs."""
-    how = {
-        "torchrun": ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"],
-        "accelerate": [
-            *("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"),
-            *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"),
-        ],
-    }
+    how = [
+        *("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"),
+        *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"),
+    ]
     command = [*words("-"), "--run", "-"]
     launched = subprocess.run(
-        [sys.executable, *how[launcher], "-m", "qpeft_rerank.rerank", *command],
+        [sys.executable, *how, "-m", "qpeft_rerank.rerank", *command],
         env=environment(QPEFT_RERANK_CACHE=str(tmp_path / "cache")),
         stdin=(folder / "first.trec").open(),
         capture_output=True,
