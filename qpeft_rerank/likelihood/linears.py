@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# Linux: these pages are not needed for now. Unlike MADV_DONTNEED it loses nothing, whatever they hold.
+# Linux's advice to drop pages that their file can give again. Unlike MADV_DONTNEED it keeps what was written to.
 _MADV_PAGEOUT = 21
 _PAGE = 4096
 
@@ -50,31 +50,27 @@ class PackedLinear(nn.Linear):
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.weight, self.bias = linear.weight, linear.bias
         self.products = products
-        self._packed = _pack(self.weight.detach().to(products))
+        self.packed = _pack(self.weight.detach().to(products))
         self._transposed: Tensor | None = None
 
     def forward(self, states: Tensor) -> Tensor:
         """``[..., inputs]`` to ``[..., outputs]`` of the same dtype."""
-        made: Tensor = _Product.apply(states, self) if torch.is_grad_enabled() else _multiply(states, self._packed)
+        made: Tensor = _Product.apply(states, self) if torch.is_grad_enabled() else _multiply(states, self.packed)
         return made if self.bias is None else made + self.bias
 
     def silu(self, states: Tensor) -> Tensor:
         """``silu(forward(states))`` in one operation, for states in the products' dtype; without gradients."""
-        made: Tensor = torch.ops.mkldnn._linear_pointwise(states, self._packed, self._narrow_bias, "swish", [], "")
+        made: Tensor = torch.ops.mkldnn._linear_pointwise(states, self.packed, self._narrow_bias, "swish", [], "")
         return made
 
     def times(self, states: Tensor, others: Tensor) -> Tensor:
         """``forward(states) * others`` in one operation, all in the products' dtype; without gradients."""
-        made: Tensor = torch.ops.mkldnn._linear_pointwise.binary(states, others, self._packed, self._narrow_bias, "mul")
+        made: Tensor = torch.ops.mkldnn._linear_pointwise.binary(states, others, self.packed, self._narrow_bias, "mul")
         return made
 
     @property
     def _narrow_bias(self) -> Tensor | None:
         return None if self.bias is None else self.bias.to(self.products)
-
-    def forward_weight(self) -> Tensor:
-        """The weights as states meet them."""
-        return self._packed
 
     def backward_weight(self) -> Tensor:
         """The weights as gradients meet them; made when training first asks."""
@@ -89,7 +85,7 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, states: Tensor, layer: PackedLinear) -> Tensor:
         context.layer = layer
-        return _multiply(states, layer.forward_weight())
+        return _multiply(states, layer.packed)
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
