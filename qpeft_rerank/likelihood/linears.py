@@ -131,6 +131,7 @@ def replace_linears(model: nn.Module, products: torch.dtype, head: nn.Module | N
             _give_back(layer.weight)
         elif dtype != torch.float32:
             setattr(owner, name, NarrowLinear(layer, dtype))
+    model.train(model.training)  # the new layers, too, are in the mode that the model is in
 
 
 def _give_back(weight: Tensor) -> None:
