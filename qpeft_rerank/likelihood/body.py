@@ -2,7 +2,8 @@
 
 What is saved beside the model's own forward: states pass between layers in place, norms and activations are
 part of other operations, each narrower copy of the states is made once, attention over several sequences of a
-row leaves out the blocks in which nothing is seen, and the last layer ends with the scored positions.
+row leaves out the blocks in which nothing is seen, the last layer ends with the scored positions, and tokens
+that all rows begin with are read once, not once a batch and row.
 """
 
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from qpeft_rerank.likelihood.linears import PackedLinear
 #: (queries ``[rows, heads, tokens, width]``, keys and values ``[rows, key heads, tokens, width]``, scale) to
 #: ``[rows, heads, tokens, width]``.
 Attend = Callable[[Tensor, Tensor, Tensor, float], Tensor]
+#: Queries, keys and values of one layer, as :data:`Attend` takes them but ``[rows, tokens, heads, width]``.
+Attended = tuple[Tensor, Tensor, Tensor]
 
 # Largest difference of a state from the model's own, over the largest state there is. Products in bfloat16 are
 # rounded in other places.
@@ -40,6 +43,8 @@ class Body:
         self.layers = list(decoder.layers)
         self.width = int(self.layers[0].self_attn.head_dim)
         self.silu = all(_is_silu(layer.mlp.act_fn) for layer in self.layers)
+        # The last lead read: its embeddings, and what attention needs of it in each layer.
+        self._lead: tuple[Tensor, list[Attended]] | None = None
 
     @classmethod
     def of(cls, decoder: Any, precision: str) -> "Body | None":
@@ -67,7 +72,12 @@ class Body:
         return body if bool(gap <= _TOLERANCE[precision]) else None
 
     def __call__(
-        self, vectors: Tensor, scored: Tensor, positions: Tensor | None = None, attend: Attend | None = None
+        self,
+        vectors: Tensor,
+        scored: Tensor,
+        positions: Tensor | None = None,
+        attend: Attend | None = None,
+        lead: int = 0,
     ) -> Tensor:
         """States after the last norm.
 
@@ -75,24 +85,54 @@ class Body:
         :param scored: (row, place) of the states asked for, ``[scored, 2]``.
         :param positions: of each token, ``[rows, tokens]``; counted from 0 in each row by default.
         :param attend: attention; causal within each row by default.
+        :param lead: tokens that rows may all begin with, as they do with a prompt's first words. They see only
+            themselves, so if they are alike they are read once, and kept for the next batch.
         :return: ``[scored, d]``.
         """
         if positions is None:
             positions = torch.arange(vectors.shape[1], device=vectors.device)[None]
-        cos, sin = (turn.float()[:, :, None] for turn in self.decoder.rotary_emb(vectors, positions))
-        states = vectors.clone()
-        for layer in self.layers:
-            seen = self._attended(layer, states, cos, sin, attend or causal)
+        read = self._read(vectors, min(lead, int(scored[:, 1].min())))
+        ahead = read[0][0].shape[1] if read else 0
+        cos, sin = self._angles(vectors, positions[:, ahead:])
+        states = vectors[:, ahead:].clone()
+        for number, layer in enumerate(self.layers):
+            projected = self._projected(layer, states, cos, sin, read[number] if read else None)
+            seen = self._seen(layer, projected, attend or causal, ahead)
             if layer is self.layers[-1]:
-                states, seen = (of[scored[:, 0], scored[:, 1]] for of in (states, seen))
-            states += layer.self_attn.o_proj(seen)
-            mlp = layer.mlp
-            normed = _for(mlp.gate_proj, _normed(states, layer.post_attention_layernorm))
-            states += mlp.down_proj(self._gated(mlp, normed))
+                states, seen = (of[scored[:, 0], scored[:, 1] - ahead] for of in (states, seen))
+            self._finish(layer, states, seen)
         return _normed(states, self.decoder.norm)
 
-    def _attended(self, layer: Any, states: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
-        """What each token gathers from those that it sees, ``[rows, tokens, heads * width]``."""
+    def forget(self) -> None:
+        """Drop the lead that was kept: the layers change."""
+        self._lead = None
+
+    def _read(self, vectors: Tensor, lead: int) -> list[Attended]:
+        """The lead's queries, keys and values in each layer, ``[1, lead, ...]``; nothing where rows begin differently.
+
+        :param vectors: embeddings ``[rows, tokens, d]``.
+        """
+        first = vectors[:1, :lead]
+        if lead <= 0 or not bool((vectors[:, :lead] == first).all()):
+            return []
+        if self._lead is None or not torch.equal(self._lead[0], first):
+            cos, sin = self._angles(first, torch.arange(lead, device=vectors.device)[None])
+            states, kept = first.clone(), []
+            for layer in self.layers:
+                kept.append(self._projected(layer, states, cos, sin))
+                self._finish(layer, states, self._seen(layer, kept[-1], causal))
+            self._lead = first.clone(), kept
+        return self._lead[1]
+
+    def _angles(self, vectors: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of rotary positions, ``[rows, tokens, 1, width]``."""
+        cos, sin = self.decoder.rotary_emb(vectors, positions)
+        return cos.float()[:, :, None], sin.float()[:, :, None]
+
+    def _projected(
+        self, layer: Any, states: Tensor, cos: Tensor, sin: Tensor, before: Attended | None = None
+    ) -> Attended:
+        """What attention needs of each token, and of those before it if there are any."""
         attention = layer.self_attn
         normed = _for(attention.q_proj, _normed(states, layer.input_layernorm))
         shape = (*states.shape[:2], -1, self.width)
@@ -101,9 +141,28 @@ class Body:
         )
         if hasattr(attention, "q_norm"):
             queries, keys = _normed(queries, attention.q_norm), _normed(keys, attention.k_norm)
-        queries, keys = (_turned(of, cos, sin).transpose(1, 2) for of in (queries, keys))
-        made = attend(queries, keys, values.transpose(1, 2), attention.scaling)
-        return _for(attention.o_proj, made.transpose(1, 2).flatten(2))
+        first = before or (None, None, None)
+        queries, keys = (_turned(of, cos, sin, own) for of, own in ((queries, first[0]), (keys, first[1])))
+        if first[2] is None:
+            return queries, keys, values
+        whole = _room_after(first[2], values)
+        whole[:, -values.shape[1] :] = values
+        return queries, keys, whole
+
+    def _seen(self, layer: Any, projected: Attended, attend: Attend, ahead: int = 0) -> Tensor:
+        """What each token after the first ``ahead`` gathers from those that it sees, ``[rows, tokens, heads * width]``."""
+        queries, keys, values = (of.transpose(1, 2) for of in projected)
+        made = attend(queries, keys, values, layer.self_attn.scaling)
+        return _for(layer.self_attn.o_proj, made[:, :, ahead:].transpose(1, 2).flatten(2))
+
+    def _finish(self, layer: Any, states: Tensor, seen: Tensor) -> None:
+        """What a layer does after attention, to ``states`` in place.
+
+        :param seen: what each token gathered from others, ``[..., heads * width]``.
+        """
+        states += layer.self_attn.o_proj(seen)
+        normed = _for(layer.mlp.gate_proj, _normed(states, layer.post_attention_layernorm))
+        states += layer.mlp.down_proj(self._gated(layer.mlp, normed))
 
     def _gated(self, mlp: Any, normed: Tensor) -> Tensor:
         """The activated gate times the rest, ``[..., inner width]``."""
@@ -148,13 +207,25 @@ def _normed(states: Tensor, norm: Any) -> Tensor:
     return functional.rms_norm(states, norm.weight.shape, norm.weight, epsilon)
 
 
-def _turned(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary positions: ``[rows, tokens, heads, width]`` in and out, angles ``[rows, tokens, 1, width]``."""
+def _turned(states: Tensor, cos: Tensor, sin: Tensor, before: Tensor | None = None) -> Tensor:
+    """Rotary positions: ``[rows, tokens, heads, width]`` in and out, after what comes before if anything does."""
+    whole = _room_after(before, states)
+    turned = whole[:, -states.shape[1] :]
     half = states.shape[-1] // 2
-    turned = states * cos
+    torch.mul(states, cos, out=turned)
     turned[..., :half].addcmul_(states[..., half:], sin[..., :half], value=-1)
     turned[..., half:].addcmul_(states[..., :half], sin[..., half:])
-    return turned
+    return whole
+
+
+def _room_after(before: Tensor | None, states: Tensor) -> Tensor:
+    """Float32 room for states ``[rows, tokens, ...]`` after what all rows begin with, ``[1, lead, ...]``."""
+    lead = 0 if before is None else before.shape[1]
+    rows, tokens, *rest = states.shape
+    whole = torch.empty((rows, lead + tokens, *rest), dtype=torch.float32, device=states.device)
+    if before is not None:
+        whole[:, :lead] = before
+    return whole
 
 
 def _is_silu(activation: nn.Module) -> bool:

@@ -1,7 +1,8 @@
 """A frozen causal language model: its body, its head, and the log-probabilities of targets."""
 
+from collections.abc import Iterator
 from collections.abc import Sequence as ListLike
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -184,7 +185,8 @@ class LanguageModel:
                 at[:, 1] += vectors.shape[1] - longest
                 longest = vectors.shape[1]
             if self.quick(longest, extra):
-                return self.head_log_probs(self.states(inputs, at), targets)
+                lead = longest - ids.shape[1] + min(sequence.prompt_length for sequence in sequences)
+                return self.head_log_probs(self.states(inputs, at, lead=lead), targets)
             if self.plain_head:
                 states = self.model.base_model(**inputs, use_cache=False).last_hidden_state[at[:, 0], at[:, 1]]
                 return self.head_log_probs(states, targets)
@@ -194,9 +196,23 @@ class LanguageModel:
                 first = 0
             return _chosen(logits[at[:, 0], at[:, 1] - first], targets, torch.nn.Identity(), self.config.vocab_size)
 
-    def changed(self, embedder: Embedder | None, rows: int) -> AbstractContextManager[dict[str, Any]]:
+    @contextmanager
+    def changed(self, embedder: Embedder | None, rows: int) -> Iterator[dict[str, Any]]:
         """The model as the embedder wants it, inside the context, which gives further inputs for so many rows."""
-        return embedder.around(rows) if isinstance(embedder, ModelChanger) else nullcontext({})
+        if not isinstance(embedder, ModelChanger):
+            yield {}
+            return
+        with embedder.around(rows) as extra:
+            self._forget()
+            try:
+                yield extra
+            finally:
+                self._forget()
+
+    def _forget(self) -> None:
+        """Drop what was computed with other layers."""
+        if self.body is not None:
+            self.body.forget()
 
     def quick(self, longest: int, extra: Any) -> bool:
         """Whether :attr:`body` may read a batch.
@@ -210,7 +226,12 @@ class LanguageModel:
         return self.attention.reach is None or longest <= self.attention.reach
 
     def states(
-        self, inputs: dict[str, Any], scored: Tensor, positions: Tensor | None = None, attend: Attend | None = None
+        self,
+        inputs: dict[str, Any],
+        scored: Tensor,
+        positions: Tensor | None = None,
+        attend: Attend | None = None,
+        lead: int = 0,
     ) -> Tensor:
         """States ``[scored, d]`` before the head, through :attr:`body`; see :meth:`Body.__call__`.
 
@@ -219,7 +240,9 @@ class LanguageModel:
         if self.body is None:
             raise ValueError("this model has no body of its own")
         vectors = inputs.get("inputs_embeds")
-        return self.body(self.embedding(inputs["input_ids"]) if vectors is None else vectors, scored, positions, attend)
+        if vectors is None:
+            vectors = self.embedding(inputs["input_ids"])
+        return self.body(vectors, scored, positions, attend, lead)
 
     def head_log_probs(self, states: Tensor, targets: Tensor) -> Tensor:
         """Float32 log-probability ``[scored]`` of each target after its state ``[scored, d]``; see ``plain_head``."""

@@ -153,7 +153,8 @@ def tree_log_probs(
         if embedder is not None:
             inputs = {"inputs_embeds": _embedded(model, rows, embedder, virtual)}
         if model.quick(max(map(len, (sequence for row in rows for sequence in row))) + virtual, extra):
-            states = model.states(inputs, layout.states, layout.positions, layout.attend(model.dtype))
+            lead = virtual + min(sequence.prompt_length for row in rows for sequence in row)
+            states = model.states(inputs, layout.states, layout.positions, layout.attend(model.dtype), lead)
             return model.head_log_probs(states, layout.targets)
         states = model.model.base_model(
             **inputs,

@@ -57,6 +57,18 @@ class Sequence:
         return length
 
     @property
+    def prompt_length(self) -> int:
+        """Number of leading tokens that depend on neither the passage nor the query."""
+        length = 0
+        for segment in self.segments:
+            if segment.kind == "passage":
+                return length + segment.body[0]
+            if segment.kind not in ("bos", "prompt"):
+                break
+            length += len(segment.ids)
+        return length
+
+    @property
     def passage_length(self) -> int:
         """The same, counted no further than through the passage."""
         span = self.span("passage")

@@ -88,3 +88,30 @@ def test_gradients_go_through_the_model_s_own_layers(tmp_path: Path) -> None:
     logs = quick.model.target_log_probs(quick.encode(PAIRS), lambda sequences, ids, embedded: embedded * gate)
     logs.sum().backward()
     assert gate.grad is not None and float(gate.grad) != 0
+
+
+@pytest.mark.parametrize("prompt", ["plain", "qpeft"])
+def test_the_prompt_s_first_words_are_read_once(tmp_path: Path, prompt: str) -> None:
+    model = LanguageModel.load(str(tiny.save_model(tmp_path / "model")), "float32", "cpu")
+    quick = Scorer(model, load_template(prompt))
+    sequences = quick.encode(PAIRS)
+    lead = sequences[0].prompt_length
+    assert lead > 1
+    read: list[int] = []
+    layer = model.model.base_model.layers[0].self_attn.q_proj
+    layer.register_forward_hook(lambda module, inputs, output: read.append(inputs[0].shape[:-1].numel()))
+    widest = max(map(len, sequences))
+    logs = [torch.cat(quick.log_probs(sequences)) for _ in range(2)]
+    assert read == [lead, len(sequences) * (widest - lead), len(sequences) * (widest - lead)]
+    torch.testing.assert_close(logs[0], logs[1], rtol=0, atol=0)
+    read.clear()
+    # Rows that begin with other words, and one that begins with the query, still get their own scores.
+    changed = quick.model.target_log_probs
+    with torch.inference_mode():
+        twisted = changed(sequences, lambda rows, ids, embedded: embedded + torch.eye(len(rows))[:, :1, None])
+        alone = [
+            changed([one], lambda rows, ids, embedded, at=at: embedded + float(at == 0))
+            for at, one in enumerate(sequences)
+        ]
+    assert read[0] == len(sequences) * widest
+    torch.testing.assert_close(twisted, torch.cat(alone), rtol=0, atol=1e-4)
