@@ -1,0 +1,96 @@
+"""Where scoring's time goes: ``python -m eval.benchmarks.profile --data DIR``."""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from qpeft_rerank import console
+
+#: What operators do, by the beginnings of their names; the first that fits counts.
+PARTS = {
+    "products of the layers and the head": ("mkldnn::_linear", "aten::mm", "aten::addmm", "aten::linear"),
+    "attention": ("aten::_scaled_dot_product", "aten::scaled_dot_product"),
+    "softmax over the vocabulary": ("aten::_log_softmax", "aten::nll_loss", "aten::cross_entropy"),
+    "norms": ("aten::_fused_rms_norm", "aten::rms_norm", "aten::pow", "aten::mean", "aten::rsqrt"),
+    "rotary positions": ("aten::mul", "aten::addcmul", "aten::cos", "aten::sin", "aten::cat"),
+    "copies and casts": ("aten::copy_", "aten::_to_copy", "aten::clone", "aten::index", "aten::embedding"),
+    "sums with what came before": ("aten::add",),
+}
+_REST = "everything else, Python included"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.benchmarks.profile",
+        description="Score whole topics of TREC DL 2019 under PyTorch's profiler, after a pass to warm up, and say "
+        "which operations take the time.",
+    )
+    parser.add_argument("--data", required=True, metavar="DIR", help="the folder that holds dl19/")
+    parser.add_argument("--model", default="embedded", metavar="NAME", help="hub name, folder, GGUF or 'embedded'")
+    parser.add_argument("--dtypes", nargs="+", default=["float32", "mixed"], metavar="D", help="(float32 mixed)")
+    parser.add_argument("--pairs", type=console.positive, default=100, metavar="N", help="pairs, about (100)")
+    parser.add_argument("--threads", type=console.positive, default=1, metavar="N", help="threads (1)")
+    parser.add_argument("--output", default="profile.md", metavar="F.md", help="report (profile.md)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status (0, or 2 with one line on stderr)."""
+    args = _parser().parse_args(argv)
+    return console.run(lambda: _profile(args))
+
+
+def _profile(args: argparse.Namespace) -> int:
+    import torch
+
+    from eval.benchmarks import machine, workloads
+    from eval.benchmarks.table import markdown
+    from qpeft_rerank.trec.output import check_output, write_lines
+
+    check_output(args.output, overwrite=True)
+    torch.set_num_threads(args.threads)
+    pairs = workloads.build("dl19-topics", Path(args.data), None, args.pairs, 42).pairs
+    texts = [(pair.query, pair.title, pair.text) for pair in pairs]
+    taken = {dtype: _parts(args.model, dtype, texts) for dtype in args.dtypes}
+    rows = [
+        (name, *(f"{100 * parts.get(name, 0.0) / sum(parts.values()):.1f} %" for parts in taken.values()))
+        for name in (*PARTS, _REST)
+    ]
+    rows.append(
+        ("milliseconds a pair", *(f"{1000 * sum(parts.values()) / len(pairs):.1f}" for parts in taken.values()))
+    )
+    about = f"{machine.sentence(machine.describe())}. {len(pairs)} pairs, threads: {args.threads}. Shares of the time."
+    lines = [f"{line}\n" for line in (about, "", *markdown(("part", *args.dtypes), rows))]
+    write_lines(args.output, lines)
+    sys.stdout.writelines(lines)
+    return 0
+
+
+def _parts(name: str, dtype: str, texts: list[tuple[str, str, str]]) -> dict[str, float]:
+    """Seconds by part of one scoring, which add up to its wall time without the profiler."""
+    from torch.profiler import ProfilerActivity, profile
+
+    from qpeft_rerank import Passage, Reranker
+
+    reranker = Reranker.from_pretrained(name, dtype=dtype, device="cpu")
+    listed = [(query, Passage(str(place), title, text)) for place, (query, title, text) in enumerate(texts)]
+    reranker.score(listed)
+    start = time.perf_counter()
+    reranker.score(listed)
+    took = time.perf_counter() - start
+    # Without the events of each call: they cost more than some of the operations.
+    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as record:
+        reranker.score(listed)
+    parts = dict.fromkeys((*PARTS, _REST), 0.0)
+    for event in record.key_averages():
+        part = next((part for part, begins in PARTS.items() if event.key.startswith(begins)), _REST)
+        parts[part] += event.self_cpu_time_total / 1e6
+    # The profiler slows what lies between operators, so that part is what is left of the time without it.
+    parts[_REST] = max(0.0, took - sum(parts[part] for part in PARTS))
+    return parts
+
+
+if __name__ == "__main__":
+    sys.exit(main())
