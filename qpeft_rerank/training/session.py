@@ -99,7 +99,7 @@ class Session:
                 workers,
             )
             if workers.main:
-                self._announce(student, dev, work, trainer.store)
+                self._announce(student, dev, work, trainer.store, workers.count)
             try:
                 outcome = trainer.train()
             except Diverged as error:
@@ -142,11 +142,14 @@ class Session:
         }
         return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode("utf-8")).hexdigest()
 
-    def _announce(self, student: Student, dev: DevSet | None, work: WorkFolder, store: PrefixStore | None) -> None:
+    def _announce(
+        self, student: Student, dev: DevSet | None, work: WorkFolder, store: PrefixStore | None, count: int
+    ) -> None:
         for file in self.files:
             dropped = f", {file.dropped:,} dropped for want of a positive" if file.dropped else ""
             say(f"{file.path}: {len(file.examples):,} of {file.total:,} questions{dropped}")
-        say(f"{self.adapter} on {student.model.source.name}: {student.trained:,} parameters learn")
+        team = f", in {count} processes" if count > 1 else ""
+        say(f"{self.adapter} on {student.model.source.name}: {student.trained:,} parameters learn{team}")
         if store is None and self.prefix_cache not in ("auto", "off"):
             say("--prefix-cache: not used, for the adapter, the model or gradient checkpointing does not allow it")
         if dev is None:
