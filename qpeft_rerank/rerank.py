@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         help="A * likelihood + (1-A) * first stage, min-max (1)",
     )
     model.add_argument("--max-passage-tokens", type=int, metavar="N", help="cut passages to N tokens (the context)")
-    model.add_argument("--dtype", choices=["auto", "float32", "mixed", "bfloat16", "float16"], default="auto")
+    model.add_argument("--dtype", choices=["auto", "float32", "mixed", "bfloat16", "float16", "int8"], default="auto")
     model.add_argument(
         "--certify",
         type=console.positive,

@@ -84,8 +84,8 @@ class Reranker:
         :param adapter: a Q-PEFT or PEFT adapter: folder, hub name, or the name of one that ships.
         :param prompt: a prompt's name, a YAML file, or a :class:`Template`; None takes the adapter's
             own, else ``plain``.
-        :param dtype: ``float32``, ``mixed`` (products in bfloat16, all else in float32), ``bfloat16``, ``float16``
-            or ``auto``.
+        :param dtype: ``float32``, ``mixed`` (products in bfloat16, all else in float32), ``bfloat16``, ``float16``,
+            ``int8`` (weights alone, the rest in bfloat16) or ``auto``.
         :param device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         :param share_passages: ``auto``, ``on`` or ``off``; see :class:`Reranker`.
         :param compare: further adapters for :meth:`compare_run`, each under its own prompt; ``none`` is the

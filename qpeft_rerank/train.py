@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--save-dtype", choices=["float32", "float16"], default="float32", help="of the saved adapter (float32)"
     )
-    run.add_argument("--dtype", default="auto", choices=["auto", "float32", "mixed", "bfloat16", "float16"])
+    run.add_argument("--dtype", default="auto", choices=["auto", "float32", "mixed", "bfloat16", "float16", "int8"])
     run.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, cuda:N or mps")
     run.add_argument("--batch-tokens", type=console.positive, metavar="N", help="tokens of a micro-batch (by device)")
     run.add_argument("--gradient-checkpointing", action="store_true", help="less memory, more time")

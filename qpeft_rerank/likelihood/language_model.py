@@ -1,5 +1,6 @@
 """A frozen causal language model: its body, its head, and the log-probabilities of targets."""
 
+import importlib
 from collections.abc import Iterator
 from collections.abc import Sequence as ListLike
 from contextlib import AbstractContextManager, contextmanager
@@ -10,8 +11,9 @@ from torch import Tensor
 
 from qpeft_rerank.errors import InputError, first_line
 from qpeft_rerank.likelihood.body import Attend, Body
+from qpeft_rerank.likelihood.int8 import quantize_layers
 from qpeft_rerank.likelihood.linears import replace_linears
-from qpeft_rerank.likelihood.quiet import quiet_transformers
+from qpeft_rerank.likelihood.quiet import quiet_transformers, unwarned
 from qpeft_rerank.likelihood.sharing import Attention
 from qpeft_rerank.likelihood.sources import ModelSource, find_model
 from qpeft_rerank.prompt.pieces import Pieces
@@ -20,8 +22,14 @@ from qpeft_rerank.prompt.segments import Sequence
 # Logits held at once, in numbers: 32 MB of float32. Twice as many cost a third more a logit on a CPU.
 _HEAD_CHUNK = 8 * 1024 * 1024
 #: Precisions by name, with the dtype of the states between layers. ``mixed`` multiplies in bfloat16 and keeps
-#: everything else, logits included, in float32.
-DTYPES = {"float32": torch.float32, "mixed": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+#: everything else, logits included, in float32; ``int8`` is bfloat16 with the layers' weights in 8 bits.
+DTYPES = {
+    "float32": torch.float32,
+    "mixed": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "int8": torch.bfloat16,
+}
 
 
 class Embedder(Protocol):
@@ -113,7 +121,9 @@ class LanguageModel:
         :param stock: keep the layers that ``transformers`` made, as the yardstick of the faster ones.
         :raises InputError: if it cannot be found, read, or is no causal language model.
         """
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        with unwarned():
+            importlib.import_module("transformers.modeling_utils")  # as a model's class would in a moment
+            from transformers import AutoModelForCausalLM, AutoTokenizer
 
         source = name if isinstance(name, ModelSource) else find_model(name)
         place = pick_device(device)
@@ -126,7 +136,10 @@ class LanguageModel:
             raise InputError(
                 f"{source.folder}: cannot be loaded as a causal language model ({first_line(error)})"
             ) from None
-        return cls(source, model.to(place), tokenizer, precision, stock)
+        model = model.to(place)
+        if precision == "int8":
+            quantize_layers(model)
+        return cls(source, model, tokenizer, precision, stock)
 
     @property
     def device(self) -> torch.device:

@@ -20,7 +20,7 @@ Mode = Literal["auto", "on", "off"]
 MODES: tuple[Mode, ...] = ("auto", "on", "off")
 # Largest difference from the reference, in nats per token. Half precision rounds away more, but the
 # queries below are nearly the same: one that saw another would find its words much likelier.
-_TOLERANCE = {"float32": 1e-4, "mixed": 0.1, "float16": 0.1, "bfloat16": 0.5}
+_TOLERANCE = {"float32": 1e-4, "mixed": 0.1, "float16": 0.1, "bfloat16": 0.5, "int8": 0.5}
 #: Few short (query, title, text) of which it is asked whether rows may be shared.
 PROBE = [
     ("who wrote the first program", "Ada", "Ada Lovelace wrote it."),

@@ -23,7 +23,7 @@ from qpeft_rerank.prompt.segments import Sequence
 from qpeft_rerank.training.prefix_store import PrefixStore, States
 
 # Largest difference, in nats, that rounding may make between this way and the plain one.
-_TOLERANCE = {"float32": 1e-3, "mixed": 0.1, "float16": 0.1, "bfloat16": 0.5}
+_TOLERANCE = {"float32": 1e-3, "mixed": 0.1, "float16": 0.1, "bfloat16": 0.5, "int8": 0.5}
 # What half precision's rounding of the kept states may add to it.
 _ROUNDED = 0.01
 
