@@ -1,5 +1,6 @@
 """From a condition to its steps: index, sample, retrieve, judge, (mine, train | untrained), rerank, evaluate."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -266,7 +267,8 @@ def _label(name: str, split: Split) -> str:
 
 
 def _option_words(options: Mapping[str, Any]) -> list[str]:
-    return [word for name, value in options.items() for word in ("--option", f"{name}={value}")]
+    said = {name: value if isinstance(value, str) else json.dumps(value) for name, value in options.items()}
+    return [word for name, value in said.items() for word in ("--option", f"{name}={value}")]
 
 
 @cache

@@ -87,3 +87,11 @@ def test_the_three_ablations_are_plans_at_mini_scale(data, table):
     chain = Chain(MATRIX.scales["mini"], data, FOLDER / "prompts")
     listed = [c for c in conditions_of(MATRIX, MATRIX.tables[table]) if c.dataset.name == "nq"]
     assert len({chain.evaluation(one).key for one in listed}) == len(listed)
+
+
+def test_options_are_written_as_the_commands_read_them():
+    from eval.chain import _option_words
+
+    given = {"start": None, "k": 5, "gate": 0.5, "source": "random", "tied": True}
+    words = ["--option", "start=null", "--option", "k=5", "--option", "gate=0.5"]
+    assert _option_words(given) == [*words, "--option", "source=random", "--option", "tied=true"]
