@@ -10,6 +10,7 @@ from eval.benchmarks.first_stage import prepared
 from eval.benchmarks.machine import sentence
 from eval.benchmarks.measurements import Measurements, Once
 from eval.benchmarks.plots import AXES, draw
+from eval.benchmarks.plots import seconds as processor_seconds
 from eval.benchmarks.table import markdown
 
 _VALUES: dict[str, tuple[Any, ...]] = {
@@ -41,6 +42,7 @@ def growth(args: argparse.Namespace, kept: Measurements, folder: Path) -> list[s
     """Measure what was asked for; return the report, with the plots beside ``--output``."""
     lines = [f"Machine: {sentence(kept.machine)}. Medians of {args.repeats}, points alternating.", ""]
     if args.scaling:
+        lines.insert(1, "Seconds, and what is told by the second, are processor seconds of each thread.")
         lines += _scaling(args, kept, folder)
     if args.overheads:
         lines += _overheads(args, kept, folder)
@@ -98,7 +100,7 @@ def _points(args: argparse.Namespace) -> Iterator[Point]:
 
 
 def _row(threads: int, point: Point, entries: list[dict[str, Any]]) -> tuple[str, ...]:
-    seconds = median(entry["score"][0] for entry in entries)
+    seconds = median(processor_seconds(entry, threads) for entry in entries)
     operations = entries[0].get("operations")
     return (
         str(point.value),

@@ -28,13 +28,13 @@ def draw(axis: str, points: list[tuple[int, str, Any, list[dict[str, Any]]]], pa
     from matplotlib import pyplot
 
     title, quantity = AXES[axis]
-    shown = [("pairs a second", _rate)] if axis != "pairs" else [("seconds", _seconds), ("peak MB", _peak)]
+    shown = [("pairs a second", _rate)] if axis != "pairs" else [("seconds", seconds), ("peak MB", _peak)]
     figure, panels = pyplot.subplots(1, len(shown), figsize=(5 * len(shown), 3.5), squeeze=False)
     for panel, (label, read) in zip(panels[0], shown, strict=True):
         curves: dict[tuple[int, str], list[tuple[float, float]]] = {}
         for threads, share, value, entries in points:
             at = float(str(value).removesuffix("M"))
-            curves.setdefault((threads, share), []).append((at, median(read(entry) for entry in entries)))
+            curves.setdefault((threads, share), []).append((at, median(read(entry, threads) for entry in entries)))
         for (threads, share), curve in curves.items():
             sharing = {"off": "plain", "auto": "passages shared"}[share]
             panel.plot(*zip(*sorted(curve), strict=True), marker="o", label=f"{sharing}, {threads} threads")
@@ -51,13 +51,14 @@ def draw(axis: str, points: list[tuple[int, str, Any, list[dict[str, Any]]]], pa
     pyplot.close(figure)
 
 
-def _rate(entry: dict[str, Any]) -> float:
-    return float(entry["pairs"] / entry["score"][0])
+def seconds(entry: dict[str, Any], threads: int) -> float:
+    """Processor seconds of each thread: what other programs take of the machine meanwhile hardly shows in them."""
+    return float(entry["score"][1]) / threads
 
 
-def _seconds(entry: dict[str, Any]) -> float:
-    return float(entry["score"][0])
+def _rate(entry: dict[str, Any], threads: int) -> float:
+    return float(entry["pairs"]) / seconds(entry, threads)
 
 
-def _peak(entry: dict[str, Any]) -> float:
+def _peak(entry: dict[str, Any], threads: int) -> float:
     return float(entry["peak_mb"])
