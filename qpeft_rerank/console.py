@@ -1,9 +1,11 @@
 """What every command shares: messages on stderr, and one line instead of a traceback."""
 
 import argparse
+import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from qpeft_rerank.errors import InputError
 
@@ -42,3 +44,16 @@ def run(command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         say("interrupted; the same command goes on from here")
         return 130
+
+
+@contextmanager
+def unwarned() -> Iterator[None]:
+    """No warnings logged within the block: for imports. Where torchao is installed, transformers imports it, and it
+    tells about each GPU kernel that this machine has no use for.
+    """
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

@@ -25,6 +25,7 @@ from qpeft_rerank.collection.evalfiles import OFFLINE, Kind, evaluation_file, py
 from qpeft_rerank.collection.index import LuceneIndex, sorted_ids
 from qpeft_rerank.collection.names import ALIASES, canonical_index_name, default_topics, same_name, suggestion
 from qpeft_rerank.collection.offline import answered_offline
+from qpeft_rerank.console import unwarned
 from qpeft_rerank.errors import InputError, MissingError
 from qpeft_rerank.trec.qrels import Qrels, read_qrels
 from qpeft_rerank.trec.topics import Topic, parse_answers
@@ -223,7 +224,7 @@ def _importing() -> Iterator[None]:
     if absent:
         os.environ["OPENAI_API_KEY"] = "unused"
     try:
-        with _stdout_to_stderr(), answered_offline():
+        with _stdout_to_stderr(), answered_offline(), unwarned():
             yield
     except ImportError as error:
         missing = f"; install it with: pip install {error.name}" if error.name else ""

@@ -4,8 +4,8 @@ from typing import Any
 
 from torch import nn
 
+from qpeft_rerank.console import unwarned
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.likelihood.quiet import unwarned
 
 
 def quantize_layers(model: Any) -> None:

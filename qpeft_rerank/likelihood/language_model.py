@@ -9,11 +9,12 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from qpeft_rerank.console import unwarned
 from qpeft_rerank.errors import InputError, first_line
 from qpeft_rerank.likelihood.body import Attend, Body
 from qpeft_rerank.likelihood.int8 import quantize_layers
 from qpeft_rerank.likelihood.linears import replace_linears
-from qpeft_rerank.likelihood.quiet import quiet_transformers, unwarned
+from qpeft_rerank.likelihood.quiet import quiet_transformers
 from qpeft_rerank.likelihood.sharing import Attention
 from qpeft_rerank.likelihood.sources import ModelSource, find_model
 from qpeft_rerank.prompt.pieces import Pieces
