@@ -12,6 +12,7 @@ from torch import Tensor
 from qpeft_rerank.console import unwarned
 from qpeft_rerank.errors import InputError, first_line
 from qpeft_rerank.likelihood.body import Attend, Body
+from qpeft_rerank.likelihood.heap import keep_heap_small
 from qpeft_rerank.likelihood.int8 import quantize_layers
 from qpeft_rerank.likelihood.linears import replace_linears
 from qpeft_rerank.likelihood.quiet import quiet_transformers
@@ -130,6 +131,7 @@ class LanguageModel:
         place = pick_device(device)
         precision = pick_precision(dtype, place)
         quiet_transformers()
+        keep_heap_small()
         try:
             tokenizer = AutoTokenizer.from_pretrained(source.folder)
             model: Any = AutoModelForCausalLM.from_pretrained(source.folder, dtype=DTYPES[precision])
