@@ -98,6 +98,7 @@ class LanguageModel:
     def __init__(
         self, source: ModelSource, model: Any, tokenizer: Any, precision: str | None = None, stock: bool = False
     ) -> None:
+        keep_heap_small()
         self.source = source
         self.precision = precision or str(model.dtype).removeprefix("torch.")
         self.model = model.eval().requires_grad_(False)
@@ -131,7 +132,6 @@ class LanguageModel:
         place = pick_device(device)
         precision = pick_precision(dtype, place)
         quiet_transformers()
-        keep_heap_small()
         try:
             tokenizer = AutoTokenizer.from_pretrained(source.folder)
             model: Any = AutoModelForCausalLM.from_pretrained(source.folder, dtype=DTYPES[precision])
