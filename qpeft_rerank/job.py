@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import sys
+from collections.abc import Callable
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -233,24 +234,24 @@ class Job:
         total = count_pairs(run, self.args.depth) * (1 + len(self.args.compare))
         silent = share is not None and not share.team.main
         with tqdm(total=total, unit="pair", desc="scoring", file=sys.stderr, smoothing=0.1, disable=silent) as bar:
-            asked = {"depth": self.args.depth, "missing": self.args.missing, "journal": journal}
-            if share:
-
-                def done(scores: int) -> None:
-                    bar.update(scores - bar.n)
-
-                return share.rerank(reranker, run, topics, self.passages, alpha=self.args.alpha, done=done, **asked)
+            depth, alpha, missing = self.args.depth, self.args.alpha, self.args.missing
             if self.args.certify:
 
                 def again(more: int) -> None:
                     bar.total = (bar.total or 0) + more
                     bar.refresh()
 
+                asked = {"depth": depth, "missing": missing, "journal": journal, "again": again}
                 first = self.args.certify
-                return [
-                    reranker.certified_run(run, topics, self.passages, first, progress=bar.update, again=again, **asked)
-                ]
-            return reranker.compare_run(run, topics, self.passages, alpha=self.args.alpha, progress=bar.update, **asked)
+                return [reranker.certified_run(run, topics, self.passages, first, progress=bar.update, **asked)]
+
+            def score(part: Run, own: Journal | None, done: Callable[[int], object]) -> list[RerankedRun]:
+                how = {"depth": depth, "alpha": alpha, "missing": missing}
+                return reranker.compare_run(part, topics, self.passages, journal=own, progress=done, **how)
+
+            if share:
+                return share.rerank(run, depth, alpha, journal, score, lambda scores: bar.update(scores - bar.n))
+            return score(run, journal, bar.update)
 
     def _say_found(self, result: RerankedRun) -> None:
         if result.missing:

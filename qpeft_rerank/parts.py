@@ -7,20 +7,20 @@ topics, and no topic is too large to be divided. Rankings are made of the pairs 
 import glob
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from qpeft_rerank.collection.passages import Passages
 from qpeft_rerank.likelihood.journal import Journal
 from qpeft_rerank.likelihood.scores import Score
-from qpeft_rerank.reranker import Reranker
 from qpeft_rerank.results import RerankedRun, ScoredPair, merge
 from qpeft_rerank.trec.runs import Run
-from qpeft_rerank.trec.topics import Topic
 
 if TYPE_CHECKING:
     from qpeft_rerank.engines.processes import Team
+
+#: A part of a run, the journal it is kept in, and what to call with the scores done, to a result for each method.
+ScoreRun = Callable[[Run, Journal, Callable[[int], object]], list[RerankedRun]]
 
 
 class Part(NamedTuple):
@@ -83,38 +83,25 @@ class Share:
 
     def rerank(
         self,
-        reranker: Reranker,
         run: Run,
-        topics: Mapping[str, Topic],
-        passages: Passages,
-        *,
         depth: int,
         alpha: float,
-        missing: str,
         journal: Journal | None,
-        done: Callable[[int], object] = lambda scores: None,
+        score: ScoreRun,
+        done: Callable[[int], object],
     ) -> list[RerankedRun]:
-        """Score this process's part; return what :meth:`Reranker.compare_run` would, in the main process.
+        """Score this process's part; return what ``score`` would of the whole run, in the main process.
 
         :param journal: the job's, in the main process: all know its scores.
+        :param score: :meth:`Reranker.compare_run` of a run, given its journal and what to call after each batch.
         :param done: called with the number of scores that all processes have done.
         :returns: nothing in other processes.
-        :raises InputError: as :meth:`Reranker.compare_run` does.
         """
         known = self.team.from_main(lambda: journal.scores() if journal else {})
         part = divide(run, depth, self.team.count)[self.team.rank]
         with Journal(self.path, known) as own:
-            found = reranker.compare_run(
-                part,
-                topics,
-                passages,
-                depth=depth,
-                missing=missing,
-                journal=own,
-                progress=lambda scores: done(self.team.add(scores)),
-            )
-            pairs = [result.pairs for result in found]
-            mine = Part(pairs, found[-1].missing, own.written())
+            found = score(part, own, lambda scores: done(self.team.add(scores)))
+            mine = Part([result.pairs for result in found], found[-1].missing, own.written())
         self._parts = self.team.gather(mine, lambda: done(self.team.add(0)))
         done(self.team.add(0))
         return assemble(run, depth, self._parts, alpha) if self.team.main else []
