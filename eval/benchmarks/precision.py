@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from eval.benchmarks.command import options, publish
 from qpeft_rerank import console
 from qpeft_rerank.errors import InputError
 
@@ -29,21 +30,18 @@ _HEAD = (
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.benchmarks.precision",
-        description="Score whole runs in float32 and in lower precisions; tell errors, rankings and what certifying "
+    parser = options(
+        "precision",
+        "Score whole runs in float32 and in lower precisions; tell errors, rankings and what certifying "
         "the first ten would cost. Stopped and started again, it goes on where it was.",
+        "dl19/ and miniwiki/",
     )
-    parser.add_argument("--data", required=True, metavar="DIR", help="the folder that holds dl19/ and miniwiki/")
     parser.add_argument(
         "--runs", nargs="*", default=[], metavar="SET=FILE", help="first stages of miniwiki's test questions, by set"
     )
-    parser.add_argument("--model", default="embedded", metavar="NAME", help="hub name, folder, GGUF or 'embedded'")
-    parser.add_argument("--dtypes", nargs="+", default=["mixed", "bfloat16"], metavar="D", help="mixed, bfloat16")
+    parser.add_argument("--dtypes", nargs="+", default=["mixed", "bfloat16"], metavar="D", help="mixed, bfloat16, int8")
     parser.add_argument("--depth", type=console.positive, default=100, metavar="N", help="passages a topic (100)")
     parser.add_argument("--limit", type=console.positive, metavar="N", help="the first N topics of each run only")
-    parser.add_argument("--threads", type=console.positive, default=1, metavar="N", help="threads (1)")
-    parser.add_argument("--output", default="precision.md", metavar="F.md", help="report (precision.md)")
     return parser
 
 
@@ -57,14 +55,12 @@ def _precision(args: argparse.Namespace) -> int:
     import torch
 
     from eval.benchmarks.table import markdown
-    from qpeft_rerank.trec.output import check_output, write_lines
+    from qpeft_rerank.trec.output import check_output
 
     check_output(args.output, overwrite=True)
     torch.set_num_threads(args.threads)
     rows = [row for name, given in _runs(args) for row in _compared(args, name, given)]
-    lines = [f"{line}\n" for line in markdown(_HEAD, rows)]
-    write_lines(args.output, lines)
-    sys.stdout.writelines(lines)
+    publish(args.output, markdown(_HEAD, rows))
     return 0
 
 

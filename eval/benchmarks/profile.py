@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from eval.benchmarks.command import options, publish
 from qpeft_rerank import console
 
 #: What operators do, by the beginnings of their names; the first that fits counts.
@@ -22,17 +23,14 @@ _REST = "everything else, Python included"
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.benchmarks.profile",
-        description="Score whole topics of TREC DL 2019 under PyTorch's profiler, after a pass to warm up, and say "
-        "which operations take the time.",
+    parser = options(
+        "profile",
+        "Score whole topics of TREC DL 2019 under PyTorch's profiler, after a pass to warm up, and say which "
+        "operations take the time.",
+        "dl19/",
     )
-    parser.add_argument("--data", required=True, metavar="DIR", help="the folder that holds dl19/")
-    parser.add_argument("--model", default="embedded", metavar="NAME", help="hub name, folder, GGUF or 'embedded'")
     parser.add_argument("--dtypes", nargs="+", default=["float32", "mixed"], metavar="D", help="(float32 mixed)")
     parser.add_argument("--pairs", type=console.positive, default=100, metavar="N", help="pairs, about (100)")
-    parser.add_argument("--threads", type=console.positive, default=1, metavar="N", help="threads (1)")
-    parser.add_argument("--output", default="profile.md", metavar="F.md", help="report (profile.md)")
     return parser
 
 
@@ -47,7 +45,7 @@ def _profile(args: argparse.Namespace) -> int:
 
     from eval.benchmarks import machine, workloads
     from eval.benchmarks.table import markdown
-    from qpeft_rerank.trec.output import check_output, write_lines
+    from qpeft_rerank.trec.output import check_output
 
     check_output(args.output, overwrite=True)
     torch.set_num_threads(args.threads)
@@ -62,9 +60,7 @@ def _profile(args: argparse.Namespace) -> int:
         ("milliseconds a pair", *(f"{1000 * sum(parts.values()) / len(pairs):.1f}" for parts in taken.values()))
     )
     about = f"{machine.sentence(machine.describe())}. {len(pairs)} pairs, threads: {args.threads}. Shares of the time."
-    lines = [f"{line}\n" for line in (about, "", *markdown(("part", *args.dtypes), rows))]
-    write_lines(args.output, lines)
-    sys.stdout.writelines(lines)
+    publish(args.output, (about, "", *markdown(("part", *args.dtypes), rows)))
     return 0
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval.benchmarks import contestants, machine
+from eval.benchmarks.command import publish
 from eval.benchmarks.contestants import Contestant
 from eval.benchmarks.measurements import Measurements
 from qpeft_rerank import console
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _speed(args: argparse.Namespace) -> int:
-    from qpeft_rerank.trec.output import check_output, write_lines
+    from qpeft_rerank.trec.output import check_output
 
     rows = contestants.choose(args.rows)
     if unknown := [name for name in args.workloads if name not in _WORKLOADS]:
@@ -70,9 +71,7 @@ def _speed(args: argparse.Namespace) -> int:
             lines = growth(args, kept, Path(folder))
         else:
             lines = _table(args, rows, kept, Path(folder))
-    text = [f"{line}\n" for line in lines]
-    write_lines(args.output, text)
-    sys.stdout.writelines(text)
+    publish(args.output, lines)
     return 0
 
 

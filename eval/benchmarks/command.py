@@ -1,0 +1,33 @@
+"""What the benchmarks that run in one process share: their common options, and where their report goes."""
+
+import argparse
+import sys
+from collections.abc import Iterable
+
+from qpeft_rerank import console
+
+
+def options(name: str, description: str, data: str) -> argparse.ArgumentParser:
+    """A parser with the options that all take.
+
+    :param name: of the module, and of its report.
+    :param data: what ``--data`` must hold.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m eval.benchmarks.{name}", description=description)
+    parser.add_argument("--data", required=True, metavar="DIR", help=f"the folder that holds {data}")
+    parser.add_argument("--model", default="embedded", metavar="NAME", help="hub name, folder, GGUF or 'embedded'")
+    parser.add_argument("--threads", type=console.positive, default=1, metavar="N", help="threads (1)")
+    parser.add_argument("--output", default=f"{name}.md", metavar="F.md", help=f"report ({name}.md)")
+    return parser
+
+
+def publish(output: str, lines: Iterable[str]) -> None:
+    """Write a report to its file and to stdout.
+
+    :param lines: without their ends.
+    """
+    from qpeft_rerank.trec.output import write_lines
+
+    text = [f"{line}\n" for line in lines]
+    write_lines(output, text)
+    sys.stdout.writelines(text)
