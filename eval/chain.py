@@ -237,7 +237,8 @@ class Chain:
             path = self.prompts / f"{name}-hints-first.yaml"
             if not path.is_file():
                 raise InputError(f"{condition.name}: no prompt {path} with hints before the passage")
-            name = str(path)
+            # As it would be typed here: commands are published.
+            name = str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
         return prompt_source(name)
 
     def _limits(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from eval.chain import Chain
 from eval.conditions import Condition
-from eval.runner import ROOT, shell
+from eval.runner import shell
 from eval.steps import Source, Step, ordered
 from eval.store import Store
 from qpeft_rerank import __version__
@@ -47,7 +47,7 @@ def ran(steps: Sequence[Step], store: Store) -> list[Ran]:
     found = []
     for step in steps:
         record = store.record(step)
-        command = shell(step, store.work).replace(f"{ROOT}/", "")  # as typed in the project's root
+        command = shell(step, store.work)
         found.append(Ran(f"{step.kind} {step.label}", command, str(record.get("output")), record.get("seconds")))
     return found
 
