@@ -1,4 +1,4 @@
-"""A long run needs little more memory than a short one."""
+"""A long run needs little more memory than a short one, on the system whose C library we tell how."""
 
 import json
 import subprocess
@@ -28,11 +28,13 @@ print(json.dumps(found))
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="the system does not tell a process's memory")
-def test_memory_stays_flat(tmp_path: Path) -> None:
+# `keep_heap_small` does nothing elsewhere, and only Linux tells in /proc what a process holds.
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc's heap is told to stay small")
+def test_memory_grows_little(tmp_path: Path) -> None:
     folder = tiny.save_model(tmp_path / "model", vocab_size=49152)
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(folder)], capture_output=True, text=True, check=True, cwd=Path.cwd()
     )
     first, *_, last = json.loads(done.stdout)
-    assert last - first < 350  # megabytes; more than twice as much without care
+    # Megabytes: 220 here, 435 without care (where it begins 150 higher, too).
+    assert last - first < 350
