@@ -13,6 +13,7 @@ from eval.design import FOLDER, RECIPE, FirstStage, Matrix, Scale, Table, known,
 from eval.store import Store
 from qpeft_rerank import console
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.likelihood.precision import STATES
 
 _CHANGES = ("topics", "pick", "depth", "queries", "dev_queries", "dev_depth", "epochs", "seed")
 _NAMES = ("model", "prompt", "dtype", "max_passage_tokens")
@@ -70,7 +71,7 @@ def add_size(parser: argparse.ArgumentParser) -> None:
     )
     size.add_argument("--model", metavar="NAME", help="hub name, folder, GGUF file, or 'embedded'")
     size.add_argument("--prompt", metavar="NAME", help="of adapters: plain, qpeft, upr, or a YAML file")
-    size.add_argument("--dtype", choices=["float32", "mixed", "bfloat16", "float16"])
+    size.add_argument("--dtype", choices=list(STATES))
     size.add_argument("--max-passage-tokens", type=console.positive, metavar="N", help="cut passages to N tokens")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from qpeft_rerank import console
+from qpeft_rerank.likelihood.precision import STATES
 
 if TYPE_CHECKING:
     from qpeft_rerank.engines.processes import Team
@@ -65,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         help="A * likelihood + (1-A) * first stage, min-max (1)",
     )
     model.add_argument("--max-passage-tokens", type=int, metavar="N", help="cut passages to N tokens (the context)")
-    model.add_argument("--dtype", choices=["auto", "float32", "mixed", "bfloat16", "float16", "int8"], default="auto")
+    model.add_argument("--dtype", choices=["auto", *STATES], default="auto")
     model.add_argument(
         "--certify",
         type=console.positive,

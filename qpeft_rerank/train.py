@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from qpeft_rerank import console
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.likelihood.precision import STATES
 
 if TYPE_CHECKING:
     from qpeft_rerank.training.dev import DevSet
@@ -94,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--save-dtype", choices=["float32", "float16"], default="float32", help="of the saved adapter (float32)"
     )
-    run.add_argument("--dtype", default="auto", choices=["auto", "float32", "mixed", "bfloat16", "float16", "int8"])
+    run.add_argument("--dtype", default="auto", choices=["auto", *STATES])
     run.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, cuda:N or mps")
     run.add_argument("--batch-tokens", type=console.positive, metavar="N", help="tokens of a micro-batch (by device)")
     run.add_argument("--gradient-checkpointing", action="store_true", help="less memory, more time")

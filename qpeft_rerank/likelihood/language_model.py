@@ -15,6 +15,7 @@ from qpeft_rerank.likelihood.body import Attend, Body
 from qpeft_rerank.likelihood.heap import keep_heap_small
 from qpeft_rerank.likelihood.int8 import quantize_layers
 from qpeft_rerank.likelihood.linears import replace_linears
+from qpeft_rerank.likelihood.precision import STATES
 from qpeft_rerank.likelihood.quiet import quiet_transformers
 from qpeft_rerank.likelihood.sharing import Attention
 from qpeft_rerank.likelihood.sources import ModelSource, find_model
@@ -23,15 +24,8 @@ from qpeft_rerank.prompt.segments import Sequence
 
 # Logits held at once, in numbers: 32 MB of float32. Twice as many cost a third more a logit on a CPU.
 _HEAD_CHUNK = 8 * 1024 * 1024
-#: Precisions by name, with the dtype of the states between layers. ``mixed`` multiplies in bfloat16 and keeps
-#: everything else, logits included, in float32; ``int8`` is bfloat16 with the layers' weights in 8 bits.
-DTYPES = {
-    "float32": torch.float32,
-    "mixed": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-    "int8": torch.bfloat16,
-}
+#: The same as :data:`~qpeft_rerank.likelihood.precision.STATES`, as torch has them.
+DTYPES: dict[str, torch.dtype] = {name: getattr(torch, states) for name, states in STATES.items()}
 
 
 class Embedder(Protocol):

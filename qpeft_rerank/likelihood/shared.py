@@ -9,6 +9,7 @@ from torch import Tensor
 
 from qpeft_rerank.console import say
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.likelihood.precision import ROUNDING
 from qpeft_rerank.likelihood.scorer import BatchScorer, summed
 from qpeft_rerank.likelihood.scores import Score
 from qpeft_rerank.likelihood.sharing import Attention, Batch, pays, plan_plain, plan_shared, same_passage
@@ -18,9 +19,6 @@ from qpeft_rerank.prompt.segments import Sequence, common_length
 #: Share passages where it saves at least 5 % of the tokens; wherever it saves any; nowhere.
 Mode = Literal["auto", "on", "off"]
 MODES: tuple[Mode, ...] = ("auto", "on", "off")
-# Largest difference from the reference, in nats per token. Half precision rounds away more, but the
-# queries below are nearly the same: one that saw another would find its words much likelier.
-_TOLERANCE = {"float32": 1e-4, "mixed": 0.1, "float16": 0.1, "bfloat16": 0.5, "int8": 0.5}
 #: Few short (query, title, text) of which it is asked whether rows may be shared.
 PROBE = [
     ("who wrote the first program", "Ada", "Ada Lovelace wrote it."),
@@ -72,7 +70,7 @@ class SharedScorer:
         except (ValueError, TypeError, AttributeError, IndexError, RuntimeError):
             return False
         gap = (torch.cat(found) - torch.cat(expected)).abs().max()
-        return bool(gap <= _TOLERANCE.get(model.precision, 1e-4))
+        return bool(gap <= ROUNDING.get(model.precision, ROUNDING["float32"]))
 
     @cached_property
     def _allowed(self) -> bool:

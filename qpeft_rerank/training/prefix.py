@@ -17,13 +17,14 @@ from torch import Tensor
 
 from qpeft_rerank.console import say
 from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.likelihood.precision import ROUNDING
 from qpeft_rerank.likelihood.scorer import Hinter
 from qpeft_rerank.likelihood.tree import padded
 from qpeft_rerank.prompt.segments import Sequence
 from qpeft_rerank.training.prefix_store import PrefixStore, States
 
-# Largest difference, in nats, that rounding may make between this way and the plain one.
-_TOLERANCE = {"float32": 1e-3, "mixed": 0.1, "float16": 0.1, "bfloat16": 0.5, "int8": 0.5}
+# Of means over a target; keys and values in a cache are added up in another order than in a row.
+_TOLERANCE = ROUNDING | {"float32": 1e-3}
 # What half precision's rounding of the kept states may add to it.
 _ROUNDED = 0.01
 
@@ -165,7 +166,7 @@ def prefix_works(
         except (ValueError, TypeError, AttributeError, IndexError, RuntimeError):
             return False
         gap = (found - means(model, sequences, hinter)).abs().max()
-    return bool(gap <= _TOLERANCE.get(model.precision, 1e-3) + (_ROUNDED if store else 0.0))
+    return bool(gap <= _TOLERANCE.get(model.precision, _TOLERANCE["float32"]) + (_ROUNDED if store else 0.0))
 
 
 def open_store(
