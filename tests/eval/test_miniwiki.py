@@ -1,12 +1,14 @@
-"""Hits of a real BM25 run are those that Pyserini's own DPR evaluation counts.
+"""Hits of a real BM25 run are those that Pyserini's own DPR evaluation counts, and those the data's README tells.
 
-The development data's README gives BM25 figures over more questions than it holds, and labels made from
-answers before they were tokenised, so those cannot be had again exactly; an independent judge of the
-same run can.
+The README's figures are over more questions than the data holds, with labels made from answers before they
+were tokenised, so they can be had again only as near as a sample allows; an independent judge of the same run
+agrees exactly.
 """
 
 import importlib.util
 import json
+import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from eval import reproduce
+from qpeft_rerank import evaluate
 from qpeft_rerank.collection.jsonl import CorpusFile
 from qpeft_rerank.trec.runs import read_run
 from qpeft_rerank.trec.topics import read_topics
@@ -52,3 +55,48 @@ def test_hits_are_pyserinis(shared_data, tmp_path):
         done = subprocess.run([*command, "--topk", *map(str, CUTS)], check=True, capture_output=True, text=True)
         theirs = {line.split()[0]: float(line.split()[-1]) for line in done.stdout.splitlines()}
         assert {f"Top{k}": round(ours[name, f"H@{k}"] / 100, 4) for k in CUTS} == theirs
+
+
+@pytest.fixture
+def whole(shared_data, tmp_path):
+    """The data folder, where WebQuestions' test questions are all 580: the README's figure is over those."""
+    data = shared_data / "miniwiki"
+    if importlib.util.find_spec("pyserini") is None or not data.is_dir():
+        pytest.skip("needs Pyserini and miniwiki among the development data")
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for path in data.iterdir():
+        (folder / path.name).symlink_to(path)
+    parts = [(data / f"topics.webq.{part}.jsonl").read_text(encoding="utf-8") for part in ("train", "dev", "test")]
+    (folder / "topics.webq.test.jsonl").unlink()
+    (folder / "topics.webq.test.jsonl").write_text("".join(parts), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.slow
+def test_first_stage_is_the_readmes(whole, shared_data, tmp_path, capsys):
+    told = dict(
+        re.findall(
+            r"(nq|trivia|webq|squad)(?: test)? (\d+\.\d+(?:/\d+\.\d+){3})", (shared_data / "README.md").read_text()
+        )
+    )
+    assert set(told) == {"nq", "trivia", "webq", "squad"}
+    words = ["--table", "curves", "--methods", "first-stage", "--topics", "0", "--depth", "20"]
+    where = ["--data", str(whole), "--work", str(tmp_path / "work"), "--results", str(tmp_path / "out")]
+    assert reproduce.main([*words, *where]) == 0
+    steps = {}
+    for path in (tmp_path / "work" / "steps").glob("*/step.json"):
+        record = json.loads(path.read_text())
+        steps[record["kind"], record["label"].split(".")[0]] = path.parent
+    for name, figures in told.items():
+        topics = whole / f"topics.{name}.test.jsonl"
+        files = ["--qrels", str(steps["judge", name] / "qrels.txt"), "--run", str(steps["retrieve", name] / "run.trec")]
+        capsys.readouterr()
+        asked = ["--topics", str(topics), "--measures", "H@1", "H@5", "H@10", "H@20", "--format", "json"]
+        assert evaluate.main([*files, *asked]) == 0
+        ours = json.loads(capsys.readouterr().out)["runs"][0]["mean"]
+        count = len(read_topics(str(topics)))
+        for cut, figure in zip((1, 5, 10, 20), figures.split("/"), strict=True):
+            share = float(figure) / 100
+            # Two standard errors of a share of so many questions: what another sample of them may differ by.
+            assert abs(ours[f"H@{cut}"] - share) <= 2 * math.sqrt(share * (1 - share) / count), (name, cut)
