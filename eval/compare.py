@@ -79,7 +79,7 @@ def _table(
     """Lines of the table; the baseline comes first and has no p-values."""
     import numpy
 
-    from eval.significance import paired_t
+    from eval.significance import paired_t, written
 
     baseline = next(iter(values))
     lines = [
@@ -99,7 +99,7 @@ def _table(
                     cells += ["", ""]
                     continue
                 differences = (mine - theirs)[:, None]
-                cells += [f"{100 * differences.mean():+.2f}", f"{numpy.ravel(paired_t(differences))[0]:.3f}"]
+                cells += [f"{100 * differences.mean():+.2f}", written(numpy.ravel(paired_t(differences))[0])]
             lines.append("| " + " | ".join(cells) + " |")
     return lines
 

@@ -108,7 +108,7 @@ def summary(fused: "Sequence[Fused]") -> "pandas.DataFrame":
                 "Model": points[-1],
                 "Alpha": "no dev" if place is None else f"{ALPHAS[place]:.2f}",
                 "Mixed": "–" if place is None else points[place],
-                "p": f"{corrected[condition]:.3f}" if condition in corrected else "–",
+                "p": significance.written(corrected[condition]) if condition in corrected else "–",
             }
         )
     return pandas.DataFrame(records)

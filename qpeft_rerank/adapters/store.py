@@ -118,6 +118,8 @@ def _fill(
         }
         _write_json(folder / CONFIG, {**described, **stamp, "adapter": config.to_dict()})
     (folder / CARD).write_text(render(card, name, title, model.source.name, versions), "utf-8")
+    # safetensors lets nobody but the owner read; an adapter is there to be shared.
+    shutil.copymode(folder / CARD, folder / WEIGHTS)
 
 
 def load_adapter(name: str, model: LanguageModel) -> LoadedAdapter:

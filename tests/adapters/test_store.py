@@ -67,6 +67,11 @@ def test_layout(folder, adapter, model, qpeft):
     assert "weight" not in "".join(name for name in weights if name.startswith("table"))
 
 
+def test_whoever_may_read_the_configuration_may_read_the_weights(folder):
+    modes = {path.stat().st_mode for path in folder.iterdir()}
+    assert len(modes) == 1
+
+
 def test_loaded_adapters_train_on(folder, adapter, model):
     back = load_adapter(str(folder), model).hinter
     assert back.identity == adapter.identity
