@@ -79,7 +79,8 @@ def _table(
     """Lines of the table; the baseline comes first and has no p-values."""
     import numpy
 
-    from eval.significance import paired_t, written
+    from eval.significance import paired_t
+    from eval.tables import p_value
 
     baseline = next(iter(values))
     lines = [
@@ -99,7 +100,7 @@ def _table(
                     cells += ["", ""]
                     continue
                 differences = (mine - theirs)[:, None]
-                cells += [f"{100 * differences.mean():+.2f}", written(numpy.ravel(paired_t(differences))[0])]
+                cells += [f"{100 * differences.mean():+.2f}", p_value(numpy.ravel(paired_t(differences))[0])]
             lines.append("| " + " | ".join(cells) + " |")
     return lines
 

@@ -91,6 +91,7 @@ def summary(fused: "Sequence[Fused]") -> "pandas.DataFrame":
 
     from eval import significance
     from eval.mixing import ALPHAS
+    from eval.tables import p_value
 
     mixed = [one for one in fused if one.chosen is not None and len(one.test)]
     gains = {one.condition: one.test[:, [one.chosen]] - one.test[:, [-1]] for one in mixed}
@@ -108,7 +109,7 @@ def summary(fused: "Sequence[Fused]") -> "pandas.DataFrame":
                 "Model": points[-1],
                 "Alpha": "no dev" if place is None else f"{ALPHAS[place]:.2f}",
                 "Mixed": "–" if place is None else points[place],
-                "p": significance.written(corrected[condition]) if condition in corrected else "–",
+                "p": p_value(corrected[condition]) if condition in corrected else "–",
             }
         )
     return pandas.DataFrame(records)

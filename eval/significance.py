@@ -91,8 +91,3 @@ def bootstrap_intervals(
             means[start : start + rows] += times @ numpy.asarray(values, float) / topics
     low, high = numpy.quantile(means / len(strata), [(1 - level) / 2, (1 + level) / 2], axis=0)
     return low, high
-
-
-def written(p: float) -> str:
-    """A p-value as tables show it: never 0, which no test can give."""
-    return "<0.001" if p < 0.0005 else f"{p:.3f}"

@@ -37,6 +37,11 @@ class Style:
     plain: Callable[[str], str]
 
 
+def p_value(p: float) -> str:
+    """A p-value in a cell: never 0, which no test can give."""
+    return "<0.001" if p < 0.0005 else f"{p:.3f}"
+
+
 MARKDOWN = Style(lambda text: f"**{text}**", "†", "‡", lambda text: text.replace("|", "\\|").replace("<", "&lt;"))
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 _LATEX |= {character: f"\\{character}" for character in "&%$#_{}"}

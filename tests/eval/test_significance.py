@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from eval.significance import bootstrap_intervals, holm, paired_t, randomisation, written
+from eval.significance import bootstrap_intervals, holm, paired_t, randomisation
 
 values = st.floats(-1, 1, allow_subnormal=False).map(lambda value: round(value, 3))
 columns = st.integers(2, 8).flatmap(
@@ -112,9 +112,3 @@ def test_intervals_cover():
         low, high = one_interval(numpy.array([chance.random() < 0.4 for _ in range(80)], float), rounds=500)
         held += low <= 0.4 <= high
     assert 87 <= held <= 100
-
-
-@given(st.floats(0.0, 1.0))
-def test_written_p_is_never_zero_and_rounds(p):
-    text = written(p)
-    assert text == "<0.001" if p < 0.0005 else abs(float(text) - p) <= 0.0005 + 1e-12

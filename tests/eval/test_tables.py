@@ -167,3 +167,10 @@ def test_values_are_read_or_refused(tmp_path):
             read_values(path, frozenset())
     (tmp_path / "qrels").write_text("1 0 a 0\n1 0 b 1\n2 0 a 0\n")
     assert answered_topics(tmp_path / "qrels") == {"1"}
+
+
+@pytest.mark.parametrize(
+    ("p", "text"), [(0.0, "<0.001"), (0.00049, "<0.001"), (0.0006, "0.001"), (0.0499, "0.050"), (1.0, "1.000")]
+)
+def test_p_values_are_never_zero(p, text):
+    assert tables.p_value(p) == text
