@@ -25,25 +25,38 @@ SETS = ("nq", "webq")
 CUTS = (5, 10, 20, 50)
 
 
+@pytest.fixture
+def miniwiki(shared_data):
+    folder = shared_data / "miniwiki"
+    if importlib.util.find_spec("pyserini") is None or not folder.is_dir():
+        pytest.skip("needs Pyserini and miniwiki among the development data")
+    return folder
+
+
+def first_stages(data, tmp_path, *words):
+    """Retrieve, judge and evaluate all test questions; the steps' folders by (kind, set)."""
+    asked = ["--table", "curves", "--methods", "first-stage", "--topics", "0", *words]
+    where = ["--data", str(data), "--work", str(tmp_path / "work"), "--results", str(tmp_path / "out")]
+    assert reproduce.main([*asked, *where]) == 0
+    steps = {}
+    for path in (tmp_path / "work" / "steps").glob("*/step.json"):
+        record = json.loads(path.read_text())
+        steps[record["kind"], record["label"].split(".")[0]] = path.parent
+    return steps
+
+
 @pytest.mark.slow
-def test_hits_are_pyserinis(shared_data, tmp_path):
+def test_hits_are_pyserinis(miniwiki, tmp_path):
     import pandas
 
-    spec = importlib.util.find_spec("pyserini")
-    data = shared_data / "miniwiki"
-    if spec is None or not data.is_dir():
-        pytest.skip("needs Pyserini and miniwiki among the development data")
-    script = Path(spec.submodule_search_locations[0]) / "eval" / "evaluate_dpr_retrieval.py"
-    words = ["--table", "curves", "--methods", "first-stage", "--datasets", *SETS, "--topics", "0", "--depth", "50"]
-    where = ["--data", str(data), "--work", str(tmp_path / "work"), "--results", str(tmp_path / "out")]
-    assert reproduce.main([*words, *where]) == 0
+    script = Path(importlib.util.find_spec("pyserini").submodule_search_locations[0]) / "eval/evaluate_dpr_retrieval.py"
+    steps = first_stages(miniwiki, tmp_path, "--datasets", *SETS, "--depth", "50")
     table = pandas.read_csv(tmp_path / "out" / "curves" / "table.csv")
     ours = table[table.convention == "full"].set_index(["dataset", "measure"])["mean"]
-    corpus = CorpusFile(str(data / "corpus.jsonl"))
-    for path in (tmp_path / "work" / "steps").glob("retrieve-*/step.json"):
-        name = json.loads(path.read_text())["label"].split(".")[0]
-        topics = read_topics(str(data / f"topics.{name}.test.jsonl"))
-        run = read_run(str(path.parent / "run.trec"))
+    corpus = CorpusFile(str(miniwiki / "corpus.jsonl"))
+    for name in SETS:
+        topics = read_topics(str(miniwiki / f"topics.{name}.test.jsonl"))
+        run = read_run(str(steps["retrieve", name] / "run.trec"))
         corpus.prepare([hit.docid for hits in run.values() for hit in hits])
         entries = {}
         for topic in topics.values():
@@ -58,17 +71,14 @@ def test_hits_are_pyserinis(shared_data, tmp_path):
 
 
 @pytest.fixture
-def whole(shared_data, tmp_path):
+def whole(miniwiki, tmp_path):
     """The data folder, where WebQuestions' test questions are all 580: the README's figure is over those."""
-    data = shared_data / "miniwiki"
-    if importlib.util.find_spec("pyserini") is None or not data.is_dir():
-        pytest.skip("needs Pyserini and miniwiki among the development data")
     folder = tmp_path / "data"
     folder.mkdir()
-    for path in data.iterdir():
-        (folder / path.name).symlink_to(path)
-    parts = [(data / f"topics.webq.{part}.jsonl").read_text(encoding="utf-8") for part in ("train", "dev", "test")]
-    (folder / "topics.webq.test.jsonl").unlink()
+    for path in miniwiki.iterdir():
+        if path.name != "topics.webq.test.jsonl":
+            (folder / path.name).symlink_to(path)
+    parts = [(miniwiki / f"topics.webq.{part}.jsonl").read_text(encoding="utf-8") for part in ("train", "dev", "test")]
     (folder / "topics.webq.test.jsonl").write_text("".join(parts), encoding="utf-8")
     return folder
 
@@ -81,13 +91,7 @@ def test_first_stage_is_the_readmes(whole, shared_data, tmp_path, capsys):
         )
     )
     assert set(told) == {"nq", "trivia", "webq", "squad"}
-    words = ["--table", "curves", "--methods", "first-stage", "--topics", "0", "--depth", "20"]
-    where = ["--data", str(whole), "--work", str(tmp_path / "work"), "--results", str(tmp_path / "out")]
-    assert reproduce.main([*words, *where]) == 0
-    steps = {}
-    for path in (tmp_path / "work" / "steps").glob("*/step.json"):
-        record = json.loads(path.read_text())
-        steps[record["kind"], record["label"].split(".")[0]] = path.parent
+    steps = first_stages(whole, tmp_path, "--depth", "20")
     for name, figures in told.items():
         topics = whole / f"topics.{name}.test.jsonl"
         files = ["--qrels", str(steps["judge", name] / "qrels.txt"), "--run", str(steps["retrieve", name] / "run.trec")]
