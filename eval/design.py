@@ -27,6 +27,7 @@ class Scale:
     """How large an experiment is; see ``matrix/scales.yaml``. ``topics`` 0 takes all.
 
     :param recipe: those of :data:`RECIPE` that every trained method has here, unless it says otherwise.
+    :param memory: bytes that one command takes at most, where several may run at a time; None: one at a time.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Scale:
     parameters: float = 0.0
     pair_tokens: int = 0
     operations_per_second: float | None = None
+    memory: float | None = None
 
     def described(self) -> dict[str, Any]:
         """What decides the figures, for captions and stored expectations."""

@@ -8,7 +8,7 @@ from eval.steps import Step
 
 
 class Estimator:
-    """Seconds of steps.
+    """Seconds of steps, each with the whole machine: what several took at a time is divided by their number.
 
     :param records: of finished steps (:meth:`eval.store.Store.records`).
     :param speed: operations a second of the machine that is meant, or None to measure this one's.
@@ -20,7 +20,8 @@ class Estimator:
         timed: dict[str, list[tuple[float, float]]] = {}
         for record in records:
             if record.get("seconds"):
-                timed.setdefault(record["kind"], []).append((float(record["seconds"]), float(record["operations"])))
+                seconds = float(record["seconds"]) / record.get("jobs", 1)
+                timed.setdefault(record["kind"], []).append((seconds, float(record["operations"])))
         self._seconds = {kind: sum(s for s, _ in pairs) / len(pairs) for kind, pairs in timed.items()}
         sums = {kind: (sum(s for s, o in pairs if o), sum(o for _, o in pairs)) for kind, pairs in timed.items()}
         self._rates = {kind: seconds / operations for kind, (seconds, operations) in sums.items() if operations}

@@ -56,8 +56,11 @@ class Expected:
 
         :param measured: the condition's rows of :func:`eval.results.means`.
         """
-        stored = self._figures.get(condition)
-        if stored is None or stored.get("parameters") != dict(parameters):
+        known = self._figures.get(condition) or []
+        # Several, where it was measured with several parameters.
+        entries = known if isinstance(known, list) else [known]
+        stored = next((one for one in entries if one.get("parameters") == dict(parameters)), None)
+        if stored is None:
             return "[new]"
         worst, said = 0.0, ""
         for convention in ("clean", "full"):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eval import selection
+from eval.commands import shell
 from eval.design import MEASURES, known
 from eval.steps import Step, ordered
 from eval.store import Store
@@ -58,19 +59,18 @@ def _fuse(args: argparse.Namespace) -> int:
         if chain.has_dev(condition):
             last += [chain.rerank(condition, "dev"), chain.judgements(condition, "dev")]
     steps = ordered(last)
-    from eval import runner
-
     if args.dry_run:
         for step in steps:
             print(f"# {step.kind} {step.label}: {'done' if store.is_done(step) else 'to do'}")
-            print(runner.shell(step, store.work))
+            print(shell(step, store.work))
         return 0
+    from eval import runner
     from eval.mixing import fuse
     from eval.tables import markdown
     from qpeft_rerank.trec.output import write_lines
 
     with store.alone():
-        runner.run(steps, store, args.together)
+        runner.run(steps, store, args.together, selection.jobs(args, selected.scale))
         fused = [fuse(one, chain, store, one.dataset.measure(args.measure)) for one in conditions]
     folder = args.results or args.work / "results" / selected.scale.name / "fusion"
     try:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from eval.chain import Chain
+from eval.commands import shell
 from eval.conditions import Condition
-from eval.runner import shell
 from eval.steps import Source, Step, ordered
 from eval.store import Store
 from qpeft_rerank import __version__

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval import selection
+from eval.commands import shell
 from eval.conditions import Condition, conditions_of
 from eval.design import Matrix, Table
 from eval.estimate import Estimator, duration
@@ -54,7 +55,7 @@ def _reproduce(args: argparse.Namespace) -> int:
     from eval import publish, runner
 
     with store.alone():
-        runner.run(steps, store, args.together)
+        runner.run(steps, store, args.together, selection.jobs(args, scale))
         for name, (table, listed) in wanted.items():
             folder = (args.results or args.work / "results" / scale.name) / name
             text = publish.publish(
@@ -95,8 +96,6 @@ def _show_state(last: dict[Condition, Step], steps: Sequence[Step], store: Store
 
 
 def _show_commands(steps: Sequence[Step], store: Store, estimator: Estimator) -> None:
-    from eval.runner import shell
-
     for step in steps:
         state = "done" if store.is_done(step) else f"to do, {duration(estimator.seconds(step))}"
         print(f"# {step.kind} {step.label}: {state}")

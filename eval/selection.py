@@ -84,6 +84,12 @@ def add_how(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="read a passage once for all rerankers of its data set that can share it; their own times stay unknown",
     )
+    how.add_argument(
+        "--jobs",
+        type=console.positive,
+        metavar="N",
+        help="commands at a time, processors shared among them (scale mini without a GPU: as many as fit; else 1)",
+    )
     how.add_argument("--batch-tokens", type=console.positive, metavar="N", help="tokens a forward pass")
     how.add_argument(
         "--prefix-cache", metavar="DIR", help="one folder for all trainings' states of passages (default: as train's)"
@@ -216,6 +222,18 @@ def _given_stage(text: str, matrix: Matrix) -> FirstStage:
 def _training(args: argparse.Namespace) -> tuple[str, ...]:
     folder = getattr(args, "prefix_cache", None)
     return ("--prefix-cache", folder) if folder else ()
+
+
+def jobs(args: argparse.Namespace, scale: Scale) -> int:
+    """How many commands run at a time: as asked, or as fit where the model is small and there is no GPU."""
+    if args.jobs:
+        return int(args.jobs)
+    if scale.memory is None:
+        return 1
+    from eval.workers import as_many
+    from qpeft_rerank.likelihood.language_model import pick_device
+
+    return as_many(scale.memory) if pick_device(args.device or "auto").type == "cpu" else 1
 
 
 def _running(args: argparse.Namespace) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ rounding. A journal is keyed by content, so one that is out of date costs time, 
 """
 
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -18,7 +19,12 @@ _WAYS = ("--prompt", "--adapter")
 
 def later(steps: Iterable[Step]) -> list[Step]:
     """Steps in an order in which all that is reranked together is ready: rerank and evaluate last."""
-    return sorted(steps, key=lambda step: step.kind in ("rerank", "evaluate"))
+    return sorted(steps, key=is_late)
+
+
+def is_late(step: Step) -> bool:
+    """Tell whether a step reranks, or follows from what was reranked."""
+    return step.kind in ("rerank", "evaluate")
 
 
 def groups(steps: Iterable[Step], store: Store) -> list[list[Step]]:
@@ -42,7 +48,7 @@ def joint(members: Sequence[Step], work: Path) -> Step:
     return Step("joint", label, members[0].module, words, "run.trec", running=members[0].running)
 
 
-def fill(members: Sequence[Step], store: Store, call: Callable[[Step, Path], object]) -> None:
+def fill(members: Sequence[Step], store: Store, call: Callable[[Step], object]) -> None:
     """Score a group, and give each of it the journal.
 
     :param call: runs a step's command; the same command goes on after a stop.
@@ -52,7 +58,7 @@ def fill(members: Sequence[Step], store: Store, call: Callable[[Step, Path], obj
     place.parent.mkdir(parents=True, exist_ok=True)
     if not (place.is_file() and journal.is_file()):
         place.unlink(missing_ok=True)
-        call(step, store.work)
+        call(step)
     try:
         for member in members:
             copy = _journal(member, store.work)
@@ -82,6 +88,8 @@ def _named(member: Step, work: Path) -> Source:
         return adapter
     link = work / "joint" / f"{member.label.rpartition('.')[2]}-{adapter.key[:8]}"
     link.parent.mkdir(parents=True, exist_ok=True)
-    link.unlink(missing_ok=True)
-    link.symlink_to(adapter.place(work).resolve())
+    fresh = link.with_name(f".{link.name}.{threading.get_ident()}")  # two data sets may take the same adapter
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(adapter.place(work).resolve())
+    fresh.replace(link)
     return Source(str(link), adapter.key)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from eval import reproduce, runner
+from eval import reproduce
+from eval.commands import Commands
 from qpeft_rerank.trec.qrels import read_qrels
 from qpeft_rerank.trec.runs import read_run
 
@@ -31,7 +32,8 @@ def words(data, model, tmp_path_factory):
     work = tmp_path_factory.mktemp("work") / "eval"
     table = ["--table", "main", "--datasets", "nq", "squad", "--methods", "first-stage", "zero-shot", "qpeft-a"]
     size = ["--depth", "5", "--queries", "4", "--dev-queries", "2", "--dev-depth", "4", "--epochs", "40"]
-    return [*table, *size, "--data", str(data), "--work", str(work), "--model", str(model), "--device", "cpu"]
+    where = ["--data", str(data), "--work", str(work), "--model", str(model)]
+    return [*table, *size, *where, "--device", "cpu", "--jobs", "2"]
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +46,10 @@ def killed(words):
             time.sleep(0.05)
         driver.send_signal(signal.SIGKILL)
     finished = {folder: os.stat(folder / "step.json").st_mtime_ns for folder in records(work)}
-    states = [record["state"] for record in records(work).values()]
-    assert states.count("begun") == 1 and states.count("done") >= 5
-    training = next(folder for folder, record in records(work).items() if record["state"] == "begun")
-    del finished[training]
-    return work, finished, training
+    begun = [folder for folder, record in records(work).items() if record["state"] == "begun"]
+    assert 1 <= len(begun) <= 2 and len(finished) - len(begun) >= 5
+    training = next(folder for folder in begun if any(folder.glob("adapter.training/checkpoints/step-*")))
+    return work, {folder: time for folder, time in finished.items() if folder not in begun}, training
 
 
 @pytest.fixture(scope="module")
@@ -65,13 +66,13 @@ def finished(killed, words):
 def again(finished, words, monkeypatch):
     """Give the command once more; return the kinds of steps that it ran, and the table."""
     work, _, _ = finished
-    run, call = [], runner._call
+    run, call = [], Commands.__call__
 
-    def counted(step, folder):
+    def counted(commands, step):
         run.append(step.kind)
-        return call(step, folder)
+        return call(commands, step)
 
-    monkeypatch.setattr(runner, "_call", counted)
+    monkeypatch.setattr(Commands, "__call__", counted)
 
     def give(*more):
         run.clear()
@@ -117,8 +118,9 @@ def test_costs_are_what_the_steps_recorded(finished):
     said = [json.loads((folder / "adapter" / "training.json").read_text()) for folder in records(work, "train")]
     assert adapter.parameters == sum(record["parameters"] for record in said) / 2 > 0
     # The training that was killed took a time that nobody knows; the other one's is shown.
-    others = [record["seconds"] for folder, record in records(work, "train").items() if folder != training]
-    assert adapter.training_seconds == pytest.approx(others[0])
+    known = [record["seconds"] for record in records(work, "train").values() if record["seconds"]]
+    assert records(work, "train")[training]["seconds"] is None and len(known) <= 1
+    assert adapter.training_seconds == pytest.approx(known[0]) if known else pandas.isna(adapter.training_seconds)
     assert 5e7 < adapter.reranking_bytes < 4e9 and adapter.question_seconds > 0
     assert pandas.isna(cost.loc["Zero-shot, plain"].parameters)
     assert "| Zero-shot, plain | – | – | – |" in (work / "results" / "mini" / "main" / "cost.md").read_text()

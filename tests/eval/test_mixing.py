@@ -8,6 +8,7 @@ import pytest
 
 from eval import fusion, runner
 from eval.chain import Chain
+from eval.commands import Commands
 from eval.conditions import conditions_of, parse_condition
 from eval.design import FOLDER, load_matrix
 from eval.mixing import ALPHAS, Fused, Scored, fuse, read_scored, sweep
@@ -98,7 +99,7 @@ def test_dev_and_test_are_different_steps(place):
 
 
 def test_command(words, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(runner, "_call", lambda *_: pytest.fail("ran a finished step"))
+    monkeypatch.setattr(Commands, "__call__", lambda *_: pytest.fail("ran a finished step"))
     assert fusion.main(words) == 0
     printed = capsys.readouterr().out
     assert printed in (tmp_path / "out" / "table.md").read_text() + "\n"

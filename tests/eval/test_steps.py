@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from eval import runner
+from eval.commands import shell
 from eval.steps import OUTPUT, Source, Step, file_source, model_source, name_source, ordered, prompt_source
 from eval.store import Store
 from qpeft_rerank.errors import InputError
@@ -134,5 +135,5 @@ def test_records_of_others_are_left_out(tmp_path):
 
 def test_shell_quotes(tmp_path):
     step = Step("k", "", "m", ("--in", Source("a b", "x"), OUTPUT), "o", prints=True)
-    assert runner.shell(step, tmp_path).startswith("python -m m --in 'a b' ")
-    assert f"> {step.place(tmp_path)}" in runner.shell(step, tmp_path)
+    assert shell(step, tmp_path).startswith("python -m m --in 'a b' ")
+    assert f"> {step.place(tmp_path)}" in shell(step, tmp_path)

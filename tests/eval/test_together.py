@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from eval import reproduce, runner
+from eval import reproduce
+from eval.commands import Commands
 from qpeft_rerank.trec.runs import read_run
 from tests.eval import made
 
@@ -17,7 +18,8 @@ def in_process(monkeypatch):
     """Run the steps' commands here: a process each would import torch nine times. What each scored is noted."""
     called = []
 
-    def call(step, work):
+    def call(commands, step):
+        work = commands.work
         said, printed = io.StringIO(), io.StringIO()
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(printed):
             status = importlib.import_module(step.module).main(step.command(work)[2:])
@@ -26,7 +28,7 @@ def in_process(monkeypatch):
             step.place(work).write_text(printed.getvalue())
         called.append((step.kind, step.label, step.command(work)))
 
-    monkeypatch.setattr(runner, "_call", call)
+    monkeypatch.setattr(Commands, "__call__", call)
     return called
 
 
@@ -50,7 +52,7 @@ def words(tmp_path, model):
     table = f"small: {{title: S, datasets: [dl19], first_stages: [bm25], methods: [{listed}], measures: [nDCG@10]}}\n"
     tables.write_text(tables.read_text() + table)
     where = ["--data", str(data), "--matrix", str(tmp_path / "matrix"), "--model", str(model), "--device", "cpu"]
-    return ["--table", "small", "--depth", "4", *where]
+    return ["--table", "small", "--depth", "4", "--dtype", "float32", "--jobs", "1", *where]
 
 
 def runs(work):

@@ -1,0 +1,89 @@
+"""Several steps at a time: each after those it needs, and none left running when one fails."""
+
+import os
+import threading
+import time
+
+import pytest
+
+from eval import runner
+from eval.commands import Commands
+from eval.steps import OUTPUT, Step, ordered
+from eval.store import Store
+from eval.workers import as_many, each, processors
+from qpeft_rerank.errors import InputError
+
+
+def script(label, code, *needs):
+    """A step whose command runs ``code``, with the paths of what it needs in ``needs`` and its own in ``output``."""
+    code = f"import pathlib, os, sys, time; *needs, output = map(pathlib.Path, sys.argv[1:]); {code}"
+    step = Step("do", label, "-", (label, *needs, OUTPUT), "out.txt")
+    object.__setattr__(step, "command", lambda work: ["-c", code, *Step.command(step, work)[3:]])
+    return step
+
+
+def test_at_most_so_many_and_in_order():
+    needs = {"a": (), "b": (), "c": ("a", "elsewhere"), "d": ("b", "c"), "e": ()}
+    lock, now, most, ended = threading.Lock(), set(), [], []
+
+    def act(name):
+        with lock:
+            assert all(need in ended for need in needs[name] if need in needs)
+            now.add(name)
+            most.append(len(now))
+        time.sleep(0.05)
+        with lock:
+            now.remove(name)
+            ended.append(name)
+
+    each({name: name for name in needs}, lambda name: needs[name], act, 2, lambda: pytest.fail("stopped"))
+    assert sorted(ended) == sorted(needs) and max(most) == 2
+    ended.clear()
+    each({name: name for name in needs}, lambda name: needs[name], act, 1, lambda: pytest.fail("stopped"))
+    assert ended == sorted(needs)
+
+
+def test_steps_run_beside_each_other(tmp_path):
+    """Each of two waits for the file that the other one writes at its start."""
+    wait = "deadline = time.time() + 60\nwhile not other.exists() and time.time() < deadline: time.sleep(0.01)"
+    meet = "here, other = [pathlib.Path(r'{0}') / n for n in {1!r}]; here.touch()\n{2}\noutput.write_text(str({3}))"
+    threads = "os.environ.get('OMP_NUM_THREADS')"
+    left = script("left", meet.format(tmp_path, ["l", "r"], wait, "other.exists()"))
+    right = script("right", meet.format(tmp_path, ["r", "l"], wait, "other.exists()"))
+    top = script(
+        "top", f"output.write_text(' '.join(n.read_text() for n in needs) + ' ' + str({threads}))", left, right
+    )
+    store = Store(tmp_path / "work")
+    assert runner.run(ordered([top]), store, jobs=2) == 3
+    said = os.environ.get("OMP_NUM_THREADS") or str(max(1, processors() // 2))
+    assert top.place(store.work).read_text() == f"True True {said}"
+    assert [record["jobs"] for record in store.records()] == [2, 2, 2]
+
+
+def test_a_failure_ends_the_others_and_keeps_what_is_finished(tmp_path):
+    store = Store(tmp_path / "work")
+    done = script("done", "output.write_text('done')")
+    flag = tmp_path / "long-is-running"
+    wait = f"flag = pathlib.Path(r'{flag}')\nwhile not flag.exists(): time.sleep(0.01)"
+    bad = script("bad", f"{wait}\nsys.stderr.write('error: no such thing; give another\\n'); sys.exit(2)", done)
+    long = script("long", f"pathlib.Path(r'{flag}').touch(); time.sleep(600)", done)
+    later = script("later", "output.write_text('later')", long)
+    started = time.monotonic()
+    with pytest.raises(InputError, match="do bad: no such thing; give another"):
+        runner.run(ordered([bad, later]), store, jobs=2)
+    assert time.monotonic() - started < 60
+    assert store.is_done(done) and not store.is_done(long)
+    assert store.record(long)["state"] == "begun" and not store.record(later)
+
+
+def test_nothing_starts_once_stopped(tmp_path):
+    commands, step = Commands(tmp_path, 2), script("any", "output.write_text('x')")
+    step.folder(tmp_path).mkdir(parents=True)
+    commands.stop()
+    with pytest.raises(InputError, match="not started"):
+        commands(step)
+    assert not step.place(tmp_path).exists()
+
+
+def test_as_many_as_memory_holds():
+    assert as_many(1e30) == 1 and as_many(1.0) == processors()
