@@ -1,7 +1,6 @@
 """How long steps will take: by what like steps took in this work folder, else by operations and speed."""
 
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from eval.steps import Step
@@ -11,12 +10,11 @@ class Estimator:
     """Seconds of steps, each with the whole machine: what several took at a time is divided by their number.
 
     :param records: of finished steps (:meth:`eval.store.Store.records`).
-    :param speed: operations a second of the machine that is meant, or None to measure this one's.
+    :param speed: operations a second of the machine that is meant, or how to measure this one's.
     """
 
-    def __init__(self, records: Iterable[Mapping[str, Any]], speed: float | None = None) -> None:
-        self._speed = speed
-        self._assumed = speed is not None
+    def __init__(self, records: Iterable[Mapping[str, Any]], speed: float | Callable[[], float]) -> None:
+        self._speed, self._measure = (None, speed) if callable(speed) else (speed, None)
         timed: dict[str, list[tuple[float, float]]] = {}
         for record in records:
             if record.get("seconds"):
@@ -33,7 +31,8 @@ class Estimator:
         if step.kind in self._rates:
             return self._rates[step.kind] * step.operations
         if self._speed is None:
-            self._speed = measured_speed()
+            assert self._measure is not None
+            self._speed = self._measure()
         return step.operations / self._speed
 
     def said(self, steps: Iterable[Step]) -> str:
@@ -49,21 +48,16 @@ class Estimator:
         if self._speed is None:
             return "as such steps took here"
         speed = f"{self._speed / 1e12:,.3g} TFLOP/s"
-        return f"GPU time at an assumed {speed}" if self._assumed else f"at {speed}, measured on this machine"
+        return f"GPU time at an assumed {speed}" if self._measure is None else f"at {speed}, measured on this machine"
 
 
-def measured_speed() -> float:
-    """Operations a second of a single-precision matrix product here, of which a forward pass reaches about half."""
-    import numpy
+def measured_speed(device: str | None, dtype: str | None) -> float:
+    """Operations a second that a forward pass should reach here, right within a factor of two."""
+    from qpeft_rerank.likelihood.cost import estimated_seconds
+    from qpeft_rerank.likelihood.language_model import pick_device, pick_precision
 
-    size = 768
-    left, right = (numpy.ones((size, size), numpy.float32) for _ in range(2))
-    best = float("inf")
-    for _ in range(8):  # the best, as other processes only slow it down
-        started = time.perf_counter()
-        left @ right
-        best = min(best, time.perf_counter() - started)
-    return 0.5 * 2 * size**3 / best
+    place = pick_device(device or "auto")
+    return 1e12 / estimated_seconds(10**12, place, pick_precision(dtype or "auto", place))
 
 
 def duration(seconds: float | None) -> str:

@@ -9,7 +9,7 @@ from eval import selection
 from eval.commands import shell
 from eval.conditions import Condition, conditions_of
 from eval.design import Matrix, Table
-from eval.estimate import Estimator, duration
+from eval.estimate import Estimator, duration, measured_speed
 from eval.steps import Step, ordered
 from eval.store import Store
 from qpeft_rerank import console
@@ -47,7 +47,8 @@ def _reproduce(args: argparse.Namespace) -> int:
     last = {condition: chain.evaluation(condition) for condition in selected.conditions}
     store = Store(args.work)
     steps = ordered(last.values())
-    estimator = Estimator(store.records(), scale.operations_per_second)
+    speed = scale.operations_per_second or (lambda: measured_speed(args.device, scale.dtype))
+    estimator = Estimator(store.records(), speed)
     _show_state(last, steps, store, estimator)
     if args.dry_run:
         _show_commands(steps, store, estimator)

@@ -1,8 +1,13 @@
 """Several steps at a time: each after those it needs, and none left running when one fails."""
 
 import os
+import signal
+import subprocess
+import sys
+import textwrap
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +17,8 @@ from eval.steps import OUTPUT, Step, ordered
 from eval.store import Store
 from eval.workers import as_many, each, processors
 from qpeft_rerank.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def script(label, code, *needs):
@@ -74,6 +81,36 @@ def test_a_failure_ends_the_others_and_keeps_what_is_finished(tmp_path):
     assert time.monotonic() - started < 60
     assert store.is_done(done) and not store.is_done(long)
     assert store.record(long)["state"] == "begun" and not store.record(later)
+
+
+def test_an_interrupt_ends_all_that_runs(tmp_path):
+    """As Ctrl-C does, but to the driver alone."""
+    started = [tmp_path / name for name in ("one", "two")]
+    driver = textwrap.dedent(
+        f"""
+        import pathlib
+        from eval import runner
+        from eval.store import Store
+        from qpeft_rerank import console
+        from tests.eval.test_workers import script
+
+        def long(path):
+            return script(path, f"import pathlib, os, time; pathlib.Path({{path!r}}).write_text(str(os.getpid())); time.sleep(600)")
+
+        steps = [long(path) for path in {[str(path) for path in started]!r}]
+        raise SystemExit(console.run(lambda: runner.run(steps, Store(pathlib.Path({str(tmp_path / "work")!r})), jobs=2)))
+        """
+    )
+    with subprocess.Popen([sys.executable, "-c", driver], cwd=ROOT, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 60
+        while not all(path.is_file() and path.read_text() for path in started):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130 and b"Traceback" not in process.stderr.read()
+    for path in started:
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(path.read_text()), 0)
 
 
 def test_nothing_starts_once_stopped(tmp_path):
