@@ -1,11 +1,14 @@
 """Several things at a time, each as soon as what it needs is done."""
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
+_CONTAINER = Path("/sys/fs/cgroup/memory.max")
 
 
 def each(
@@ -45,7 +48,7 @@ def processors() -> int:
 
 
 def as_many(memory: float) -> int:
-    """How many commands fit on this machine, a processor each.
+    """How many commands fit on this machine, or into its container, a processor each.
 
     :param memory: bytes that one takes at most.
     """
@@ -53,4 +56,6 @@ def as_many(memory: float) -> int:
         whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):  # not on Windows
         return 1
+    with contextlib.suppress(OSError, ValueError):  # "max", or no control groups
+        whole = min(whole, int(_CONTAINER.read_text("ascii")))
     return max(1, min(processors(), int(whole / memory)))

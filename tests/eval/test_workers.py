@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from eval import runner
+from eval import runner, workers
 from eval.commands import Commands
 from eval.steps import OUTPUT, Step, ordered
 from eval.store import Store
@@ -89,7 +89,7 @@ def test_an_interrupt_ends_all_that_runs(tmp_path):
     driver = textwrap.dedent(
         f"""
         import pathlib
-        from eval import runner
+        from eval import runner, workers
         from eval.store import Store
         from qpeft_rerank import console
         from tests.eval.test_workers import script
@@ -122,5 +122,10 @@ def test_nothing_starts_once_stopped(tmp_path):
     assert not step.place(tmp_path).exists()
 
 
-def test_as_many_as_memory_holds():
+def test_as_many_as_memory_holds(monkeypatch, tmp_path):
     assert as_many(1e30) == 1 and as_many(1.0) == processors()
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(workers, "_CONTAINER", limit)
+    for said, expected in (("max\n", processors()), ("250000\n", min(2, processors())), ("100000\n", 1)):
+        limit.write_text(said)
+        assert as_many(1e5) == expected
