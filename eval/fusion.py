@@ -105,8 +105,8 @@ def summary(fused: "Sequence[Fused]") -> "pandas.DataFrame":
             {
                 "Data": condition.dataset.title,
                 "Method": condition.title,
-                "First stage": points[0],
-                "Model": points[-1],
+                "First stage alone": points[0],
+                "Model alone": points[-1],
                 "Alpha": "no dev" if place is None else f"{ALPHAS[place]:.2f}",
                 "Mixed": "–" if place is None else points[place],
                 "p": p_value(corrected[condition]) if condition in corrected else "–",

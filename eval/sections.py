@@ -17,7 +17,6 @@ from eval.values import CONVENTIONS
 if TYPE_CHECKING:
     import pandas
 
-_WORDS = ("Method", "First stage", "Published", "Check")
 _MARKS = re.compile(r"[†‡]*$")
 
 
@@ -160,7 +159,7 @@ def fusion_section(material: Material) -> Section | None:
             "result. python -m eval.fusion with this page's options makes the dev runs."
         )
     legend = material.legend(one.condition for one in fused)
-    table = _grouped(fusion.summary(fused).map(tables.HTML.plain), fusion.caption(fused), words=["Method"])
+    table = _grouped(fusion.summary(fused).map(tables.HTML.plain), fusion.caption(fused))
     return Section("fusion", "Mixtures with the first stage", text, [table], legend, grids)
 
 
@@ -171,7 +170,7 @@ def cost_section(material: Material) -> Section | None:
         return None
     frame = costs.shown(costs.costs(measured, material.chain, material.store)).map(tables.HTML.plain)
     frame.insert(0, "Data", "All data sets")
-    return Section("cost", "Cost", tables=[_grouped(frame, costs.CAPTION, words=["Method"])])
+    return Section("cost", "Cost", tables=[_grouped(frame, costs.CAPTION)])
 
 
 def training_section(material: Material) -> Section | None:
@@ -204,15 +203,12 @@ def training_section(material: Material) -> Section | None:
     return Section("training", "Training", text, legend=material.legend(present), grids=grids) if grids else None
 
 
-def _grouped(frame: "pandas.DataFrame", caption: str, summary: str = "", words: Sequence[str] = _WORDS) -> Shown:
-    """A frame of HTML strings whose first column, ``Data``, becomes headings; equal topic counts go there, too.
-
-    :param words: columns that hold no figures.
-    """
+def _grouped(frame: "pandas.DataFrame", caption: str, summary: str = "") -> Shown:
+    """A frame of HTML strings whose first column, ``Data``, becomes headings; equal topic counts go there, too."""
     dropped = ["Data"]
     if "Topics" in frame.columns and (frame.groupby("Data", sort=False)["Topics"].nunique() == 1).all():
         dropped.append("Topics")
-    columns = [(str(name), name in words) for name in frame.columns if name not in dropped]
+    columns = [(str(name), name in tables.WORDS) for name in frame.columns if name not in dropped]
     groups = []
     for data, rows in frame.groupby("Data", sort=False):
         topics = f" <small>{rows['Topics'].iloc[0]} topics</small>" if "Topics" in dropped else ""

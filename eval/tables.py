@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     import pandas
 
 
+#: Columns of words; all others hold figures.
+WORDS = ("Data", "First stage", "Method", "Published", "Check")
+
+
 @dataclass(frozen=True)
 class Shown:
     """What a table shows beside its figures.
@@ -97,16 +101,14 @@ def layout(
 def markdown(frame: "pandas.DataFrame") -> str:
     """A frame of strings as a Markdown table, figures to the right."""
     names = list(frame.columns)
-    left = {"Data", "First stage", "Method", "Published", "Check"}
-    lines = ["| " + " | ".join(names) + " |", "| " + " | ".join("---" if n in left else "---:" for n in names) + " |"]
+    lines = ["| " + " | ".join(names) + " |", "| " + " | ".join("---" if n in WORDS else "---:" for n in names) + " |"]
     lines += ["| " + " | ".join(row) + " |" for row in frame.itertuples(index=False, name=None)]
     return "\n".join(lines) + "\n"
 
 
 def latex(frame: "pandas.DataFrame", caption: str, label: str) -> str:
     """A frame of strings, already escaped, as a LaTeX table (package booktabs)."""
-    left = {"Data", "First stage", "Method", "Published", "Check"}
-    columns = "".join("l" if name in left else "r" for name in frame.columns)
+    columns = "".join("l" if name in WORDS else "r" for name in frame.columns)
     text = frame.to_latex(index=False, escape=False, column_format=columns, caption=caption, label=label)
     return str(text)
 
