@@ -15,6 +15,9 @@ from eval.values import Values, answered_topics, read_values
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.trec.output import write_lines
 
+# What every figure depends on; rerankers on what they read with as well, and those that learn on all else.
+_ASKED = ("depth", "topics", "pick", "seed")
+
 
 def read_measured(conditions: Sequence[Condition], chain: Chain, store: Store) -> dict[Condition, Values]:
     """What was measured for conditions whose steps are done."""
@@ -32,8 +35,9 @@ def read_measured(conditions: Sequence[Condition], chain: Chain, store: Store) -
 def parameters_of(condition: Condition, chain: Chain) -> dict[str, object]:
     """What decides a condition's figures, the questions included."""
     described = chain.scale.described()
-    if condition.method.kind == "first-stage":
-        described = {name: described[name] for name in ("depth", "topics", "pick", "seed")}
+    if condition.method.kind != "trained":
+        read = () if condition.method.kind == "first-stage" else ("model", "prompt", "dtype", "max_passage_tokens")
+        described = {name: described[name] for name in (*_ASKED, *read) if name in described}
     source = next(word for word in chain.topics(condition).words if isinstance(word, Source))
     return described | {"questions": source.digest[:12] if chain.scale.corpus else source.text}
 

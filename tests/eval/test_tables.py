@@ -143,10 +143,12 @@ def test_verdicts(tmp_path, stored, verdict):
         entry["clean"]["R@10"] = stored
     import yaml
 
-    figures = {} if stored is None else {"mini": {"c": entry}}
-    text = yaml.safe_dump({"tolerance": {"ok": 0.02, "okish": 1.0}, "figures": figures})
-    (tmp_path / "expected.yaml").write_text(text)
-    assert expectations.Expected(tmp_path, "mini").verdict("c", PARAMETERS, rows) == verdict
+    more = {"parameters": {"depth": 7}, "clean": {"R@10": 1.0}}
+    for entries in (entry, [more, entry]):
+        figures = {} if stored is None else {"mini": {"c": entries}}
+        text = yaml.safe_dump({"tolerance": {"ok": 0.02, "okish": 1.0}, "figures": figures})
+        (tmp_path / "expected.yaml").write_text(text)
+        assert expectations.Expected(tmp_path, "mini").verdict("c", PARAMETERS, rows) == verdict
 
 
 def test_bad_expectations(tmp_path):
