@@ -17,7 +17,7 @@ TUNED = {"loss": "contrastive", "negatives": 12, "any_positive": True, "temperat
 
 
 def scale(**recipe):
-    return dataclasses.replace(MATRIX.scales["mini"], recipe=recipe)
+    return dataclasses.replace(MATRIX.scales["mini"], recipe=recipe, epochs=None)
 
 
 def condition(name):
@@ -71,7 +71,7 @@ def test_values_and_settings_of_the_command_line(data, tmp_path, capsys):
     assert reproduce.main([*words, *table, "--dry-run"]) == 0
     out = capsys.readouterr().out
     assert "--k 3 " in out and "--k 7 " in out and "--k 5 " not in out
-    assert out.count("--loss contrastive --queries-per-step 8") == 2
+    assert out.count("--loss contrastive --epochs 1 --queries-per-step 8") == 2
     for more, said in (
         (["--set", "los=hinge"], "--set: no setting 'los'; give loss"),
         (["--set", "loss"], "write NAME=VALUE"),
