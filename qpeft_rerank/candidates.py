@@ -1,10 +1,12 @@
 """A run joined to its texts: the candidates that are scored."""
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 
 from qpeft_rerank.collection.passages import Passages
 from qpeft_rerank.engines.local import Candidate
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.trec.pairs import listed
 from qpeft_rerank.trec.runs import Run
 from qpeft_rerank.trec.topics import Topic
 
@@ -45,15 +47,15 @@ def candidates(
     depth: int,
     missing: str = "strict",
     absent: list[tuple[str, str]] | None = None,
+    by_passage: bool = False,
 ) -> Iterator[Candidate]:
-    """The first ``depth`` of each topic joined to their texts, fetched a few thousand at a time.
+    """What :func:`listed` gives, joined to its texts, which are fetched a few thousand at a time.
 
     :param absent: receives (topic, docid) that the collection lacks, when ``missing`` is ``skip``.
     """
     passages.prepare(list({hit.docid for hits in run.values() for hit in hits[:depth]}))
-    wanted: list[tuple[str, str]] = []
-
-    def joined() -> Iterator[Candidate]:
+    rest = listed(run, depth, by_passage)
+    while wanted := list(islice(rest, _FETCH)):
         found = passages.fetch(list(dict.fromkeys(docid for _, docid in wanted)))
         for topic, docid in wanted:
             if docid in found:
@@ -68,10 +70,3 @@ def candidates(
                     f"docid {docid} (topic {topic}) is not in {passages.name}; give the collection that the run "
                     "was made from, or --missing skip",
                 )
-
-    for topic, hits in run.items():
-        wanted += [(topic, hit.docid) for hit in hits[:depth]]
-        if len(wanted) >= _FETCH:
-            yield from joined()
-            wanted = []
-    yield from joined()

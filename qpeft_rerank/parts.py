@@ -8,12 +8,14 @@ import glob
 import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from qpeft_rerank.likelihood.journal import Journal
 from qpeft_rerank.likelihood.scores import Score
-from qpeft_rerank.results import RerankedRun, ScoredPair, merge
+from qpeft_rerank.results import RerankedRun, ScoredPair, in_order, merge
+from qpeft_rerank.trec.pairs import listed
 from qpeft_rerank.trec.runs import Run
 
 if TYPE_CHECKING:
@@ -58,13 +60,11 @@ def divide(run: Run, depth: int, count: int) -> list[Run]:
 def assemble(run: Run, depth: int, parts: Iterable[Part], alpha: float = 1.0) -> list[RerankedRun]:
     """What one process would have found: a result for each method, in the order of the first stage."""
     parts = list(parts)
-    order = [(topic, hit.docid) for topic, hits in run.items() for hit in hits[:depth]]
     absent = {name for part in parts for name in part.missing}
-    missing = [name for name in order if name in absent]
+    missing = [name for name in listed(run, depth) if name in absent]
     results = []
     for found in zip(*(part.pairs for part in parts), strict=True):
-        scored = {pair[:2]: pair for pairs in found for pair in pairs}
-        together = [scored[name] for name in order if name in scored]
+        together = in_order(run, depth, chain.from_iterable(found))
         results.append(RerankedRun(merge(run, together, alpha), together, missing))
     return results
 

@@ -21,7 +21,7 @@ from qpeft_rerank.reranker import batch_size
 from qpeft_rerank.trec.runs import Run
 from qpeft_rerank.trec.topics import Topic
 
-# Candidates whose tokens are counted; beyond that the count is carried forward.
+# Candidates whose tokens are counted, about; beyond that the count is carried forward.
 _SAMPLE = 4 * SHARD
 
 
@@ -49,7 +49,7 @@ def plan_lines(
     template: Template,
     methods: Methods | None = None,
 ) -> Iterator[str]:
-    """The plan, a line a fact. Tokens are counted on the first 32,768 pairs at most.
+    """The plan, a line a fact. Tokens are counted on about 32,768 pairs at most.
 
     :param methods: the ways of scoring; None for the model alone, which is then not loaded.
     """
@@ -63,7 +63,8 @@ def plan_lines(
     can_share = methods is None or any(shared.works for _, shared in methods.teams)
     mode = args.share_passages if can_share else "off"
     builder = PromptBuilder(template, shape.pieces, shape.max_tokens, args.max_passage_tokens)
-    stream = islice(candidates(run, topics, passages, args.depth, args.missing), _SAMPLE)
+    sample = _sample(run, args.depth, -(-pairs // _SAMPLE))
+    stream = candidates(sample, topics, passages, args.depth, args.missing, by_passage=mode != "off")
     for shard in shards(stream, mode != "off"):
         planned = (
             _planned(shard, methods, budget) if methods else _unloaded(shard, builder, shape.attention, mode, budget)
@@ -90,6 +91,15 @@ def plan_lines(
         yield f"comparing  {_comparing(methods, apart, padded, scale)}"
     seconds = estimated_seconds(int(shape.operations(padded, scored) * scale), device, precision)
     yield f"estimate   {_duration(seconds)} (within a factor of two)"
+
+
+def _sample(run: Run, depth: int, step: int) -> Run:
+    """Every ``step``-th passage with all its topics: what passages repeat, and how often, is as in the whole run."""
+    if step <= 1:
+        return run
+    docids = dict.fromkeys(hit.docid for hits in run.values() for hit in hits[:depth])
+    kept = set(islice(docids, 0, None, step))
+    return {topic: [hit for hit in hits[:depth] if hit.docid in kept] for topic, hits in run.items()}
 
 
 def _planned(shard: list[Candidate], methods: Methods, budget: int) -> _Shard:
@@ -127,9 +137,9 @@ def _sharing(mode: str, can_share: bool, whole: int, read: int, scale: float) ->
     if mode == "off":
         return "off"
     if read == whole:
-        return "saves nothing here: hardly a passage has several topics within a shard"
+        return "saves nothing here: hardly a passage has several topics"
     saved = (whole - read) * scale
-    return f"saves {saved:,.0f} tokens ({1 - read / whole:.1%}): a passage is read once for its topics in a shard"
+    return f"saves {saved:,.0f} tokens ({1 - read / whole:.1%}): a passage is read once for its topics"
 
 
 def _duration(seconds: float) -> str:

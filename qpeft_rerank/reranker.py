@@ -22,7 +22,8 @@ from qpeft_rerank.likelihood.scores import Score
 from qpeft_rerank.likelihood.shared import Mode
 from qpeft_rerank.methods import check_compared, load_scorers
 from qpeft_rerank.prompt.templates import Template, load_template
-from qpeft_rerank.results import RerankedRun, ScoredPair, merge
+from qpeft_rerank.results import RerankedRun, ScoredPair, in_order, merge
+from qpeft_rerank.trec.pairs import listed
 from qpeft_rerank.trec.runs import Run
 from qpeft_rerank.trec.topics import Topic
 
@@ -193,7 +194,7 @@ class Reranker:
         if journal:
             journal.begin(f"{_digest(engine, run, depth)} first {first}")
         result = RerankedRun({}, missing=absent)
-        (result.pairs,) = self._scored(engine, candidates(run, topics, passages, depth, missing, absent), progress)
+        (result.pairs,) = self._scored(engine, run, topics, passages, depth, missing, absent, progress)
         sure: dict[Name, Score] = {}
         exact: list[JointEngine] = []
 
@@ -202,7 +203,7 @@ class Reranker:
             if not exact:
                 exact.append(JointEngine(Methods([self._exact_scorer()], self.shared.mode), self.batch_tokens, journal))
             some = {topic: [hit for hit in hits[:depth] if (topic, hit.docid) in wanted] for topic, hits in run.items()}
-            (pairs,) = self._scored(exact[0], candidates(some, topics, passages, depth, missing), progress)
+            (pairs,) = self._scored(exact[0], some, topics, passages, depth, missing, [], progress)
             sure.update((pair[:2], pair.score) for pair in pairs)
             return {pair[:2]: pair.score.total for pair in pairs}
 
@@ -228,18 +229,26 @@ class Reranker:
         if journal:
             journal.begin(_digest(engine, run, depth))
         absent: list[tuple[str, str]] = []
-        found = self._scored(engine, candidates(run, topics, passages, depth, missing, absent), progress)
+        found = self._scored(engine, run, topics, passages, depth, missing, absent, progress)
         return [RerankedRun(merge(run, pairs, alpha), pairs, absent) for pairs in found]
 
     def _scored(
-        self, engine: JointEngine, given: Iterable[Candidate], progress: Callable[[int], object]
+        self,
+        engine: JointEngine,
+        run: Run,
+        topics: Mapping[str, Topic],
+        passages: Passages,
+        depth: int,
+        missing: str,
+        absent: list[tuple[str, str]],
+        progress: Callable[[int], object],
     ) -> list[list[ScoredPair]]:
-        """The pairs of each of an engine's methods, in the order given."""
+        """The pairs of each of an engine's methods, in the first stage's order."""
         # Texts are held from their fetching to their scoring, and no longer.
         waiting: deque[Candidate] = deque()
 
         def remembered() -> Iterator[Candidate]:
-            for candidate in given:
+            for candidate in candidates(run, topics, passages, depth, missing, absent, engine.by_passage):
                 waiting.append(candidate)
                 yield candidate
 
@@ -248,11 +257,13 @@ class Reranker:
             candidate = waiting.popleft()
             for pairs, score in zip(found, scores, strict=True):
                 pairs.append(ScoredPair(candidate.topic.id, candidate.passage.docid, score))
-        return found
+        lost = set(absent)
+        absent[:] = [name for name in listed(run, depth) if name in lost]
+        return [in_order(run, depth, pairs) for pairs in found]
 
 
 def _digest(engine: JointEngine, run: Run, depth: int) -> str:
-    return engine.run_digest((topic, hit.docid) for topic, hits in run.items() for hit in hits[:depth])
+    return engine.run_digest(listed(run, depth, engine.by_passage))
 
 
 def batch_size(batch_tokens: int | None, device: torch.device) -> int:

@@ -9,6 +9,7 @@ from qpeft_rerank.certify import Certificate
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.fusion import interpolate, with_tail
 from qpeft_rerank.likelihood.scores import Score
+from qpeft_rerank.trec.pairs import listed
 from qpeft_rerank.trec.runs import Run
 
 
@@ -51,6 +52,12 @@ def merge(run: Run, pairs: Iterable[ScoredPair], alpha: float = 1.0) -> dict[str
         tail = [hit.docid for hit in hits if hit.docid not in new]
         merged[topic] = with_tail([(hit.docid, score) for hit, score in zip(head, mixed, strict=True)], tail)
     return merged
+
+
+def in_order(run: Run, depth: int, pairs: Iterable[ScoredPair]) -> list[ScoredPair]:
+    """Pairs in the first stage's order, however they were scored."""
+    found = {pair[:2]: pair for pair in pairs}
+    return [found[name] for name in listed(run, depth) if name in found]
 
 
 def score_lines(result: RerankedRun) -> Iterator[str]:

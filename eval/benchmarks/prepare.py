@@ -55,7 +55,6 @@ def _facts(workload: Workload, builder: PromptBuilder) -> dict[str, Any]:
         "whole_tokens": whole_read / pairs,
         "whole_repeats": workloads.repeats(workload.whole),
         "whole_repeated": 1 - whole_needed / whole_read,
-        "unsharded_repeats": workloads.repeats([[pair for shard in workload.whole for pair in shard]]),
     }
 
 

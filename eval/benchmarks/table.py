@@ -83,8 +83,8 @@ def _about(facts: dict[str, Any]) -> str:
     return (
         f"{facts['about']}: {facts['pairs']} pairs of {facts['tokens']:.0f} tokens on average (whole run: "
         f"{facts['whole_pairs']:,} of {facts['whole_tokens']:.0f}). Topics a passage: {facts['repeats']:.2f}, so that "
-        f"{facts['repeated']:.1%} of the tokens repeat; in the whole run as the engine cuts it "
-        f"{facts['whole_repeats']:.2f} and {facts['whole_repeated']:.1%} ({facts['unsharded_repeats']:.2f} uncut)."
+        f"{facts['repeated']:.1%} of the tokens repeat; in the whole run as the engine orders and cuts it "
+        f"{facts['whole_repeats']:.2f} and {facts['whole_repeated']:.1%}."
     )
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.trec.runs import Run, read_run
+from qpeft_rerank.trec.pairs import listed
+from qpeft_rerank.trec.runs import Hit, Run, read_run
 from qpeft_rerank.trec.topics import Topic, read_topics
 
 NAMES = ("dl19", "trivia", "long-passages", "long-queries", "dl19-topics")
@@ -42,8 +43,8 @@ class Pair:
 class Workload:
     """A sample, and the run that it stands for.
 
-    :param pairs: the sample, in the run's order.
-    :param whole: the run, cut into what the engine tokenises and plans at a time.
+    :param pairs: the sample.
+    :param whole: the run, passage by passage, cut into what the engine tokenises and plans at a time.
     """
 
     name: str
@@ -66,7 +67,8 @@ def build(name: str, data: Path, run: Path | None, pairs: int, seed: int, depth:
 
     :param data: the folder with ``dl19/`` and ``miniwiki/``.
     :param run: the first stage of miniwiki's trivia questions; the others have their own.
-    :param pairs: about how many; of long passages a quarter, of long queries half.
+    :param pairs: about how many; of trivia, whose passages repeat, twice as many, of long passages a quarter, of
+        long queries half.
     :param depth: how many passages a topic has in the run.
     :raises InputError: for a file that is absent or damaged, or a run without the depth.
     """
@@ -77,7 +79,7 @@ def build(name: str, data: Path, run: Path | None, pairs: int, seed: int, depth:
         folder = data / "miniwiki"
         whole = _shards(_read(folder, run, folder / "topics.trivia.test.jsonl", depth))
         about = f"TriviaQA on 14,597 Wikipedia passages, BM25 top {depth}"
-        return Workload(name, about, _repeated(whole, pairs, chance), whole)
+        return Workload(name, about, _repeated(whole, 2 * pairs, chance), whole)
     folder = data / "dl19"
     every = _read(folder, folder / "run.bm25.txt", folder / "topics.tsv", depth)
     if name == "dl19":
@@ -115,12 +117,17 @@ def _read(folder: Path, run_file: Path, topics_file: Path, depth: int) -> list[P
 
 
 def _shards(pairs: list[Pair]) -> list[list[Pair]]:
-    """Cut a run as the engine does."""
+    """Order and cut a run as the engine does where passages are shared."""
     from qpeft_rerank.collection.passages import Passage
     from qpeft_rerank.engines.local import Candidate, shards
 
-    candidates = [Candidate(Topic(p.topic, p.query), Passage(p.docid, p.title, p.text)) for p in pairs]
-    rest = iter(pairs)
+    run: Run = {}
+    for pair in pairs:
+        run.setdefault(pair.topic, []).append(Hit(pair.docid, 0.0, 0))
+    found = {(pair.topic, pair.docid): pair for pair in pairs}
+    ordered = [found[name] for name in listed(run, len(pairs), by_passage=True)]
+    candidates = [Candidate(Topic(p.topic, p.query), Passage(p.docid, p.title, p.text)) for p in ordered]
+    rest = iter(ordered)
     return [[next(rest) for _ in shard] for shard in shards(candidates, True)]
 
 

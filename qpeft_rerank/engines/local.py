@@ -94,12 +94,17 @@ class LocalEngine:
         self.journal = journal
         self.shared = shared if shared is not None and shared.mode != "off" else None
 
+    @property
+    def by_passage(self) -> bool:
+        """Whether candidates should come passage by passage, so that each meets all its topics in one shard."""
+        return self.shared is not None
+
     def run_digest(self, candidates: Iterable[tuple[str, str]]) -> str:
         """A digest of the plan: the scorer, the ids in order, and what decides the batches."""
         digest = hashlib.blake2b(digest_size=16)
         digest.update(f"{self.scorer.fingerprint} {self.batch_tokens} {SHARD}".encode("ascii"))
         if self.shared:
-            digest.update(f" shared {self.shared.mode} {_MORE}".encode("ascii"))
+            digest.update(f" by passage {self.shared.mode} {_MORE}".encode("ascii"))
         for topic, docid in candidates:
             digest.update(f"{topic}\t{docid}\n".encode("utf-8", "surrogatepass"))
         return digest.hexdigest()

@@ -46,7 +46,6 @@ FACTS = {
     "whole_tokens": 11.0,
     "whole_repeats": 1.9,
     "whole_repeated": 0.24,
-    "unsharded_repeats": 3.0,
 }
 
 

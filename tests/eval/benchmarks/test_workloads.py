@@ -26,7 +26,7 @@ def test_dl19_takes_few_topics_and_as_many_pairs_as_asked(data):
 
 
 def test_trivia_takes_whole_passages_with_the_runs_repeats(data):
-    found = build("trivia", data, data / "trivia.trec", 60, 0)
+    found = build("trivia", data, data / "trivia.trec", 30, 0)
     (whole,) = found.whole
     assert abs(len(found.pairs) - 60) <= 6
     assert repeats([found.pairs]) == pytest.approx(repeats([whole]), rel=0.15)
