@@ -29,7 +29,7 @@ def check_compared(adapter: str | None, compare: Iterable[str]) -> None:
 
 
 def load_scorers(
-    load: Callable[[], LanguageModel],
+    load: Callable[[bool], LanguageModel],
     adapter: str | None,
     compare: Sequence[str] = (),
     prompt: Template | None = None,
@@ -39,15 +39,20 @@ def load_scorers(
 
     All share one model, unless several put something into its layers.
 
-    :param load: loads the model anew.
+    :param load: loads the model anew, whole (with layers that an adapter may change) or for scoring alone.
     :param adapter: the main adapter, or None; it must have been trained with ``prompt``, if that is given.
     :param compare: adapters, each under its own prompt, or :data:`NO_ADAPTER`.
     :param prompt: of the model alone and of adapters that know none; None is :data:`DEFAULT_PROMPT`.
     :raises InputError: for an adapter that is not found, is damaged, or belongs to another model.
     """
-    model = load()
-    default = prompt or load_template(DEFAULT_PROMPT)
     names = [adapter, *(None if name == NO_ADAPTER else name for name in compare)]
+    whole = False
+    if any(names):
+        from qpeft_rerank.adapters.store import in_layers
+
+        whole = any(in_layers(name) for name in names if name)
+    model = load(whole)
+    default = prompt or load_template(DEFAULT_PROMPT)
     scorers = []
     layered = False
     for place, name in enumerate(names):
@@ -62,7 +67,7 @@ def load_scorers(
             if not layered:
                 raise
             # A model takes one adapter in its layers. Any other fault shows again.
-            base = load()
+            base = load(whole)
             found = load_adapter(name, base)
         layered = layered or getattr(found.hinter, "in_layers", False)
         if place == 0 and found.template is not None and prompt is not None and found.template != prompt:

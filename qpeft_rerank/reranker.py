@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Sequence as ListLike
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 import torch
@@ -17,6 +17,7 @@ from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.joint import Methods
 from qpeft_rerank.likelihood.journal import Journal
 from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.likelihood.quick import load_for_scoring
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.likelihood.scores import Score
 from qpeft_rerank.likelihood.shared import Mode
@@ -97,14 +98,14 @@ class Reranker:
         if max_passage_tokens is not None and max_passage_tokens < 1:
             raise InputError(f"--max-passage-tokens {max_passage_tokens}: give a positive number")
         check_compared(adapter, compare)
-        scorer, *compared = load_scorers(
-            lambda: LanguageModel.load(model, dtype, device), adapter, compare, template, max_passage_tokens
-        )
+
+        def load(whole: bool, precision: str = dtype) -> LanguageModel:
+            return (LanguageModel.load if whole else load_for_scoring)(model, precision, device)
 
         def exact() -> Scorer:
-            return load_scorers(
-                lambda: LanguageModel.load(model, "float32", device), adapter, (), template, max_passage_tokens
-            )[0]
+            return load_scorers(partial(load, precision="float32"), adapter, (), template, max_passage_tokens)[0]
+
+        scorer, *compared = load_scorers(load, adapter, compare, template, max_passage_tokens)
 
         return cls(scorer, batch_tokens, share_passages, compared, exact)
 

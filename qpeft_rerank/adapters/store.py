@@ -144,6 +144,12 @@ def load_adapter(name: str, model: LanguageModel) -> LoadedAdapter:
     return LoadedAdapter(name, peft_type, PeftAdapter.load(model, folder, name), template)
 
 
+def in_layers(name: str) -> bool:
+    """Whether an adapter changes the model's layers, as PEFT's own do; no verdict on a damaged one."""
+    config = _read_json(find_adapter(name) / CONFIG)
+    return config.get("peft_type") not in {kind.peft_type for kind in adapter_kinds().values()}
+
+
 def _load_own(name: str, folder: Path, config: dict[str, Any], kind: Kind, model: LanguageModel) -> LoadedAdapter:
     from safetensors import SafetensorError
     from safetensors.torch import load_file

@@ -102,6 +102,9 @@ class LanguageModel:
         self.config = model.config.get_text_config()
         self.pieces = Pieces(tokenizer, self.config.model_type)
         self.embedding = model.get_input_embeddings()
+        self.vocabulary = int(self.config.vocab_size)
+        #: The context, in tokens.
+        self.max_tokens = int(getattr(self.config, "max_position_embeddings", None) or 2048)
         #: Whether logits are the output matrix times the body's states, and nothing more.
         self.plain_head = self._head_is_plain()
         #: What planning must know of its layers.
@@ -139,17 +142,17 @@ class LanguageModel:
         return cls(source, model, tokenizer, precision, stock)
 
     @property
+    def head(self) -> Any:
+        """The output layer."""
+        return self.model.get_output_embeddings()
+
+    @property
     def device(self) -> torch.device:
         return self.embedding.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.model.dtype
-
-    @property
-    def max_tokens(self) -> int:
-        """The context, in tokens."""
-        return int(getattr(self.config, "max_position_embeddings", None) or 2048)
+        return self.embedding.weight.dtype
 
     @torch.no_grad()
     def _head_is_plain(self) -> bool:
@@ -204,7 +207,7 @@ class LanguageModel:
             logits = self.model(**inputs, use_cache=False, logits_to_keep=longest - first).logits
             if logits.shape[1] == longest:  # an architecture without logits_to_keep returns all of them
                 first = 0
-            return _chosen(logits[at[:, 0], at[:, 1] - first], targets, torch.nn.Identity(), self.config.vocab_size)
+            return _chosen(logits[at[:, 0], at[:, 1] - first], targets, torch.nn.Identity(), self.vocabulary)
 
     @contextmanager
     def changed(self, embedder: Embedder | None, rows: int) -> Iterator[dict[str, Any]]:
@@ -256,7 +259,7 @@ class LanguageModel:
 
     def head_log_probs(self, states: Tensor, targets: Tensor) -> Tensor:
         """Float32 log-probability ``[scored]`` of each target after its state ``[scored, d]``; see ``plain_head``."""
-        return _chosen(states, targets, self.model.get_output_embeddings(), self.config.vocab_size)
+        return _chosen(states, targets, self.head, self.vocabulary)
 
 
 def _chosen(states: Tensor, targets: Tensor, head: torch.nn.Module, vocabulary: int) -> Tensor:

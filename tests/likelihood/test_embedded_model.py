@@ -58,11 +58,14 @@ def test_smollm2_adds_no_bos_and_prefers_the_passage_that_answers(reranker) -> N
 def test_equal_to_transformers_one_pair_at_a_time(reranker) -> None:
     import torch
 
+    from qpeft_rerank.likelihood.language_model import LanguageModel
+
+    whole = LanguageModel.load("embedded", "float32", "cpu", stock=True)
     pairs = [("who discovered radium", "Radium", "word " * n) for n in (0, 3, 40, 150)]
     sequences = reranker.scorer.encode(pairs)
     for sequence, logs in zip(sequences, reranker.scorer.log_probs(sequences), strict=True):
         with torch.no_grad():
-            logits = reranker.scorer.model.model(torch.tensor([sequence.ids])).logits[0].float().log_softmax(-1)
+            logits = whole.model(torch.tensor([sequence.ids])).logits[0].float().log_softmax(-1)
         expected = [float(logits[-len(sequence.target) - 1 + n, token]) for n, token in enumerate(sequence.target)]
         assert logs.tolist() == pytest.approx(expected, abs=1e-4)
 
