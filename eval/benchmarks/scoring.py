@@ -13,6 +13,7 @@ from eval.benchmarks.loops import LOOPS
 from eval.benchmarks.workloads import Pair
 from qpeft_rerank import Passage, Reranker
 from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.likelihood.quick import QuickModel, load_for_scoring
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.prompt.segments import Sequence
 from qpeft_rerank.prompt.templates import load_template
@@ -39,7 +40,9 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     warm = clock.lap()
     scores = score(pairs)
     took = clock.lap()
-    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.model.parameters())
+    parts = [model.body.decoder, model.head] if isinstance(model, QuickModel) and model.body else [model.model]
+    numbers = {parameter.data_ptr(): parameter for part in parts for parameter in part.parameters()}
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in numbers.values())
     return {
         "load": load,
         "warm": warm,
@@ -83,7 +86,9 @@ def reranker(model: str, adapter: str | None = None, dtype: str = "float32", **s
     template = load_template("plain")
 
     def scorer(precision: str) -> Scorer:
-        loaded = LanguageModel.load(model, precision, "cpu", stock)
+        loaded = (
+            LanguageModel.load(model, precision, "cpu", stock) if stock else load_for_scoring(model, precision, "cpu")
+        )
         if adapter is None:
             return Scorer(loaded, template)
         from qpeft_rerank.adapters.registry import create_adapter

@@ -101,7 +101,12 @@ def test_an_interrupt_ends_all_that_runs(tmp_path):
         raise SystemExit(console.run(lambda: runner.run(steps, Store(pathlib.Path({str(tmp_path / "work")!r})), jobs=2)))
         """
     )
-    with subprocess.Popen([sys.executable, "-c", driver], cwd=ROOT, stderr=subprocess.PIPE) as process:
+
+    def heed():  # a shell that starts the tests in the background has them ignore it
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    words = [sys.executable, "-c", driver]
+    with subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, preexec_fn=heed) as process:
         deadline = time.monotonic() + 60
         while not all(path.is_file() and path.read_text() for path in started):
             assert process.poll() is None and time.monotonic() < deadline
