@@ -22,7 +22,7 @@ from qpeft_rerank.trec.runs import Run
 from qpeft_rerank.trec.topics import Topic
 
 # Candidates whose tokens are counted, about; beyond that the count is carried forward.
-_SAMPLE = 4 * SHARD
+_SAMPLE = 8 * SHARD
 
 
 @dataclass(frozen=True, slots=True)

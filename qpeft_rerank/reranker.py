@@ -24,7 +24,7 @@ from qpeft_rerank.likelihood.shared import Mode
 from qpeft_rerank.methods import check_compared, load_scorers
 from qpeft_rerank.prompt.templates import Template, load_template
 from qpeft_rerank.results import RerankedRun, ScoredPair, in_order, merge
-from qpeft_rerank.trec.pairs import listed
+from qpeft_rerank.trec.pairs import grouped, listed
 from qpeft_rerank.trec.runs import Run
 from qpeft_rerank.trec.topics import Topic
 
@@ -114,7 +114,10 @@ class Reranker:
         candidates = [
             Candidate(Topic(str(place), query), _passage(text, place)) for place, (query, text) in enumerate(pairs)
         ]
-        return list(LocalEngine(self.scorer, self.batch_tokens, shared=self.shared).score(candidates))
+        order = grouped([candidate.texts[1:] for candidate in candidates])
+        engine = LocalEngine(self.scorer, self.batch_tokens, shared=self.shared)
+        scores = dict(zip(order, engine.score(candidates[place] for place in order), strict=True))
+        return [scores[place] for place in range(len(candidates))]
 
     def rerank(self, query: str, passages: ListLike[str | Passage]) -> list[Ranked]:
         """Passages of one query, the likeliest first; equal ones keep the order given."""

@@ -15,11 +15,8 @@ from qpeft_rerank.likelihood.sharing import Batch, plan_plain
 from qpeft_rerank.prompt.segments import Sequence
 from qpeft_rerank.trec.topics import Topic
 
-# Candidates tokenised and sorted at a time: memory stays flat however long the run.
-SHARD = 8192
-# A shard whose passages are shared has this many times as many candidates at most, if they bring no
-# more passages: the texts are what fills memory, and the more topics a passage meets, the better.
-_MORE = 4
+# Candidates tokenised and sorted at a time: memory stays flat however long the run, and batches are full.
+SHARD = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +60,15 @@ class Shard:
 def shards(candidates: Iterable[Candidate], shared: bool = False) -> Iterator[list[Candidate]]:
     """Cut candidates, in their order, into what is tokenised and planned at a time.
 
-    :param shared: whether passages are shared: shards then grow as long as their passages repeat.
+    :param shared: whether passages are shared: a shard then ends with a passage, unless that doubled it.
     """
     shard: list[Candidate] = []
-    passages: set[tuple[str, str]] = set()
     for candidate in candidates:
-        passages.add((candidate.passage.title, candidate.passage.text))
-        shard.append(candidate)
-        if len(shard) == SHARD * _MORE or len(passages if shared else shard) == SHARD:
+        room = 2 if shared and shard and candidate.passage == shard[-1].passage else 1
+        if len(shard) >= room * SHARD:
             yield shard
-            shard, passages = [], set()
+            shard = []
+        shard.append(candidate)
     if shard:
         yield shard
 
@@ -104,7 +100,7 @@ class LocalEngine:
         digest = hashlib.blake2b(digest_size=16)
         digest.update(f"{self.scorer.fingerprint} {self.batch_tokens} {SHARD}".encode("ascii"))
         if self.shared:
-            digest.update(f" by passage {self.shared.mode} {_MORE}".encode("ascii"))
+            digest.update(f" by passage {self.shared.mode}".encode("ascii"))
         for topic, docid in candidates:
             digest.update(f"{topic}\t{docid}\n".encode("utf-8", "surrogatepass"))
         return digest.hexdigest()

@@ -1,7 +1,7 @@
 """In which order a run's candidates are scored: topic by topic, or passage by passage."""
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Sequence
 
 from qpeft_rerank.trec.runs import Run
 
@@ -17,10 +17,10 @@ def listed(run: Run, depth: int, by_passage: bool = False) -> Iterator[tuple[str
         return
     topics = [topic for topic, hits in run.items() for _ in hits[:depth]]
     docids = [hit.docid for hits in run.values() for hit in hits[:depth]]
-    yield from ((topics[place], docids[place]) for place in _grouped(docids))
+    yield from ((topics[place], docids[place]) for place in grouped(docids))
 
 
-def _grouped(docids: list[str]) -> "array[int]":
+def grouped(names: Sequence[Hashable]) -> "array[int]":
     """Places in a list, equal entries one after another."""
-    numbers = {docid: number for number, docid in enumerate(dict.fromkeys(docids))}
-    return array("q", sorted(range(len(docids)), key=lambda place: numbers[docids[place]]))
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return array("q", sorted(range(len(names)), key=lambda place: numbers[names[place]]))

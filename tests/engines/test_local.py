@@ -229,10 +229,11 @@ def test_the_run_digest_tells_how_passages_are_shared_and_scores_serve_either_wa
     assert counting.sequences == 0
 
 
-@pytest.mark.parametrize(("shared", "sizes"), [(False, [10] * 7 + [2]), (True, [40, 32])])
-def test_shards_grow_while_passages_repeat(monkeypatch: pytest.MonkeyPatch, shared: bool, sizes: list[int]) -> None:
+def test_shards_end_with_a_passage_where_that_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "SHARD", 10)
-    cut = list(local.shards(repeating(72), shared))
-    assert [len(shard) for shard in cut] == sizes
-    assert [candidate for shard in cut for candidate in shard] == repeating(72)
-    assert [len(shard) for shard in local.shards(some(25), shared)] == [10, 10, 5] or shared
+    candidates = sorted(repeating(72), key=lambda candidate: candidate.passage.docid)  # nine passages of eight topics
+    for shared, sizes in ((False, [10] * 7 + [2]), (True, [16] * 4 + [8])):
+        cut = list(local.shards(candidates, shared))
+        assert [len(shard) for shard in cut] == sizes
+        assert [candidate for shard in cut for candidate in shard] == candidates
+    assert [len(shard) for shard in local.shards(candidates[:1] * 50, True)] == [20, 20, 10]
