@@ -1,10 +1,14 @@
 """Pieces of text to token ids, so that pieces put side by side read as the whole text would."""
 
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
 # Gemma's checkpoints need BOS even where a converted tokenizer forgot to add it.
 _BOS_REQUIRED = ("gemma",)
+
+# Texts given to the tokenizer at once: what it makes of each but ids takes a hundred bytes a token until all are done.
+_AT_ONCE = 256
 
 
 class Pieces:
@@ -49,6 +53,11 @@ class Pieces:
     def _raw(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
+    def _encoded(self, texts: list[str]) -> Iterator[list[int]]:
+        for start in range(0, len(texts), _AT_ONCE):
+            some = texts[start : start + _AT_ONCE]
+            yield from self.tokenizer(some, add_special_tokens=False, verbose=False)["input_ids"]
+
     def encode(self, texts: list[str], first: bool = False) -> list[list[int]]:
         """Token ids of each text. ``first`` says that the texts stand at the start of the sequence."""
         if not texts:
@@ -57,9 +66,8 @@ class Pieces:
             given = texts
         else:
             given = [text[1:] if text.startswith(" ") else text for text in texts]
-        encoded = self.tokenizer(given, add_special_tokens=False, verbose=False)["input_ids"]
         result = []
-        for text, ids in zip(texts, encoded, strict=True):
+        for text, ids in zip(texts, self._encoded(given), strict=True):
             lone = self._marks_start is not None and ids[:1] == [self._marks_start]
             result.append(list(ids[1:] if lone and not text.startswith(" ") and not first else ids))
         return result
