@@ -145,7 +145,10 @@ def load_adapter(name: str, model: LanguageModel) -> LoadedAdapter:
 
 
 def in_layers(name: str) -> bool:
-    """Whether an adapter changes the model's layers, as PEFT's own do; no verdict on a damaged one."""
+    """Whether an adapter may change the model's layers: whether it is one of PEFT's own, or of no known kind.
+
+    :raises InputError: if there is none, or its configuration is damaged.
+    """
     config = _read_json(find_adapter(name) / CONFIG)
     return config.get("peft_type") not in {kind.peft_type for kind in adapter_kinds().values()}
 

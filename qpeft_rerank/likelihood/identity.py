@@ -2,10 +2,9 @@
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
-from qpeft_rerank.cache import cache_dir
+from qpeft_rerank.cache import cache_dir, keep
 
 # A digest is kept under the file's inode, size and time, so that large weights are read only once.
 _KEPT = "digests"
@@ -20,10 +19,7 @@ def file_digest(path: Path) -> str:
         return digest
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    fresh = kept.with_name(f"{seen}.{os.getpid()}")
-    fresh.write_text(digest, "ascii")
-    fresh.replace(kept)
+    keep(kept, digest)
     return digest
 
 

@@ -7,7 +7,6 @@ what no file says; where there is no note, or another one, ``transformers`` load
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from qpeft_rerank.cache import cache_dir
+from qpeft_rerank.cache import cache_dir, keep
 from qpeft_rerank.likelihood.body import Body
 from qpeft_rerank.likelihood.heap import keep_heap_small
 from qpeft_rerank.likelihood.language_model import Embedder, LanguageModel, ListLike, pick_device, pick_precision
@@ -106,10 +105,14 @@ def load_for_scoring(name: str, dtype: str = "auto", device: str = "auto") -> La
     path = cache_dir() / _KEPT / f"{_key(source)}.json"
     found = _read(path)
     if found:
-        return QuickModel(source, found, precision, place)
+        try:
+            return QuickModel(source, found, precision, place)
+        except (KeyError, ValueError):  # a note that was damaged: these weights and rules once went together
+            found = None
     model = LanguageModel.load(source, precision, device)
     if found is None:
-        _write(path, note_of(model))
+        note = note_of(model)
+        keep(path, json.dumps(asdict(note) if note else {}))
     return model
 
 
@@ -164,10 +167,3 @@ def _read(path: Path) -> Note | Literal[False] | None:
         return Note(**record | {"shape": Shape(**record["shape"])}) if record else False
     except (OSError, ValueError, TypeError, KeyError):
         return None
-
-
-def _write(path: Path, note: Note | None) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    fresh.write_text(json.dumps(asdict(note) if note else {}), "utf-8")
-    fresh.replace(path)

@@ -99,6 +99,16 @@ def test_a_damaged_note_is_made_anew(text: str, tmp_path: Path, cache: Path) -> 
     assert isinstance(load_for_scoring(folder, "float32", "cpu"), QuickModel)
 
 
+@pytest.mark.parametrize("damage", [{"rules": "{"}, {"tied": False}])
+def test_a_note_that_does_not_fit_is_made_anew(damage: dict[str, object], tmp_path: Path, cache: Path) -> None:
+    folder = str(tiny.save_model(tmp_path / "model", tie_word_embeddings=True))
+    load_for_scoring(folder, "float32", "cpu")
+    (note,) = (cache / "quick").iterdir()
+    note.write_text(json.dumps(json.loads(note.read_text("utf-8")) | damage), "utf-8")
+    assert type(load_for_scoring(folder, "float32", "cpu")) is LanguageModel
+    assert isinstance(load_for_scoring(folder, "float32", "cpu"), QuickModel)
+
+
 @pytest.mark.parametrize("kind", ["qpeft-r", "qpeft-a", "soft-prompt"])
 def test_adapters_give_the_same_scores(kind: str, tmp_path: Path) -> None:
     folder = tiny.save_model(tmp_path / "model")
