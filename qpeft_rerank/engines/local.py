@@ -17,6 +17,9 @@ from qpeft_rerank.trec.topics import Topic
 
 # Candidates tokenised and sorted at a time: memory stays flat however long the run, and batches are full.
 SHARD = 4096
+# At first few and then more: the first score waits for its own small batch, and while that is scored the processor
+# is not busy with thousands of texts.
+FIRST, GROWTH = 4, 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +61,17 @@ class Shard:
 
 
 def shards(candidates: Iterable[Candidate], shared: bool = False) -> Iterator[list[Candidate]]:
-    """Cut candidates, in their order, into what is tokenised and planned at a time.
+    """Cut candidates, in their order, into what is tokenised and planned at a time: few at first, then more.
 
     :param shared: whether passages are shared: a shard then ends with a passage, unless that doubled it.
     """
     shard: list[Candidate] = []
+    size = FIRST
     for candidate in candidates:
         room = 2 if shared and shard and candidate.passage == shard[-1].passage else 1
-        if len(shard) >= room * SHARD:
+        if len(shard) >= room * size:
             yield shard
-            shard = []
+            shard, size = [], min(size * GROWTH, SHARD)
         shard.append(candidate)
     if shard:
         yield shard
@@ -98,7 +102,7 @@ class LocalEngine:
     def run_digest(self, candidates: Iterable[tuple[str, str]]) -> str:
         """A digest of the plan: the scorer, the ids in order, and what decides the batches."""
         digest = hashlib.blake2b(digest_size=16)
-        digest.update(f"{self.scorer.fingerprint} {self.batch_tokens} {SHARD}".encode("ascii"))
+        digest.update(f"{self.scorer.fingerprint} {self.batch_tokens} {FIRST} {GROWTH} {SHARD}".encode("ascii"))
         if self.shared:
             digest.update(f" by passage {self.shared.mode}".encode("ascii"))
         for topic, docid in candidates:

@@ -73,7 +73,8 @@ def test_scores_come_in_the_order_given(scorer: Scorer, monkeypatch: pytest.Monk
     assert sum(done) == len(given_candidates)
 
 
-def test_equal_texts_are_scored_once(scorer: Scorer) -> None:
+def test_equal_texts_of_a_shard_are_scored_once(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "FIRST", 60)
     counting = Counting(scorer)
     candidates = some(60, same=3)
     scores = list(LocalEngine(counting, 256).score(candidates))
@@ -231,9 +232,10 @@ def test_the_run_digest_tells_how_passages_are_shared_and_scores_serve_either_wa
 
 def test_shards_end_with_a_passage_where_that_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "SHARD", 10)
+    monkeypatch.setattr(local, "FIRST", 3)
     candidates = sorted(repeating(72), key=lambda candidate: candidate.passage.docid)  # nine passages of eight topics
-    for shared, sizes in ((False, [10] * 7 + [2]), (True, [16] * 4 + [8])):
+    for shared, sizes in ((False, [3] + [10] * 6 + [9]), (True, [6] + [10] + [16] * 3 + [8])):
         cut = list(local.shards(candidates, shared))
         assert [len(shard) for shard in cut] == sizes
         assert [candidate for shard in cut for candidate in shard] == candidates
-    assert [len(shard) for shard in local.shards(candidates[:1] * 50, True)] == [20, 20, 10]
+    assert [len(shard) for shard in local.shards(candidates[:1] * 50, True)] == [6, 20, 20, 4]

@@ -25,7 +25,8 @@ def test_dl19_takes_few_topics_and_as_many_pairs_as_asked(data):
     assert len(build("dl19", data, None, 10_000, 0).pairs) == 240
 
 
-def test_trivia_takes_whole_passages_with_the_runs_repeats(data):
+def test_trivia_takes_whole_passages_with_the_runs_repeats(data, monkeypatch):
+    monkeypatch.setattr("qpeft_rerank.engines.local.FIRST", 4096)
     found = build("trivia", data, data / "trivia.trec", 30, 0)
     (whole,) = found.whole
     assert abs(len(found.pairs) - 60) <= 6
@@ -37,6 +38,7 @@ def test_trivia_takes_whole_passages_with_the_runs_repeats(data):
 
 
 def test_trivia_has_each_passage_in_one_shard(data, monkeypatch):
+    monkeypatch.setattr("qpeft_rerank.engines.local.FIRST", 20)
     monkeypatch.setattr("qpeft_rerank.engines.local.SHARD", 20)
     found = build("trivia", data, data / "trivia.trec", 30, 0)
     assert len(found.whole) > 1
