@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from qpeft_rerank.likelihood.linears import PackedLinear
+from qpeft_rerank.likelihood.linears import PackedLinear, in_rows, out_of_rows
 
 #: (queries ``[rows, heads, tokens, width]``, keys and values ``[rows, key heads, tokens, width]``, scale) to
 #: ``[rows, heads, tokens, width]``.
@@ -134,10 +134,11 @@ class Body:
     ) -> Attended:
         """What attention needs of each token, and of those before it if there are any."""
         attention = layer.self_attn
-        normed = _for(attention.q_proj, _normed(states, layer.input_layernorm))
+        normed = in_rows(_normed(states, layer.input_layernorm), attention.q_proj)
         shape = (*states.shape[:2], -1, self.width)
         queries, keys, values = (
-            getattr(attention, name)(normed).view(shape).to(states.dtype) for name in ("q_proj", "k_proj", "v_proj")
+            out_of_rows(getattr(attention, name)(normed), shape[:2]).view(shape).to(states.dtype)
+            for name in ("q_proj", "k_proj", "v_proj")
         )
         if hasattr(attention, "q_norm"):
             queries, keys = _normed(queries, attention.q_norm), _normed(keys, attention.k_norm)
@@ -150,19 +151,20 @@ class Body:
         return queries, keys, whole
 
     def _seen(self, layer: Any, projected: Attended, attend: Attend, ahead: int = 0) -> Tensor:
-        """What each token after the first ``ahead`` gathers from those that it sees, ``[rows, tokens, heads * width]``."""
+        """What each token after the first ``ahead`` gathers from those that it sees, ``[rows, tokens, heads, width]``."""
         queries, keys, values = (of.transpose(1, 2) for of in projected)
         made = attend(queries, keys, values, layer.self_attn.scaling)
-        return _for(layer.self_attn.o_proj, made[:, :, ahead:].transpose(1, 2).flatten(2))
+        return made[:, :, ahead:].transpose(1, 2)
 
     def _finish(self, layer: Any, states: Tensor, seen: Tensor) -> None:
         """What a layer does after attention, to ``states`` in place.
 
-        :param seen: what each token gathered from others, ``[..., heads * width]``.
+        :param seen: what each token gathered from others, ``[..., heads, width]``.
         """
-        states += layer.self_attn.o_proj(seen)
-        normed = _for(layer.mlp.gate_proj, _normed(states, layer.post_attention_layernorm))
-        states += layer.mlp.down_proj(self._gated(layer.mlp, normed))
+        own, mlp, shape = layer.self_attn.o_proj, layer.mlp, states.shape[:-1]
+        states += out_of_rows(own(in_rows(seen, own)), shape)
+        normed = in_rows(_normed(states, layer.post_attention_layernorm), mlp.gate_proj)
+        states += out_of_rows(mlp.down_proj(self._gated(mlp, normed)), shape)
 
     def _gated(self, mlp: Any, normed: Tensor) -> Tensor:
         """The activated gate times the rest, ``[..., inner width]``."""
@@ -193,11 +195,6 @@ def _of_kind(decoder: Any) -> bool:
         if {name for name, _ in layer.mlp.named_children()} != _MLP:
             return False
     return len(decoder.layers) > 0
-
-
-def _for(layer: nn.Module, states: Tensor) -> Tensor:
-    """States in the dtype that a layer multiplies in, so that layers after the same states share one copy."""
-    return states.to(layer.products) if isinstance(layer, PackedLinear) else states
 
 
 def _normed(states: Tensor, norm: Any) -> Tensor:

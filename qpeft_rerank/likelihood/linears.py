@@ -8,7 +8,9 @@ magnitude less.
 
 import contextlib
 import ctypes
+import math
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -17,6 +19,8 @@ from torch import Tensor, nn
 # Linux's advice to drop pages that their file can give again. Unlike MADV_DONTNEED it keeps what was written to.
 _MADV_PAGEOUT = 21
 _PAGE = 4096
+# oneDNN compiles code for each number of rows and never lets all of it go: 2 MB a batch. Multiples of this are few.
+ROWS = 16
 
 
 class NarrowLinear(nn.Linear):
@@ -60,13 +64,15 @@ class PackedLinear(nn.Linear):
 
     def silu(self, states: Tensor) -> Tensor:
         """``silu(forward(states))`` in one operation, for states in the products' dtype; without gradients."""
-        made: Tensor = torch.ops.mkldnn._linear_pointwise(states, self.packed, self._narrow_bias, "swish", [], "")
-        return made
+        rows = in_rows(states, self)
+        made: Tensor = torch.ops.mkldnn._linear_pointwise(rows, self.packed, self._narrow_bias, "swish", [], "")
+        return out_of_rows(made, states.shape[:-1])
 
     def times(self, states: Tensor, others: Tensor) -> Tensor:
         """``forward(states) * others`` in one operation, all in the products' dtype; without gradients."""
-        made: Tensor = torch.ops.mkldnn._linear_pointwise.binary(states, others, self.packed, self._narrow_bias, "mul")
-        return made
+        rows, factors = in_rows(states, self), _in_rows(others, others.shape[-1], self.products)
+        made: Tensor = torch.ops.mkldnn._linear_pointwise.binary(rows, factors, self.packed, self._narrow_bias, "mul")
+        return out_of_rows(made, states.shape[:-1])
 
     @property
     def _narrow_bias(self) -> Tensor | None:
@@ -93,8 +99,41 @@ class _Product(torch.autograd.Function):
 
 
 def _multiply(states: Tensor, weight: Tensor) -> Tensor:
-    made: Tensor = torch.ops.mkldnn._linear_pointwise(states.to(weight.dtype), weight, None, "none", [], "")
-    return made.to(states.dtype)
+    rows = _in_rows(states, states.shape[-1], weight.dtype)
+    made: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, None, "none", [], "")
+    return out_of_rows(made, states.shape[:-1]).to(states.dtype)
+
+
+def in_rows(states: Tensor, layer: nn.Module) -> Tensor:
+    """States as a layer multiplies them quickest, so that layers after the same states share one copy.
+
+    :param states: ``[..., inputs]``; the inputs may be several dimensions.
+    :return: what such a layer takes without another copy, perhaps with rows added; :func:`out_of_rows` drops them.
+    """
+    if not isinstance(layer, PackedLinear):
+        return states if states.shape[-1] == layer.in_features else states.flatten(-2)
+    return _in_rows(states, layer.in_features, layer.products)
+
+
+def out_of_rows(made: Tensor, shape: Iterable[int]) -> Tensor:
+    """A layer's outputs for states of :func:`in_rows`: ``[*shape, outputs]``.
+
+    :param shape: of the states, without their inputs.
+    """
+    shape = tuple(shape)
+    return made.view(-1, made.shape[-1])[: math.prod(shape)].view(*shape, made.shape[-1])
+
+
+def _in_rows(states: Tensor, width: int, dtype: torch.dtype) -> Tensor:
+    """``[rows, width]``, rows of zeros added up to a multiple of :data:`ROWS`."""
+    count = states.numel() // width
+    missing = -count % ROWS
+    if not missing:
+        return states.to(dtype).reshape(count, width)
+    rows = torch.empty((count + missing, width), dtype=dtype, device=states.device)
+    rows[:count].view(states.shape).copy_(states)
+    rows[count:] = 0
+    return rows
 
 
 def _pack(weight: Tensor) -> Tensor:

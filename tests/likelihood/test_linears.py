@@ -86,3 +86,15 @@ def test_only_plain_layers_are_replaced_and_the_head_stays_float32() -> None:
     replace_linears(model, torch.bfloat16, model["head"])
     assert type(model["special"]) is Special
     assert model["body"].products == torch.bfloat16 and model["head"].products == torch.float32
+
+
+@packing
+@pytest.mark.parametrize("dtype", ["float32", "mixed"])
+def test_products_have_few_numbers_of_rows(folder: Path, dtype: str) -> None:
+    scorer = Scorer(LanguageModel.load(str(folder), dtype, "cpu"), load_template("plain"))
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True) as record:
+        for length in range(1, 40):
+            scorer.score(scorer.encode([("why " * length, "", "a moth in a relay")]))
+    shapes = {event.input_shapes[0][0] for event in record.events() if event.name == "mkldnn::_linear_pointwise"}
+    assert 1 < len(shapes) < 39 / 2
+    assert all(rows % linears.ROWS == 0 for rows in shapes)
