@@ -122,21 +122,26 @@ PARAMETERS = {"depth": 20}
 
 
 @pytest.mark.parametrize(
-    ("stored", "verdict"),
+    ("stored", "verdict", "topics"),
     [
-        (100.0, "[OK]"),
-        (100.01, "[OK]"),
-        (99.5, "[OKish]"),
-        (90.0, "[FAIL] expected R@10 90.00"),
-        (None, "[new]"),
-        ("other parameters", "[new]"),
+        (100.0, "[OK]", 0),
+        (100.01, "[OK]", 0),
+        (99.5, "[OKish]", 0),
+        (90.0, "[FAIL] expected R@10 90.00 (clean)", 0),
+        (None, "[new]", 0),
+        ("other parameters", "[new]", 0),
+        # Thirty topics are in the clean list: one of them moves a figure by 3.3 points.
+        (97.0, "[OKish]", 1),
+        (96.0, "[FAIL] expected R@10 96.00 (clean)", 1),
     ],
 )
-def test_verdicts(tmp_path, stored, verdict):
+def test_verdicts(tmp_path, stored, verdict, topics):
     rows = means(measured(), ["R@10"])
     rows = rows[rows.row == "qpeft-a"]
     entry = expectations.entry(PARAMETERS, rows)
     assert entry == {"parameters": PARAMETERS, "clean": {"R@10": 100.0}, "full": {"R@10": 75.0}}
+    parameters = PARAMETERS | ({"model": "embedded"} if topics else {})
+    entry["parameters"] = parameters
     if stored == "other parameters":
         entry["parameters"] = {"depth": 100}
     elif stored is not None:
@@ -146,9 +151,9 @@ def test_verdicts(tmp_path, stored, verdict):
     more = {"parameters": {"depth": 7}, "clean": {"R@10": 1.0}}
     for entries in (entry, [more, entry]):
         figures = {} if stored is None else {"mini": {"c": entries}}
-        text = yaml.safe_dump({"tolerance": {"ok": 0.02, "okish": 1.0}, "figures": figures})
+        text = yaml.safe_dump({"tolerance": {"ok": 0.02, "okish": 1.0, "topics": topics}, "figures": figures})
         (tmp_path / "expected.yaml").write_text(text)
-        assert expectations.Expected(tmp_path, "mini").verdict("c", PARAMETERS, rows) == verdict
+        assert expectations.Expected(tmp_path, "mini").verdict("c", parameters, rows) == verdict
 
 
 def test_bad_expectations(tmp_path):
