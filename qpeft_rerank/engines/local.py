@@ -19,7 +19,7 @@ from qpeft_rerank.trec.topics import Topic
 SHARD = 4096
 # At first few and then more: the first score waits for its own small batch, and while that is scored the processor
 # is not busy with thousands of texts.
-FIRST, GROWTH = 4, 32
+FIRST, GROWTH = 2, 32
 
 
 @dataclass(frozen=True, slots=True)
