@@ -130,6 +130,12 @@ class Table:
     vary: Mapping[str, Any] | None = None
     scales: list[str] | None = None
 
+    def __post_init__(self) -> None:
+        """Write 0.0 as 0: a condition has one name, and its steps one key, however its value is spelled."""
+        if self.vary and isinstance(values := self.vary.get("values"), list):
+            plain = [int(value) if isinstance(value, float) and value.is_integer() else value for value in values]
+            object.__setattr__(self, "vary", {**self.vary, "values": plain})
+
 
 @dataclass(frozen=True)
 class Matrix:

@@ -65,6 +65,15 @@ def test_reading_is_counted():
     assert sequences_of({"negatives": 1, "in_batch": True, "queries_per_step": 4}, 10, 1) == 2 * 10 * 8
 
 
+@pytest.mark.parametrize("spelled", ["0", "0.0"])
+def test_a_number_is_one_condition_however_it_is_spelled(data, tmp_path, capsys, spelled):
+    words = ["--table", "ablation-margin", "--data", str(data), "--work", str(tmp_path / "w"), "--datasets", "nq"]
+    assert reproduce.main([*words, "--values", spelled, "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "nq.bm25.qpeft-a.margin-0:" in out and "--margin 0 " in out and "0.0" not in out
+    assert condition("nq.bm25.qpeft-a.margin-0").value == 0
+
+
 def test_values_and_settings_of_the_command_line(data, tmp_path, capsys):
     words = ["--data", str(data), "--work", str(tmp_path / "w"), "--datasets", "nq"]
     table = ["--table", "ablation-k", "--values", "3", "7", "--set", "loss=contrastive", "queries-per-step=8"]
