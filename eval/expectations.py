@@ -81,8 +81,9 @@ class Expected:
         return "[OKish]" if worst <= 1 else f"[FAIL] expected {said}"
 
     def _leeway(self, parameters: Mapping[str, Any], topics: int) -> float:
-        """Points that a figure may be off: with a model, what the rounding of another processor may change."""
-        return max(self._okish, 100 * self._topics / max(topics, 1)) if "model" in parameters else self._okish
+        """Points that a figure may be off: in low precision, what another processor's rounding may change."""
+        exact = parameters.get("dtype", "float32") == "float32"
+        return self._okish if exact else max(self._okish, 100 * self._topics / max(topics, 1))
 
 
 def entry(parameters: Mapping[str, Any], measured: "pandas.DataFrame") -> dict[str, Any]:

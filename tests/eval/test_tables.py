@@ -122,25 +122,27 @@ PARAMETERS = {"depth": 20}
 
 
 @pytest.mark.parametrize(
-    ("stored", "verdict", "topics"),
+    ("stored", "verdict", "dtype"),
     [
-        (100.0, "[OK]", 0),
-        (100.01, "[OK]", 0),
-        (99.5, "[OKish]", 0),
-        (90.0, "[FAIL] expected R@10 90.00 (clean)", 0),
-        (None, "[new]", 0),
-        ("other parameters", "[new]", 0),
+        (100.0, "[OK]", None),
+        (100.01, "[OK]", None),
+        (99.5, "[OKish]", None),
+        (90.0, "[FAIL] expected R@10 90.00 (clean)", None),
+        (None, "[new]", None),
+        ("other parameters", "[new]", None),
         # Thirty topics are in the clean list: one of them moves a figure by 3.3 points.
-        (97.0, "[OKish]", 1),
-        (96.0, "[FAIL] expected R@10 96.00 (clean)", 1),
+        (97.0, "[OKish]", "mixed"),
+        (97.0, "[FAIL] expected R@10 97.00 (clean)", "float32"),
+        (97.0, "[FAIL] expected R@10 97.00 (clean)", None),
+        (96.0, "[FAIL] expected R@10 96.00 (clean)", "mixed"),
     ],
 )
-def test_verdicts(tmp_path, stored, verdict, topics):
+def test_verdicts(tmp_path, stored, verdict, dtype):
     rows = means(measured(), ["R@10"])
     rows = rows[rows.row == "qpeft-a"]
     entry = expectations.entry(PARAMETERS, rows)
     assert entry == {"parameters": PARAMETERS, "clean": {"R@10": 100.0}, "full": {"R@10": 75.0}}
-    parameters = PARAMETERS | ({"model": "embedded"} if topics else {})
+    parameters = PARAMETERS | ({"dtype": dtype} if dtype else {})
     entry["parameters"] = parameters
     if stored == "other parameters":
         entry["parameters"] = {"depth": 100}
@@ -151,7 +153,7 @@ def test_verdicts(tmp_path, stored, verdict, topics):
     more = {"parameters": {"depth": 7}, "clean": {"R@10": 1.0}}
     for entries in (entry, [more, entry]):
         figures = {} if stored is None else {"mini": {"c": entries}}
-        text = yaml.safe_dump({"tolerance": {"ok": 0.02, "okish": 1.0, "topics": topics}, "figures": figures})
+        text = yaml.safe_dump({"tolerance": {"ok": 0.02, "okish": 1.0, "topics": 1}, "figures": figures})
         (tmp_path / "expected.yaml").write_text(text)
         assert expectations.Expected(tmp_path, "mini").verdict("c", parameters, rows) == verdict
 

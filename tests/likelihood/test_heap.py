@@ -29,13 +29,13 @@ print(json.dumps(found))
 
 
 @pytest.mark.slow
-# `keep_heap_small` sets a switch of glibc's: with another C library there is nothing to test.
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's heap is told to stay small")
+# `keep_heap_small` sets a switch of glibc's, and the script reads Linux's /proc: elsewhere there is nothing to measure.
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="measures a switch of glibc's heap, through /proc")
 def test_memory_grows_little(tmp_path: Path) -> None:
     folder = tiny.save_model(tmp_path / "model", vocab_size=49152)
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(folder)], capture_output=True, text=True, check=True, cwd=Path.cwd()
     )
     first, *_, last = json.loads(done.stdout)
-    # Megabytes: 220 here, 435 without care (where it begins 150 higher, too).
-    assert last - first < 350
+    # Megabytes: 29 on a Xeon, 86 there with the heap left alone; 220 when products had any number of rows.
+    assert last - first < 120
