@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Sequence as ListLike
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache, partial
 from typing import NamedTuple
 
@@ -48,7 +49,7 @@ class Reranker:
     :param share_passages: read a passage once for all its queries: where it saves 5 % of the tokens
         (``auto``), any (``on``), or never (``off``). Scores differ by rounding only.
     :param compared: further ways of scoring, which only :meth:`compare_run` takes; they share passages too.
-    :param exact: loads the same in float32; :meth:`certified_run` needs it.
+    :param exact: loads the same in float32, for :meth:`certified_run` where the model cannot be made so itself.
     """
 
     def __init__(
@@ -200,21 +201,28 @@ class Reranker:
         result = RerankedRun({}, missing=absent)
         (result.pairs,) = self._scored(engine, run, topics, passages, depth, missing, absent, progress)
         sure: dict[Name, Score] = {}
-        exact: list[JointEngine] = []
+        with self._exact() as scorer:
+            exact = JointEngine(Methods([scorer], self.shared.mode), self.batch_tokens, journal)
 
-        def rescore(wanted: set[Name]) -> dict[Name, float]:
-            again(len(wanted))
-            if not exact:
-                exact.append(JointEngine(Methods([self._exact_scorer()], self.shared.mode), self.batch_tokens, journal))
-            some = {topic: [hit for hit in hits[:depth] if (topic, hit.docid) in wanted] for topic, hits in run.items()}
-            (pairs,) = self._scored(exact[0], some, topics, passages, depth, missing, [], progress)
-            sure.update((pair[:2], pair.score) for pair in pairs)
-            return {pair[:2]: pair.score.total for pair in pairs}
+            def rescore(wanted: set[Name]) -> dict[Name, float]:
+                again(len(wanted))
+                some = {
+                    topic: [hit for hit in hits[:depth] if (topic, hit.docid) in wanted] for topic, hits in run.items()
+                }
+                (pairs,) = self._scored(exact, some, topics, passages, depth, missing, [], progress)
+                sure.update((pair[:2], pair.score) for pair in pairs)
+                return {pair[:2]: pair.score.total for pair in pairs}
 
-        result.certificate = certify({pair[:2]: pair.score.total for pair in result.pairs}, first, rescore)
+            result.certificate = certify({pair[:2]: pair.score.total for pair in result.pairs}, first, rescore)
         result.pairs = [pair._replace(score=sure.get(pair[:2], pair.score)) for pair in result.pairs]
         result.run = merge(run, result.pairs)
         return result
+
+    def _exact(self) -> AbstractContextManager[Scorer]:
+        """A float32 scorer: of the same model where that can be changed for a while, else of another one."""
+        if self.scorer.model.can_be_exact:
+            return self.scorer.in_float32()
+        return nullcontext(self._exact_scorer())
 
     def _rerank(
         self,

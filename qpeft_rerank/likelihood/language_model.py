@@ -14,7 +14,7 @@ from qpeft_rerank.errors import InputError, first_line
 from qpeft_rerank.likelihood.body import Attend, Body
 from qpeft_rerank.likelihood.heap import keep_heap_small
 from qpeft_rerank.likelihood.int8 import quantize_layers
-from qpeft_rerank.likelihood.linears import replace_linears
+from qpeft_rerank.likelihood.linears import change_products, keeps_weights, replace_linears
 from qpeft_rerank.likelihood.precision import STATES
 from qpeft_rerank.likelihood.quiet import quiet_transformers
 from qpeft_rerank.likelihood.sharing import Attention
@@ -74,6 +74,11 @@ def pick_precision(name: str, device: torch.device) -> str:
     return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
 
 
+def products_of(precision: str) -> torch.dtype:
+    """In what dtype the linear layers of a model with float32 states multiply."""
+    return torch.bfloat16 if precision == "mixed" else torch.float32
+
+
 def sent(made: Tensor, device: torch.device) -> Tensor:
     """A tensor of the processor's on a device: where that is a GPU, from pinned memory and without waiting."""
     return made.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else made.to(device)
@@ -95,10 +100,9 @@ class LanguageModel:
         keep_heap_small()
         self.source = source
         self.precision = precision or str(model.dtype).removeprefix("torch.")
-        self.model = model.eval().requires_grad_(False)
+        self.model = self.modules = model.eval().requires_grad_(False)
         if not stock and model.dtype == torch.float32:
-            products = torch.bfloat16 if self.precision == "mixed" else torch.float32
-            replace_linears(model, products, model.get_output_embeddings())
+            replace_linears(model, products_of(self.precision), self.head)
         self.config = model.config.get_text_config()
         self.pieces = Pieces(tokenizer, self.config.model_type)
         self.embedding = model.get_input_embeddings()
@@ -110,7 +114,7 @@ class LanguageModel:
         #: What planning must know of its layers.
         self.attention = Attention.of(self.config)
         #: The faster way through the layers, or None where there is none.
-        self.body = None if stock or not self.plain_head else Body.of(model.base_model, self.precision)
+        self.body = None if stock else self._made_body()
 
     @classmethod
     def load(
@@ -221,6 +225,29 @@ class LanguageModel:
                 yield extra
             finally:
                 self._forget()
+
+    def _made_body(self) -> Body | None:
+        return Body.of(self.model.base_model, self.precision) if self.plain_head else None
+
+    @property
+    def can_be_exact(self) -> bool:
+        """Whether :meth:`in_float32` is possible."""
+        return self.precision == "mixed" and keeps_weights(self.modules)
+
+    @contextmanager
+    def in_float32(self) -> Iterator[None]:
+        """Inside the context, the model as if it had been loaded in float32, and no second one in memory."""
+        before = self.precision
+        self._change_precision("float32")
+        try:
+            yield
+        finally:
+            self._change_precision(before)
+
+    def _change_precision(self, precision: str) -> None:
+        self.precision = precision
+        change_products(self.modules, products_of(precision), self.head)
+        self.body = self._made_body()
 
     def _forget(self) -> None:
         """Drop what was computed with other layers."""

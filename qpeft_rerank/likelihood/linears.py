@@ -53,9 +53,14 @@ class PackedLinear(nn.Linear):
         nn.Module.__init__(self)
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.weight, self.bias = linear.weight, linear.bias
+        self.multiply_in(products)
+
+    def multiply_in(self, products: torch.dtype) -> None:
+        """Take products of this dtype from now on."""
         self.products = products
         self.packed = _pack(self.weight.detach().to(products))
         self._transposed: Tensor | None = None
+        _give_back(self.weight)
 
     def forward(self, states: Tensor) -> Tensor:
         """``[..., inputs]`` to ``[..., outputs]`` of the same dtype."""
@@ -167,10 +172,21 @@ def replace_linears(model: nn.Module, products: torch.dtype, head: nn.Module | N
         dtype = torch.float32 if layer is head else products
         if packed:
             setattr(owner, name, PackedLinear(layer, dtype))
-            _give_back(layer.weight)
         elif dtype != torch.float32:
             setattr(owner, name, NarrowLinear(layer, dtype))
     model.train(model.training)  # the new layers, too, are in the mode that the model is in
+
+
+def keeps_weights(model: nn.Module) -> bool:
+    """Whether :func:`change_products` can undo what :func:`replace_linears` did."""
+    return not any(isinstance(layer, NarrowLinear) for layer in model.modules())
+
+
+def change_products(model: nn.Module, products: torch.dtype, head: nn.Module | None) -> None:
+    """Make a model what :func:`replace_linears` would have made of it with these products, in place."""
+    for layer in model.modules():
+        if isinstance(layer, PackedLinear) and layer is not head:
+            layer.multiply_in(products)
 
 
 def _give_back(weight: Tensor) -> None:

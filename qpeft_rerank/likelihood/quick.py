@@ -18,7 +18,14 @@ from torch import Tensor, nn
 from qpeft_rerank.cache import cache_dir, keep
 from qpeft_rerank.likelihood.body import Body
 from qpeft_rerank.likelihood.heap import keep_heap_small
-from qpeft_rerank.likelihood.language_model import Embedder, LanguageModel, ListLike, pick_device, pick_precision
+from qpeft_rerank.likelihood.language_model import (
+    Embedder,
+    LanguageModel,
+    ListLike,
+    pick_device,
+    pick_precision,
+    products_of,
+)
 from qpeft_rerank.likelihood.linears import replace_linears
 from qpeft_rerank.likelihood.llama import Decoder, Shape, decoder_from, read_weights, same_decoder
 from qpeft_rerank.likelihood.sharing import Attention
@@ -70,21 +77,23 @@ class QuickModel(LanguageModel):
         weights = read_weights(source.folder, device)
         whole = nn.Module()
         whole.decoder, whole.head = decoder_from(weights, note.shape, note.tied)
-        whole.eval().requires_grad_(False)
-        replace_linears(whole, torch.bfloat16 if precision == "mixed" else torch.float32, whole.head)
-        self._head = whole.head
+        self.modules = whole.eval().requires_grad_(False)
+        replace_linears(whole, products_of(precision), whole.head)
         self.vocabulary = int(whole.head.weight.shape[0])
         self.max_tokens = note.max_tokens
         self.pieces = Pieces(note.tokenizer, note.model_type)
         self.embedding = whole.decoder.embed_tokens
         self.plain_head = True
         self.attention = Attention(int(self.embedding.weight.shape[1]))
-        self.body: Body | None = Body(whole.decoder)
+        self.body: Body | None = self._made_body()
 
     @property
     def head(self) -> nn.Module:
         """The output layer."""
-        return self._head
+        return self.modules.head
+
+    def _made_body(self) -> Body | None:
+        return Body(self.modules.decoder)
 
     def quick(self, longest: int, extra: object) -> bool:
         """Always: there is no other way."""

@@ -4,8 +4,9 @@ import hashlib
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as ListLike
+from contextlib import contextmanager
 from typing import Protocol
 
 import torch
@@ -97,6 +98,7 @@ class Scorer(BatchScorer):
         super().__init__(model, hinter)
         self.hinter: Hinter | None = hinter
         self.template = template
+        self.max_passage_tokens = max_passage_tokens
         # Virtual tokens, which some of PEFT's adapters put before each sequence, take room in the context.
         max_tokens = model.max_tokens - getattr(hinter, "virtual_tokens", 0)
         self.builder = PromptBuilder(template, model.pieces, max_tokens, max_passage_tokens)
@@ -111,6 +113,12 @@ class Scorer(BatchScorer):
         }
         #: Digest of everything but the texts that a score depends on.
         self.fingerprint = hashlib.sha256(json.dumps(described, sort_keys=True).encode("utf-8")).hexdigest()
+
+    @contextmanager
+    def in_float32(self) -> Iterator["Scorer"]:
+        """The same scorer with :meth:`LanguageModel.in_float32`; this one waits until the context ends."""
+        with self.model.in_float32():
+            yield Scorer(self.model, self.template, self.hinter, self.max_passage_tokens)
 
     def encode(self, pairs: Iterable[tuple[str, str, str]]) -> list[Sequence]:
         """Segments of candidates given as ``(query, title, text)``. Each distinct text is tokenised once."""

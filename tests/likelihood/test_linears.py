@@ -10,6 +10,7 @@ from torch import nn
 from qpeft_rerank.likelihood import linears
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.linears import NarrowLinear, PackedLinear, replace_linears
+from qpeft_rerank.likelihood.quick import load_for_scoring
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.prompt import load_template
 
@@ -48,6 +49,26 @@ def test_mixed_keeps_states_and_logits_in_float32(folder: Path, monkeypatch: pyt
 def test_precisions_have_scores_of_their_own(folder: Path) -> None:
     models = [LanguageModel.load(str(folder), dtype, "cpu") for dtype in ("float32", "mixed", "bfloat16")]
     assert len({Scorer(model, load_template("plain")).fingerprint for model in models}) == 3
+
+
+@packing
+@pytest.mark.parametrize("quick", [True, False])
+def test_a_mixed_model_is_float32_s_for_a_while(folder: Path, quick: bool) -> None:
+    load_for_scoring(str(folder), "mixed", "cpu")  # which notes whether there is a quick way
+    load, plain = load_for_scoring if quick else LanguageModel.load, load_template("plain")
+    mixed, exact = (Scorer(load(str(folder), dtype, "cpu"), plain) for dtype in ("mixed", "float32"))
+    pairs = mixed.encode(PAIRS)
+    before = mixed.score(pairs)
+    assert mixed.model.can_be_exact and not exact.model.can_be_exact
+    with mixed.in_float32() as changed:
+        assert changed.fingerprint == exact.fingerprint != mixed.fingerprint
+        assert changed.score(pairs) == exact.score(pairs) != before
+    assert (mixed.model.precision, mixed.score(pairs)) == ("mixed", before)
+
+
+def test_layers_that_forgot_their_weights_cannot(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linears, "can_pack", lambda device: False)
+    assert not LanguageModel.load(str(folder), "mixed", "cpu").can_be_exact
 
 
 @pytest.mark.parametrize("bias", [True, False])
