@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from eval.steps import Step
-from eval.workers import processors
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.neighbours import processors
 
 ROOT = Path(__file__).resolve().parent.parent
 _LAST = 4096  # bytes of a log in which its last line is looked for

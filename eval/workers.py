@@ -7,6 +7,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TypeVar
 
+from qpeft_rerank.neighbours import processors
+
 T = TypeVar("T")
 _CONTAINER = Path("/sys/fs/cgroup/memory.max")
 
@@ -38,13 +40,6 @@ def each(
         except BaseException:
             stop()
             raise
-
-
-def processors() -> int:
-    """Those that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def as_many(memory: float) -> int:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from qpeft_rerank import console
+from qpeft_rerank import console, neighbours
 from qpeft_rerank.likelihood.precision import STATES
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status (0, or 2 with one line on stderr)."""
     args = _parser().parse_args(argv)
+    neighbours.make_room()
     if os.environ.get("WORLD_SIZE", "1") != "1":
         from qpeft_rerank.engines import processes
 

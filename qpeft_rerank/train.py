@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qpeft_rerank import console
+from qpeft_rerank import console, neighbours
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.precision import STATES
 
@@ -116,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status (0, or 2 with one line on stderr)."""
     args = _parser().parse_args(argv)
+    neighbours.make_room()
     command = shlex.join(["python", "-m", "qpeft_rerank.train", *(sys.argv[1:] if argv is None else argv)])
     return console.run(lambda: _train(args, command))
 

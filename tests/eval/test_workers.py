@@ -15,8 +15,9 @@ from eval import runner, workers
 from eval.commands import Commands
 from eval.steps import OUTPUT, Step, ordered
 from eval.store import Store
-from eval.workers import as_many, each, processors
+from eval.workers import as_many, each
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.neighbours import processors
 
 ROOT = Path(__file__).resolve().parents[2]
 
