@@ -1,6 +1,7 @@
 """How long steps will take: by what like steps took in this work folder, else by operations and speed."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from eval.steps import Step
@@ -15,21 +16,24 @@ class Estimator:
 
     def __init__(self, records: Iterable[Mapping[str, Any]], speed: float | Callable[[], float]) -> None:
         self._speed, self._measure = (None, speed) if callable(speed) else (speed, None)
-        timed: dict[str, list[tuple[float, float]]] = {}
+        timed: dict[tuple[str, str], list[tuple[float, float]]] = {}
         for record in records:
             if record.get("seconds"):
                 seconds = float(record["seconds"]) / record.get("jobs", 1)
-                timed.setdefault(record["kind"], []).append((seconds, float(record["operations"])))
-        self._seconds = {kind: sum(s for s, _ in pairs) / len(pairs) for kind, pairs in timed.items()}
-        sums = {kind: (sum(s for s, o in pairs if o), sum(o for _, o in pairs)) for kind, pairs in timed.items()}
-        self._rates = {kind: seconds / operations for kind, (seconds, operations) in sums.items() if operations}
+                # Of another model, other hardware: a small one's steps here say nothing of a large one's on a GPU.
+                like = record["kind"], _model(record.get("command", ()))
+                timed.setdefault(like, []).append((seconds, float(record["operations"])))
+        self._seconds = {like: sum(s for s, _ in pairs) / len(pairs) for like, pairs in timed.items()}
+        sums = {like: (sum(s for s, o in pairs if o), sum(o for _, o in pairs)) for like, pairs in timed.items()}
+        self._rates = {like: seconds / operations for like, (seconds, operations) in sums.items() if operations}
 
     def seconds(self, step: Step) -> float | None:
         """The time that a step will take; None if nothing is known of its kind."""
+        like = step.kind, _model(step.command(Path()))
         if not step.operations:
-            return self._seconds.get(step.kind)
-        if step.kind in self._rates:
-            return self._rates[step.kind] * step.operations
+            return self._seconds.get(like)
+        if like in self._rates:
+            return self._rates[like] * step.operations
         if self._speed is None:
             assert self._measure is not None
             self._speed = self._measure()
@@ -49,6 +53,11 @@ class Estimator:
             return "as such steps took here"
         speed = f"{self._speed / 1e12:,.3g} TFLOP/s"
         return f"GPU time at an assumed {speed}" if self._measure is None else f"at {speed}, measured on this machine"
+
+
+def _model(words: Sequence[str]) -> str:
+    """The model that a command names, or nothing."""
+    return words[words.index("--model") + 1] if "--model" in words[:-1] else ""
 
 
 def measured_speed(device: str | None, dtype: str | None) -> float:

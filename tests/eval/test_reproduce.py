@@ -198,6 +198,10 @@ def test_estimates():
     assert estimator.seconds(Step("judge", "", "m", (), "o")) == 4.0
     assert estimator.seconds(Step("mine", "", "m", (), "o")) is None
     assert estimator.said([Step("mine", "", "m", (), "o")]) == "?"
+    # What a small model took says nothing of a large one's GPU time.
+    timed[0] |= {"command": ["python", "-m", "rerank", "--model", "small"]}
+    small, large = (Step("rerank", "", "m", ("--model", name), "o", operations=5e12) for name in ("small", "large"))
+    assert (Estimator(timed, 1e12).seconds(small), Estimator(timed, 1e12).seconds(large)) == (50000.0, 5.0)
     assert estimator.said([Step("judge", "", "m", (), "o"), Step("mine", "", "m", (), "o")]) == "4 s and 1 more unknown"
     assert measured_speed("cpu", "float32") > 1e8 and duration(600) == "10 min" and duration(9000) == "2.5 h"
 
