@@ -10,26 +10,32 @@ from eval.steps import Step
 class Estimator:
     """Seconds of steps, each with the whole machine: what several took at a time is divided by their number.
 
+    What was timed counts for what is like it only: the same model, or the same collection. A small model's steps here
+    say nothing of a large one's on a GPU, nor a small index's of Wikipedia's.
+
     :param records: of finished steps (:meth:`eval.store.Store.records`).
     :param speed: operations a second of the machine that is meant, or how to measure this one's.
+    :param work: the steps' folder, as their commands name it.
     """
 
-    def __init__(self, records: Iterable[Mapping[str, Any]], speed: float | Callable[[], float]) -> None:
+    def __init__(
+        self, records: Iterable[Mapping[str, Any]], speed: float | Callable[[], float], work: Path = Path()
+    ) -> None:
+        self._work = work
         self._speed, self._measure = (None, speed) if callable(speed) else (speed, None)
-        timed: dict[tuple[str, str], list[tuple[float, float]]] = {}
+        timed: dict[tuple[str, ...], list[tuple[float, float]]] = {}
         for record in records:
             if record.get("seconds"):
                 seconds = float(record["seconds"]) / record.get("jobs", 1)
-                # Of another model, other hardware: a small one's steps here say nothing of a large one's on a GPU.
-                like = record["kind"], _model(record.get("command", ()))
-                timed.setdefault(like, []).append((seconds, float(record["operations"])))
+                operations = float(record["operations"])
+                timed.setdefault(_like(record["kind"], operations, record["command"]), []).append((seconds, operations))
         self._seconds = {like: sum(s for s, _ in pairs) / len(pairs) for like, pairs in timed.items()}
         sums = {like: (sum(s for s, o in pairs if o), sum(o for _, o in pairs)) for like, pairs in timed.items()}
         self._rates = {like: seconds / operations for like, (seconds, operations) in sums.items() if operations}
 
     def seconds(self, step: Step) -> float | None:
         """The time that a step will take; None if nothing is known of its kind."""
-        like = step.kind, _model(step.command(Path()))
+        like = _like(step.kind, step.operations, step.command(self._work))
         if not step.operations:
             return self._seconds.get(like)
         if like in self._rates:
@@ -55,9 +61,10 @@ class Estimator:
         return f"GPU time at an assumed {speed}" if self._measure is None else f"at {speed}, measured on this machine"
 
 
-def _model(words: Sequence[str]) -> str:
-    """The model that a command names, or nothing."""
-    return words[words.index("--model") + 1] if "--model" in words[:-1] else ""
+def _like(kind: str, operations: float, words: Sequence[str]) -> tuple[str, ...]:
+    """What steps that take like times have in common: their kind, and the model or else the collection they name."""
+    flags = ("--model",) if operations else ("--index", "--corpus")
+    return kind, *(words[words.index(flag) + 1] for flag in flags if flag in words[:-1])
 
 
 def measured_speed(device: str | None, dtype: str | None) -> float:

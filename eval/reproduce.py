@@ -48,7 +48,7 @@ def _reproduce(args: argparse.Namespace) -> int:
     store = Store(args.work)
     steps = ordered(last.values())
     speed = scale.operations_per_second or (lambda: measured_speed(args.device, scale.dtype))
-    estimator = Estimator(store.records(), speed)
+    estimator = Estimator(store.records(), speed, store.work)
     _show_state(last, steps, store, estimator)
     if args.dry_run:
         _show_commands(steps, store, estimator)

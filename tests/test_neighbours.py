@@ -26,7 +26,6 @@ def test_others_are_counted_without_ourselves(tmp_path: Path) -> None:
     assert running(tmp_path / "loadavg") == 0
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells how many threads run")
 def test_busy_neighbours_are_seen() -> None:
     command = [sys.executable, "-c", "print(flush=True)\nwhile True: pass"]
     several = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(processors())]
@@ -34,7 +33,8 @@ def test_busy_neighbours_are_seen() -> None:
         for one in several:
             assert one.stdout is not None and one.stdout.readline()
         make_room()
-        assert os.environ.get("OMP_WAIT_POLICY") == "PASSIVE"
+        # Only Linux tells how many threads run: elsewhere nothing may change.
+        assert os.environ.get("OMP_WAIT_POLICY") == ("PASSIVE" if Path("/proc/loadavg").exists() else None)
     finally:
         for one in several:
             one.kill()

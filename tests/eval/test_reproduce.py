@@ -191,18 +191,20 @@ def test_a_run_made_elsewhere(data, tmp_path, run):
 
 
 def test_estimates():
-    timed = [{"kind": "rerank", "seconds": 10.0, "operations": 1e9}, {"kind": "judge", "seconds": 4.0, "operations": 0}]
+    small, wiki = ["--model", "small"], ["--index", "wiki"]
+    timed = [
+        {"kind": "rerank", "seconds": 10.0, "operations": 1e9, "command": ["-m", "m", *small]},
+        {"kind": "judge", "seconds": 4.0, "operations": 0, "command": ["-m", "m", *wiki]},
+    ]
     estimator = Estimator(timed, speed=1e12)
-    assert estimator.seconds(Step("rerank", "", "m", (), "o", operations=5e9)) == 50.0
-    assert estimator.seconds(Step("train", "", "m", (), "o", operations=5e12)) == 5.0
-    assert estimator.seconds(Step("judge", "", "m", (), "o")) == 4.0
-    assert estimator.seconds(Step("mine", "", "m", (), "o")) is None
-    assert estimator.said([Step("mine", "", "m", (), "o")]) == "?"
-    # What a small model took says nothing of a large one's GPU time.
-    timed[0] |= {"command": ["python", "-m", "rerank", "--model", "small"]}
-    small, large = (Step("rerank", "", "m", ("--model", name), "o", operations=5e12) for name in ("small", "large"))
-    assert (Estimator(timed, 1e12).seconds(small), Estimator(timed, 1e12).seconds(large)) == (50000.0, 5.0)
-    assert estimator.said([Step("judge", "", "m", (), "o"), Step("mine", "", "m", (), "o")]) == "4 s and 1 more unknown"
+    assert estimator.seconds(Step("rerank", "", "m", tuple(small), "o", operations=5e9)) == 50.0
+    assert estimator.seconds(Step("train", "", "m", tuple(small), "o", operations=5e12)) == 5.0
+    judge, mine = Step("judge", "", "m", tuple(wiki), "o"), Step("mine", "", "m", tuple(wiki), "o")
+    assert (estimator.seconds(judge), estimator.seconds(mine)) == (4.0, None)
+    assert (estimator.said([mine]), estimator.said([judge, mine])) == ("?", "4 s and 1 more unknown")
+    # What a small model took says nothing of a large one's GPU time, nor one index of another.
+    assert estimator.seconds(Step("rerank", "", "m", ("--model", "large"), "o", operations=5e12)) == 5.0
+    assert estimator.seconds(Step("judge", "", "m", ("--index", "wikipedia-dpr-100w"), "o")) is None
     assert measured_speed("cpu", "float32") > 1e8 and duration(600) == "10 min" and duration(9000) == "2.5 h"
 
 
