@@ -6,21 +6,28 @@ from pathlib import Path
 
 from qpeft_rerank.cache import cache_dir, keep
 
-# A digest is kept under the file's inode, size and time, so that large weights are read only once.
-_KEPT = "digests"
+# A digest is kept under the file's inode, size and time, so that large weights are read only once; small files are
+# read again sooner than looked up.
+_KEPT, _LARGE_BYTES = "digests", 16 << 20
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal; remembered until the file changes."""
+    """SHA-256 of a file's content, in hexadecimal; that of a large one is remembered until it changes."""
     state = path.stat()
+    if state.st_size < _LARGE_BYTES:
+        return _digest(path)
     seen = f"{state.st_dev}-{state.st_ino}-{state.st_size}-{state.st_mtime_ns}"
     kept = cache_dir() / _KEPT / seen
     if kept.is_file() and len(digest := kept.read_text("ascii").strip()) == 64:
         return digest
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = _digest(path)
     keep(kept, digest)
     return digest
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def model_identity(folder: Path) -> str:

@@ -2,6 +2,9 @@
 
 import logging
 
+# They tell of kernels that are not for this machine, and of torch's own calls.
+_TALKATIVE = ("accelerate", "torchao", "torch.utils._pytree")
+
 
 def quiet_transformers() -> None:
     """Show transformers' errors only, and no bars of its own. Downloads keep theirs."""
@@ -9,4 +12,5 @@ def quiet_transformers() -> None:
 
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    logging.getLogger("accelerate").setLevel(logging.ERROR)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.ERROR)

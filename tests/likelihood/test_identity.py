@@ -1,0 +1,23 @@
+"""A file's digest is its content's, remembered where reading it again would take long, until it changes."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from qpeft_rerank.likelihood.identity import file_digest
+
+
+@pytest.mark.parametrize(("size", "kept"), [(3, 0), (16 << 20, 1)])
+def test_large_files_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, kept: int) -> None:
+    monkeypatch.setenv("QPEFT_RERANK_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "weights"
+    path.write_bytes(b"a" * size)
+    assert file_digest(path) == file_digest(path) == hashlib.sha256(b"a" * size).hexdigest()
+    notes = list((tmp_path / "cache").rglob("*-*"))
+    assert len(notes) == kept
+    for note in notes:  # a remembered one is believed
+        note.write_text("0" * 64)
+        assert file_digest(path) == "0" * 64
+    path.write_bytes(b"b" * (size + 1))
+    assert file_digest(path) == hashlib.sha256(b"b" * (size + 1)).hexdigest()
