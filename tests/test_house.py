@@ -11,7 +11,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.mark.parametrize(
     "command",
-    [["ruff", "check"], ["ruff", "format", "--check"], ["importlinter.cli"], ["mypy"]],
+    [
+        ["ruff", "check"],
+        ["ruff", "format", "--check"],
+        ["importlinter.cli"],
+        pytest.param(["mypy"], marks=pytest.mark.slow),  # a minute where nothing is cached
+    ],
     ids=["lint", "format", "floors", "types"],
 )
 def test_check(command: list[str]) -> None:
