@@ -56,7 +56,8 @@ class Commands:
                 process.wait()
                 raise
             finally:
-                self._running.discard(process)
+                with self._lock:
+                    self._running.discard(process)
         if status in (130, -signal.SIGINT):
             raise KeyboardInterrupt
         if status != 0:

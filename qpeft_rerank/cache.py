@@ -1,5 +1,6 @@
 """Where this package keeps what it makes once and reads often (indexes, converted models)."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -18,8 +19,11 @@ def cache_dir() -> Path:
 
 
 def keep(path: Path, text: str) -> None:
-    """Write a file of the cache whole or not at all, whoever else writes it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file of the cache whole or not at all, whoever else writes it; not at all where it cannot be written,
+    since it only saves making the same again.
+    """
     fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    fresh.write_text(text, "utf-8")
-    fresh.replace(path)
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh.write_text(text, "utf-8")
+        fresh.replace(path)

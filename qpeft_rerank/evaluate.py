@@ -4,21 +4,18 @@ import argparse
 import csv
 import io
 import json
-import os
 import sys
 from collections.abc import Sequence
 
 from qpeft_rerank import console
-from qpeft_rerank.collection import irdatasets
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.sources import find_topics, named_qrels
 from qpeft_rerank.trec.lines import display_name
 from qpeft_rerank.trec.measures import Evaluation, evaluate, parse_measure
-from qpeft_rerank.trec.qrels import Qrels, read_qrels
+from qpeft_rerank.trec.qrels import Qrels
 from qpeft_rerank.trec.runs import read_run
-from qpeft_rerank.trec.topics import read_topics
 
 DEFAULT_MEASURES = ("nDCG@10", "R@100", "Success@10")
-_FILE_ENDINGS = (".txt", ".tsv", ".csv", ".qrels", ".qrel", ".trec", ".gz")
 
 Table = list[list[str]]
 """Rows of cells; the first row is the header."""
@@ -49,7 +46,11 @@ def parser() -> argparse.ArgumentParser:
         help="e.g. nDCG@10 R@100 Success@10 (or H@10) RR@10 (or MRR@10) AP P@10 'AP(rel=2)'; "
         f"default: {' '.join(DEFAULT_MEASURES)}",
     )
-    result.add_argument("--topics", metavar="T", help="topics file: average over exactly these topics")
+    result.add_argument(
+        "--topics",
+        metavar="T",
+        help="topics file, Pyserini's name or ir_datasets:ID: average over exactly these topics",
+    )
     result.add_argument("--per-topic", action="store_true", help="a row for every topic, then one for all")
     result.add_argument("--format", choices=("text", "csv", "json", "markdown"), default="text", help="default: text")
     return result
@@ -68,8 +69,8 @@ def _command(args: argparse.Namespace) -> int:
         parse_measure(measure)  # before the files, which may be large
     if [args.qrels, args.topics, *args.run].count("-") > 1:
         raise InputError("stdin (-) is named twice; it can be read only once, name a file")
-    topic_ids = list(read_topics(args.topics)) if args.topics else None
-    qrels = _qrels(args.qrels)
+    topic_ids = list(find_topics(args.topics)) if args.topics else None
+    qrels = named_qrels(args.qrels)
     evaluations: dict[str, Evaluation] = {}
     for path in dict.fromkeys(args.run):
         name = display_name(path)
@@ -83,18 +84,6 @@ def _command(args: argparse.Namespace) -> int:
     sys.stdout.write(text)
     sys.stdout.flush()
     return 0
-
-
-def _qrels(source: str) -> Qrels:
-    """Read a qrels file, or the qrels that Pyserini or ir_datasets knows by this name."""
-    if irdatasets.is_named(source):
-        return irdatasets.load_qrels(source)
-    looks_like_file = os.sep in source or source.lower().endswith(_FILE_ENDINGS)
-    if source == "-" or os.path.exists(source) or looks_like_file:
-        return read_qrels(source)
-    from qpeft_rerank.collection.lucene import load_qrels
-
-    return load_qrels(source)
 
 
 def _evaluate(path: str, qrels: Qrels, measures: Sequence[str], topic_ids: Sequence[str] | None) -> Evaluation:

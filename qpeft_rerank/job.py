@@ -1,16 +1,13 @@
 """One reranking job, from resolved names to the files it leaves behind."""
 
 import argparse
-import hashlib
 import sys
 from collections.abc import Callable
 from functools import cached_property
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from qpeft_rerank import explain, sources
-from qpeft_rerank.cache import cache_dir
 from qpeft_rerank.candidates import UnjoinedError, check_topics, count_pairs
 from qpeft_rerank.collection.passages import Passages
 from qpeft_rerank.console import say
@@ -71,8 +68,8 @@ class Job:
         if args.topics is None and self.index is None:
             raise InputError("a run's topics have no text of their own; add --topics FILE or NAME")
         self.topics_name: str = args.topics or sources.topics_of_index(str(self.index))
-        if args.run == "-" and self.topics_name == "-":
-            raise InputError("--run - and --topics - : only one of them can come from stdin")
+        if [args.run, self.topics_name, args.qrels].count("-") > 1:
+            raise InputError("--run, --topics, --qrels: only one of them can come from stdin (-)")
         if args.explain_topic is not None and not args.explain:
             raise InputError("--explain-topic: is the topic of a page; add --explain F.html")
         self.outputs = Outputs(args, self.index, self.topics_name, self.prompt)
@@ -110,7 +107,7 @@ class Job:
         given = self.team.from_main(self._inputs) if self.team else self._inputs()
         if given is None:
             return 0
-        place = self._journal_path(given.run, given.topics)
+        place = self.outputs.journal(given.run, given.topics)
         share = Share(self.team, place) if self.team else None
         if share and not share.team.main:
             self._rerank(self._reranker(), given, None, share)
@@ -120,6 +117,11 @@ class Job:
         with Journal(place) as journal:
             collect(journal, self.team.count if self.team else 1)
             reranker = self._reranker()
+            if reranker.scorer.model.imitates:
+                say(
+                    f"this processor does not multiply bfloat16 itself: {reranker.scorer.model.precision} saves no "
+                    "time here; float32 is as quick"
+                )
             *others, result = self._rerank(reranker, given, journal, share)
             self._say_found(result)
             for path, method, other in zip(self.outputs.compared_runs, self.outputs.compared, others, strict=False):
@@ -133,7 +135,7 @@ class Job:
                 write_lines(self.args.explain, [page])
             if share:
                 share.finish(journal)
-            if self.outputs.run == "-":
+            if not self.outputs.is_file:
                 journal.path.unlink()  # nothing is left to resume, and there is no output to keep it beside
         for path in [*self.outputs.compared_runs, self.outputs.run]:
             say(f"wrote {'stdout' if path == '-' else path}")
@@ -215,15 +217,6 @@ class Job:
         if not run:
             raise InputError(f"index {self.index} finds nothing for any topic of {self.topics_name}")
         return run
-
-    def _journal_path(self, run: Run, topics: dict[str, Topic]) -> Path:
-        if self.outputs.is_file:
-            return Path(f"{self.outputs.run}.journal")
-        # A pipe has no place for a journal beside it: the same job finds its own in the cache.
-        digest = hashlib.blake2b(digest_size=12)
-        for topic, hits in run.items():
-            digest.update(f"{topic}\t{topics[topic].text}\t{' '.join(hit.docid for hit in hits)}\n".encode())
-        return cache_dir() / "journals" / f"{digest.hexdigest()}.journal"
 
     def _rerank(
         self, reranker: Reranker, given: Inputs, journal: Journal | None, share: Share | None

@@ -1,15 +1,22 @@
 """What a reranking job's ways of scoring are called, and the files that it writes."""
 
 import argparse
+import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from qpeft_rerank import explain, sources
+from qpeft_rerank.cache import cache_dir
 from qpeft_rerank.collection.names import canonical_index_name
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.methods import DEFAULT_PROMPT, NO_ADAPTER
 from qpeft_rerank.prompt.templates import Template
 from qpeft_rerank.trec.output import check_output
+from qpeft_rerank.trec.runs import Run
+from qpeft_rerank.trec.topics import Topic
+
+_STREAMS = ("/dev/std", "/dev/fd/", "/proc/self/fd/")
 
 
 class Outputs:
@@ -34,6 +41,8 @@ class Outputs:
     @property
     def is_file(self) -> bool:
         """Whether the run goes to a regular file, not to stdout or a pipe."""
+        if self.run.startswith(_STREAMS):  # whatever they lead to, nothing can stand beside them
+            return False
         return self.run != "-" and (os.path.isfile(self.run) or not os.path.exists(self.run))
 
     @property
@@ -42,6 +51,18 @@ class Outputs:
         packed = ".gz" if self.run.endswith(".gz") else ""
         stem = self.run.removesuffix(packed).removesuffix(".trec")
         return [f"{stem}.{method}.trec{packed}" for method in self.compared] if self.is_file else []
+
+    def journal(self, run: Run, topics: Mapping[str, Topic]) -> Path:
+        """Where the job keeps its scores until it is done."""
+        if self.is_file:
+            return Path(f"{self.run}.journal")
+        # A pipe has no place beside it: the same job finds its own in the cache.
+        args = self.args
+        how = [args.model, args.adapter, *args.compare, args.prompt, args.dtype, args.max_passage_tokens]
+        digest = hashlib.blake2b(repr(how).encode(), digest_size=12)
+        for topic, hits in run.items():
+            digest.update(f"{topic}\t{topics[topic].text}\t{' '.join(hit.docid for hit in hits)}\n".encode())
+        return cache_dir() / "journals" / f"{digest.hexdigest()}.journal"
 
     def check(self) -> None:
         """Refuse what exists, cannot be written, or would be written twice; make the default folder."""
@@ -61,11 +82,15 @@ class Outputs:
             explain.check_page(args.explain, args.overwrite, (self.run, args.scores, *self.compared_runs))
 
     def check_names(self) -> None:
-        """Refuse two ways of scoring with one name: nobody could tell their runs apart."""
+        """Refuse two ways of scoring with one name, as nobody could tell their runs apart, and runs without a place."""
         names = [self.method, *self.compared]
         twice = [name for place, name in enumerate(names) if name in names[:place]]
         if twice:
             raise InputError(f"--compare: two adapters would both be called {twice[0]}; rename one's folder")
+        if self.compared and not self.is_file and not self.args.qrels:
+            raise InputError(
+                "--compare: there is no file to put its runs beside; name one with --output, or add --qrels"
+            )
 
     def _called(self, adapter: str | None) -> str:
         model = Path(self.args.model).name.removesuffix(".gguf")

@@ -55,7 +55,7 @@ def plan_lines(
     """
     device = pick_device(args.device)
     precision = pick_precision(args.dtype, device)
-    source = find_model(args.model)
+    source = find_model(args.model, weights=False)
     shape = model_shape(source)
     budget = batch_size(args.batch_tokens, device)
     pairs = count_pairs(run, args.depth)

@@ -61,7 +61,7 @@ class Reranker:
         exact: Callable[[], Scorer] | None = None,
     ) -> None:
         self.scorer = scorer
-        self._exact_scorer = cache(exact or (lambda: scorer))
+        self._exact_scorer = None if exact is None else cache(exact)
         self.methods = Methods([scorer, *compared], share_passages)
         self._alone = Methods([scorer], share_passages) if compared else self.methods
         self.shared = self._alone.apart[0]
@@ -193,6 +193,8 @@ class Reranker:
         """
         if self.scorer.model.precision == "float32":
             raise InputError("--certify: float32 scores need no certificate; take --dtype mixed")
+        if self._exact_scorer is None and not self.scorer.model.can_be_exact:
+            raise InputError("--certify: this reranker knows no float32 scorer of its model; make it with exact=")
         check_topics(run, topics)
         absent: list[tuple[str, str]] = []
         engine = JointEngine(self._alone, self.batch_tokens, journal)
@@ -222,6 +224,7 @@ class Reranker:
         """A float32 scorer: of the same model where that can be changed for a while, else of another one."""
         if self.scorer.model.can_be_exact:
             return self.scorer.in_float32()
+        assert self._exact_scorer is not None
         return nullcontext(self._exact_scorer())
 
     def _rerank(

@@ -18,7 +18,7 @@ ANSWERS = "answers"
 ANSWERS_REGEX = "answers-regex"
 # Topics whose passages are held at a time while they are judged.
 _JUDGED_AT_ONCE = 64
-_FILE_ENDINGS = (".tsv", ".txt", ".jsonl", ".json", ".trec", ".gz")
+_FILE_ENDINGS = (".tsv", ".csv", ".txt", ".jsonl", ".json", ".trec", ".qrels", ".qrel", ".gz")
 
 
 def find_topics(name: str) -> dict[str, Topic]:
@@ -34,7 +34,7 @@ def find_topics(name: str) -> dict[str, Topic]:
         return demo_topics()
     if irdatasets.is_named(name):
         return irdatasets.load_topics(name)
-    if os.sep in name or name.endswith(_FILE_ENDINGS):
+    if os.sep in name or name.lower().endswith(_FILE_ENDINGS):
         raise InputError(f"{name}: no such topics file; give a file or the name of a topic set")
     from qpeft_rerank.collection.lucene import load_topics
 
@@ -95,12 +95,17 @@ def find_qrels(name: str, run: Run, topics: Mapping[str, Topic], passages: Passa
     """
     if name in (ANSWERS, ANSWERS_REGEX):
         return _judge_by_answers(run, topics, passages, depth, name == ANSWERS_REGEX)
-    if os.path.exists(name):
+    return named_qrels(name)
+
+
+def named_qrels(name: str) -> Qrels:
+    """Judgments from a file (``-`` is stdin), by ``ir_datasets:ID`` or a name that Pyserini knows."""
+    if name == "-" or os.path.exists(name):
         return read_qrels(name)
     if irdatasets.is_named(name):
         return irdatasets.load_qrels(name)
-    if os.sep in name or name.endswith(_FILE_ENDINGS):
-        raise InputError(f"{name}: no such qrels file; give a file, the name of a qrels set, or 'answers'")
+    if os.sep in name or name.lower().endswith(_FILE_ENDINGS):
+        raise InputError(f"{name}: no such qrels file; give a file, or the name of a qrels set")
     from qpeft_rerank.collection.lucene import load_qrels
 
     return load_qrels(name)

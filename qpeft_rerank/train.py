@@ -219,6 +219,9 @@ def _dev(args: argparse.Namespace) -> "Callable[[], DevSet] | None":
         raise InputError("--dev and --dev-run are two ways to give dev questions; give one")
     if any(by_run) != all(by_run):
         raise InputError("--dev-topics and --dev-run go together; give both")
+    for name in ("dev_corpus", "dev_index", "dev_qrels"):
+        if getattr(args, name) is not None and not args.dev_run:
+            raise InputError(f"--{name.replace('_', '-')}: belongs to --dev-run, which is not there; add it")
     if args.dev:
         return lambda: _dev_from_triples(args)
     if args.dev_run and not (args.dev_corpus or args.dev_index):

@@ -83,7 +83,7 @@ def test_a_name_that_is_no_file_is_pyserini_s(
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
-        (["--qrels", "absent.txt", "--run", "first.trec"], "absent.txt: no such file"),
+        (["--qrels", "absent.txt", "--run", "first.trec"], "absent.txt: no such qrels file"),
         (["--qrels", "qrels", "--run", "absent"], "absent: no such file"),
         (["--qrels", "qrels", "--run", "qrels"], "qrels:1: expected 6 columns"),
         (["--qrels", "first.trec", "--run", "first.trec"], "first.trec:1: expected 4 columns"),

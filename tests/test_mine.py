@@ -152,6 +152,17 @@ def test_bad_input_is_one_line(files, capsys):
     assert "no such topics file" in bad(files, capsys, topics="absent.jsonl")
     (files / "out.jsonl").write_text("x")
     assert "exists; add --overwrite" in bad(files, capsys)
+
+
+@pytest.mark.parametrize("line", ["no record", "{}", "[1]"])
+def test_a_damaged_work_file_can_be_overwritten(files, capsys, line):
+    with minefile.MineFile(files / "out.jsonl", {"hits": 5}) as file:
+        list(file.extend([mining.Mined("t1", None, "no positive")]))
+    work = files / ".out.jsonl.work"
+    work.write_text(f"{work.read_text()}{line}\n")
+    assert ".out.jsonl.work:3: damaged; use --overwrite" in bad(files, capsys)
+    assert mine.main(command(files, "--overwrite")) == 0
+    assert len(written(files)) == 3 and not work.exists()
     assert (files / "out.jsonl").read_text() == "x"
 
 

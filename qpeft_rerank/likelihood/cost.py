@@ -39,9 +39,9 @@ class ModelShape:
 
 def model_shape(source: ModelSource) -> ModelShape:
     """Read a model's configuration and tokenizer, and count its parameters on the meta device."""
+    quiet_transformers()
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    quiet_transformers()
     try:
         whole = AutoConfig.from_pretrained(source.folder)
         tokenizer = AutoTokenizer.from_pretrained(source.folder)

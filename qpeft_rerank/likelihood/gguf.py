@@ -44,12 +44,12 @@ def converted_folder(path: Path) -> Path:
 
 
 def _convert(path: Path, target: Path) -> None:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     from qpeft_rerank.likelihood.quiet import quiet_transformers
 
     quiet_transformers()
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     place = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
     try:
         tokenizer = AutoTokenizer.from_pretrained(**place)

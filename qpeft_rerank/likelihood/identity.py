@@ -10,6 +10,8 @@ from qpeft_rerank.cache import cache_dir, keep
 # read again sooner than looked up.
 _KEPT, _LARGE_BYTES = "digests", 16 << 20
 
+_TOKENIZER_FILES = ("*token*.json", "vocab*", "merges.txt", "*.model", "*.tiktoken")
+
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's content, in hexadecimal; that of a large one is remembered until it changes."""
@@ -41,4 +43,12 @@ def model_identity(folder: Path) -> str:
     for key in ("_name_or_path", "_model_name_or_path", "transformers_version"):
         config.pop(key, None)
     summary.update(json.dumps(config, sort_keys=True).encode("utf-8"))
+    return summary.hexdigest()[:32]
+
+
+def tokenizer_identity(folder: Path) -> str:
+    """A digest of the files in a model folder that make its tokenizer."""
+    summary = hashlib.sha256()
+    for path in sorted({path for pattern in _TOKENIZER_FILES for path in folder.glob(pattern)}):
+        summary.update(f"{path.name} {file_digest(path)} ".encode())
     return summary.hexdigest()[:32]

@@ -1,6 +1,5 @@
 """A frozen causal language model: its body, its head, and the log-probabilities of targets."""
 
-import importlib
 from collections.abc import Iterator
 from collections.abc import Sequence as ListLike
 from contextlib import AbstractContextManager, contextmanager
@@ -9,13 +8,13 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from qpeft_rerank.console import unwarned
 from qpeft_rerank.errors import InputError, first_line
 from qpeft_rerank.likelihood.body import Attend, Body
 from qpeft_rerank.likelihood.heap import keep_heap_small
 from qpeft_rerank.likelihood.int8 import quantize_layers
 from qpeft_rerank.likelihood.linears import change_products, keeps_weights, replace_linears
 from qpeft_rerank.likelihood.precision import STATES
+from qpeft_rerank.likelihood.processor import multiplies_bfloat16
 from qpeft_rerank.likelihood.quiet import quiet_transformers
 from qpeft_rerank.likelihood.sharing import Attention
 from qpeft_rerank.likelihood.sources import ModelSource, find_model
@@ -125,14 +124,12 @@ class LanguageModel:
         :param stock: keep the layers that ``transformers`` made, as the yardstick of the faster ones.
         :raises InputError: if it cannot be found, read, or is no causal language model.
         """
-        with unwarned():
-            importlib.import_module("transformers.modeling_utils")  # as a model's class would in a moment
-            from transformers import AutoModelForCausalLM, AutoTokenizer
+        quiet_transformers()
+        from transformers import AutoModelForCausalLM, AutoTokenizer
 
         source = name if isinstance(name, ModelSource) else find_model(name)
         place = pick_device(device)
         precision = pick_precision(dtype, place)
-        quiet_transformers()
         try:
             tokenizer = AutoTokenizer.from_pretrained(source.folder)
             model: Any = AutoModelForCausalLM.from_pretrained(source.folder, dtype=DTYPES[precision])
@@ -228,6 +225,12 @@ class LanguageModel:
 
     def _made_body(self) -> Body | None:
         return Body.of(self.model.base_model, self.precision) if self.plain_head else None
+
+    @property
+    def imitates(self) -> bool:
+        """Whether the processor has no products of this precision, which then saves no time."""
+        narrow = self.precision in ("mixed", "bfloat16", "int8")
+        return narrow and self.device.type == "cpu" and not multiplies_bfloat16()
 
     @property
     def can_be_exact(self) -> bool:

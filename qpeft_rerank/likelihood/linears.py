@@ -3,7 +3,8 @@
 PyTorch gives float32 matrix products on a CPU to MKL, which on AVX-512 processors of other makers than Intel
 uses half of the vector unit; oneDNN, which the same PyTorch brings for lower precisions, uses all of it. And
 products in bfloat16 need not make the states between them bfloat16: kept in float32, they lose an order of
-magnitude less.
+magnitude less. Where the processor has no such products, numbers are rounded to bfloat16 and multiplied in float32:
+the same up to the order of summation, and several times as fast as PyTorch's imitation.
 """
 
 import contextlib
@@ -15,6 +16,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from qpeft_rerank.likelihood.processor import multiplies_bfloat16
 
 # Linux's advice to drop pages that their file can give again. Unlike MADV_DONTNEED it keeps what was written to.
 _MADV_PAGEOUT = 21
@@ -33,12 +36,16 @@ class NarrowLinear(nn.Linear):
     def __init__(self, linear: nn.Linear, products: torch.dtype) -> None:
         nn.Module.__init__(self)
         self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.weight = nn.Parameter(linear.weight.detach().to(products), requires_grad=False)
+        self.products = products
+        rounded = linear.weight.detach().to(products)
+        native = rounded.device.type != "cpu" or _as_multiplied(products) == products
+        self.weight = nn.Parameter(rounded if native else rounded.float(), requires_grad=False)
         self.bias = linear.bias
 
     def forward(self, states: Tensor) -> Tensor:
         """``[..., inputs]`` to ``[..., outputs]`` of the same dtype."""
-        made = nn.functional.linear(states.to(self.weight.dtype), self.weight).to(states.dtype)
+        rows = states.to(self.products).to(self.weight.dtype)
+        made = nn.functional.linear(rows, self.weight).to(self.products).to(states.dtype)
         return made if self.bias is None else made + self.bias
 
 
@@ -58,35 +65,37 @@ class PackedLinear(nn.Linear):
     def multiply_in(self, products: torch.dtype) -> None:
         """Take products of this dtype from now on."""
         self.products = products
-        self.packed = _pack(self.weight.detach().to(products))
+        self.packed = _pack(self.weight.detach(), products)
         self._transposed: Tensor | None = None
         _give_back(self.weight)
 
     def forward(self, states: Tensor) -> Tensor:
         """``[..., inputs]`` to ``[..., outputs]`` of the same dtype."""
-        made: Tensor = _Product.apply(states, self) if torch.is_grad_enabled() else _multiply(states, self.packed)
+        made: Tensor = _Product.apply(states, self) if torch.is_grad_enabled() else _multiply(states, self, self.packed)
         return made if self.bias is None else made + self.bias
 
     def silu(self, states: Tensor) -> Tensor:
         """``silu(forward(states))`` in one operation, for states in the products' dtype; without gradients."""
         rows = in_rows(states, self)
-        made: Tensor = torch.ops.mkldnn._linear_pointwise(rows, self.packed, self._narrow_bias, "swish", [], "")
-        return out_of_rows(made, states.shape[:-1])
+        return out_of_rows(_linear(rows, self.packed, self._narrow_bias, "swish"), states.shape[:-1])
 
     def times(self, states: Tensor, others: Tensor) -> Tensor:
         """``forward(states) * others`` in one operation, all in the products' dtype; without gradients."""
         rows, factors = in_rows(states, self), _in_rows(others, others.shape[-1], self.products)
-        made: Tensor = torch.ops.mkldnn._linear_pointwise.binary(rows, factors, self.packed, self._narrow_bias, "mul")
-        return out_of_rows(made, states.shape[:-1])
+        dtype = self.packed.dtype
+        made: Tensor = torch.ops.mkldnn._linear_pointwise.binary(
+            rows.to(dtype), factors.to(dtype), self.packed, self._narrow_bias, "mul"
+        )
+        return out_of_rows(made.to(self.products), states.shape[:-1])
 
     @property
     def _narrow_bias(self) -> Tensor | None:
-        return None if self.bias is None else self.bias.to(self.products)
+        return None if self.bias is None else self.bias.to(self.products).to(self.packed.dtype)
 
     def backward_weight(self) -> Tensor:
         """The weights as gradients meet them; made when training first asks."""
         if self._transposed is None:
-            self._transposed = _pack(self.weight.detach().t().to(self.products).contiguous())
+            self._transposed = _pack(self.weight.detach().t(), self.products)
         return self._transposed
 
 
@@ -96,17 +105,22 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, states: Tensor, layer: PackedLinear) -> Tensor:
         context.layer = layer
-        return _multiply(states, layer.packed)
+        return _multiply(states, layer, layer.packed)
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return _multiply(gradients[0], context.layer.backward_weight()), None
+        return _multiply(gradients[0], context.layer, context.layer.backward_weight()), None
 
 
-def _multiply(states: Tensor, weight: Tensor) -> Tensor:
-    rows = _in_rows(states, states.shape[-1], weight.dtype)
-    made: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, None, "none", [], "")
-    return out_of_rows(made, states.shape[:-1]).to(states.dtype)
+def _multiply(states: Tensor, layer: PackedLinear, packed: Tensor) -> Tensor:
+    rows = _in_rows(states, states.shape[-1], layer.products)
+    return out_of_rows(_linear(rows, packed), states.shape[:-1]).to(states.dtype)
+
+
+def _linear(rows: Tensor, packed: Tensor, bias: Tensor | None = None, then: str = "none") -> Tensor:
+    """Products with packed weights, rounded to the rows' dtype."""
+    made: Tensor = torch.ops.mkldnn._linear_pointwise(rows.to(packed.dtype), packed, bias, then, [], "")
+    return made.to(rows.dtype)
 
 
 def in_rows(states: Tensor, layer: nn.Module) -> Tensor:
@@ -141,8 +155,15 @@ def _in_rows(states: Tensor, width: int, dtype: torch.dtype) -> Tensor:
     return rows
 
 
-def _pack(weight: Tensor) -> Tensor:
-    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, None)
+def _as_multiplied(products: torch.dtype) -> torch.dtype:
+    """The dtype in which this processor computes products of another one best."""
+    return torch.float32 if products == torch.bfloat16 and not multiplies_bfloat16() else products
+
+
+def _pack(weight: Tensor, products: torch.dtype) -> Tensor:
+    """Weights rounded to the products' dtype, laid out for the one they are computed in."""
+    rounded = weight.to(products).to(_as_multiplied(products)).contiguous()
+    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(rounded, None)
     return packed
 
 
@@ -152,7 +173,7 @@ def can_pack(device: torch.device) -> bool:
         return False
     try:
         weight, states = torch.eye(3, 2), torch.ones(2, 2)
-        return bool(torch.equal(_multiply(states, _pack(weight)), nn.functional.linear(states, weight)))
+        return bool(torch.equal(_linear(states, _pack(weight, torch.float32)), nn.functional.linear(states, weight)))
     except (AttributeError, RuntimeError):  # a PyTorch without oneDNN, or with other operators
         return False
 

@@ -161,11 +161,9 @@ def _small(folder: Path) -> bool:
 
 def _key(source: ModelSource) -> str:
     """Of the model, and of what would load it."""
-    digest = hashlib.sha256(f"{_FORMAT} {source.identity}".encode("ascii"))
+    digest = hashlib.sha256(f"{_FORMAT} {source.identity} {source.tokenizer_identity}".encode("ascii"))
     for package in ("torch", "transformers", "tokenizers", "safetensors"):
         digest.update(f" {package} {version(package)}".encode("ascii"))
-    for path in sorted(source.folder.glob("*token*.json")):  # which the identity leaves out
-        digest.update(path.read_bytes())
     return digest.hexdigest()[:32]
 
 

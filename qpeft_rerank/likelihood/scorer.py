@@ -14,13 +14,14 @@ from torch import Tensor
 
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.language_model import Embedder, LanguageModel
+from qpeft_rerank.likelihood.out_of_memory import attempt
 from qpeft_rerank.likelihood.scores import Score
 from qpeft_rerank.prompt.builder import PromptBuilder
 from qpeft_rerank.prompt.segments import Sequence
 from qpeft_rerank.prompt.templates import Template
 
 # Raised when the same inputs give other scores than before: journals must then not be reused.
-_FORMAT = 3
+_FORMAT = 4
 
 
 class Hinter(Protocol):
@@ -66,17 +67,16 @@ class BatchScorer(ABC):
 
         :raises InputError: if the model gives NaN for a pair, or one pair alone does not fit.
         """
-        try:
-            logs = self.log_probs(sequences)
-        except torch.OutOfMemoryError:
-            if len(sequences) == 1:
-                raise InputError(
-                    f"out of memory on one sequence of {len(sequences[0])} tokens; set --max-passage-tokens "
-                    "or a smaller --dtype"
-                ) from None
-            half = len(sequences) // 2
-            return self.score(sequences[:half]) + self.score(sequences[half:])
-        return summed(logs, sequences)
+        logs = attempt(lambda: self.log_probs(sequences))
+        if logs is not None:
+            return summed(logs, sequences)
+        if len(sequences) == 1:
+            raise InputError(
+                f"out of memory on one sequence of {len(sequences[0])} tokens; set --max-passage-tokens "
+                "or a smaller --dtype"
+            )
+        half = len(sequences) // 2
+        return self.score(sequences[:half]) + self.score(sequences[half:])
 
 
 class Scorer(BatchScorer):
@@ -105,6 +105,7 @@ class Scorer(BatchScorer):
         described = {
             "format": _FORMAT,
             "model": model.source.identity,
+            "tokenizer": model.source.tokenizer_identity,
             "adapter": hinter.identity if hinter else None,
             "prompt": {key: value for key, value in template.to_dict().items() if key != "name"},
             "dtype": model.precision,

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from qpeft_rerank.console import say
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.likelihood.out_of_memory import attempt
 from qpeft_rerank.likelihood.precision import ROUNDING
 from qpeft_rerank.likelihood.scorer import BatchScorer, summed
 from qpeft_rerank.likelihood.scores import Score
@@ -111,13 +112,10 @@ class SharedScorer:
         """
         if all(len(row) == 1 for row in rows):
             return self.scorer.score([row[0] for row in rows])
-        try:
-            logs = self.log_probs(rows)
-        except torch.OutOfMemoryError:
-            half = len(rows) // 2
-            if half == 0:
-                return self.scorer.score(rows[0])
-        else:
+        logs = attempt(lambda: self.log_probs(rows))
+        if logs is not None:
             return summed(logs, [sequence for row in rows for sequence in row])
-        # Out of the handler, where the failed pass's tensors would still be held.
+        if len(rows) == 1:
+            return self.scorer.score(rows[0])
+        half = len(rows) // 2
         return self.score(rows[:half]) + self.score(rows[half:])

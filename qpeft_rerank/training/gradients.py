@@ -15,6 +15,7 @@ from torch import Tensor
 from qpeft_rerank.console import say
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.batches import plan_batches
+from qpeft_rerank.likelihood.out_of_memory import is_out_of_memory
 from qpeft_rerank.prompt.segments import Sequence
 from qpeft_rerank.training.losses import GroupLoss, pad_groups
 
@@ -136,8 +137,3 @@ class GradientAccumulator:
 
     def _largest(self, sequences: list[Sequence]) -> int:
         return max(map(self.size, sequences))
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error means that memory ran out, on a GPU or a CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

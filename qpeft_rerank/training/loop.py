@@ -227,7 +227,7 @@ class Trainer:
     def _not_a_number(self, loss: float, norm: float) -> str:
         what = f"loss is {loss}" if not abs(loss) < float("inf") else f"gradient's norm is {norm}"
         return (
-            f"step {self._state.step + 1}: the {what}; the last good checkpoint is in {self.running.folder}; "
+            f"step {self._state.step + 1}: the {what}; "
             "train again with --overwrite and a lower --lr, or --dtype float32"
         )
 

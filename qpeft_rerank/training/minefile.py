@@ -13,6 +13,10 @@ from qpeft_rerank.trec.output import write_lines
 _FORMAT = 1
 
 
+class DamagedError(InputError):
+    """A line of a work file that is no record."""
+
+
 class MineFile:
     """Outcomes of topics, one JSON line each, appended as they come. Use it in a ``with`` block.
 
@@ -55,8 +59,14 @@ class MineFile:
 
     def _begin(self, overwrite: bool) -> None:
         good = 0
-        # Where no topic is done yet, nothing is lost by starting with these settings.
-        fresh = sum(1 for _ in self._lines()) < 2
+        try:
+            # Where no topic is done yet, nothing is lost by starting with these settings.
+            fresh = sum(1 for _ in self._lines()) < 2
+        except DamagedError:
+            if not overwrite:
+                raise
+            self._file.truncate(0)
+            fresh = True
         for number, (line, record) in enumerate(self._lines(), 1):
             if number == 1 and record != self._settings:
                 if overwrite or fresh:
@@ -77,9 +87,12 @@ class MineFile:
             if not line.endswith(b"\n"):
                 return
             try:
-                yield line, json.loads(line)
-            except ValueError:
-                raise InputError(f"{self.path}:{number}: damaged; use --overwrite to start afresh") from None
+                record = json.loads(line)
+                if number > 1:
+                    record["outcome"], record["false_negatives"]
+                yield line, record
+            except (ValueError, TypeError, KeyError):
+                raise DamagedError(f"{self.path}:{number}: damaged; use --overwrite to start afresh") from None
 
     def _write(self, record: dict[str, Any]) -> None:
         # JSON's escapes keep a line on one line, and any text, even unpaired surrogates, writable.

@@ -52,8 +52,9 @@ class PrefixStore:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for path in folder.glob(".*.tmp"):
-                if time.time() - path.stat().st_mtime > _ABANDONED:
-                    path.unlink(missing_ok=True)
+                with contextlib.suppress(FileNotFoundError):  # its owner has just renamed it
+                    if time.time() - path.stat().st_mtime > _ABANDONED:
+                        path.unlink()
         except OSError as error:
             raise InputError(
                 f"--prefix-cache {folder}: cannot be made ({error.strerror}); name a folder, or off"

@@ -104,7 +104,7 @@ class Session:
                 outcome = trainer.train()
             except Diverged as error:
                 if not error.best or not workers.main:
-                    raise
+                    raise InputError(f"{error}; the last good checkpoint is in {work.path}") from None
                 trainer.load_epoch(error.best)
                 self._save(work, student, dev, trainer.outcome(error.best))
                 raise InputError(f"{error}; {self.output} holds the adapter of epoch {error.best}") from None
@@ -116,13 +116,16 @@ class Session:
     def _running(self, folder: Path, model: LanguageModel) -> Running:
         return Running(
             folder,
-            self.batch_tokens or BATCH_TOKENS.get(model.device.type, 2048),
+            self._batch_tokens(model),
             self.checkpoint_steps,
             self.gradient_checkpointing,
             self.tensorboard,
             self.overwrite,
             self._prefixes(folder, model.device.type),
         )
+
+    def _batch_tokens(self, model: LanguageModel) -> int:
+        return self.batch_tokens or BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cpu"])
 
     def _prefixes(self, folder: Path, device: str) -> Path | None:
         """The folder for passages' states. On a GPU they are computed sooner than read."""
@@ -134,7 +137,7 @@ class Session:
         """Digest of all that decides the weights, but for the recipe."""
         described: dict[str, Any] = {
             "adapter": [self.adapter, self.preset, self.options, getattr(student.hinter, "identity", "")],
-            "model": [model.source.identity, model.precision],
+            "model": [model.source.identity, model.source.tokenizer_identity, model.precision],
             "prompt": {key: value for key, value in self.template.to_dict().items() if key != "name"},
             "data": [[file.digest, len(file.examples)] for file in self.files],
             "passage": self.max_passage_tokens,
@@ -167,7 +170,7 @@ class Session:
             found = json.loads(kept.read_text("ascii"))
             if found["of"] == key:
                 return float(found["value"])
-        value = dev.metric(score_dev(dev, plain, BATCH_TOKENS.get(student.model.device.type, 2048)))
+        value = dev.metric(score_dev(dev, plain, self._batch_tokens(student.model)))
         fresh = kept.with_name(f".{kept.name}.tmp")
         fresh.write_text(json.dumps({"of": key, "value": value}), "ascii")
         fresh.replace(kept)

@@ -101,6 +101,20 @@ def test_without_the_wheel_the_same_model_comes_from_the_hub(monkeypatch: pytest
     assert asked == [sources.EMBEDDED_HUB]
 
 
+def test_a_plan_fetches_no_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import huggingface_hub
+
+    asked: list[list[str]] = []
+    (tmp_path / "config.json").write_text("{}")
+    monkeypatch.setattr(
+        huggingface_hub, "snapshot_download", lambda name, allow_patterns: asked.append(allow_patterns) or str(tmp_path)
+    )
+    assert sources.find_model("someone/large", weights=False).folder == tmp_path
+    assert len(asked) == 1 and not any("safetensors" in pattern or "bin" in pattern for pattern in asked[0])
+    sources.find_model("someone/large")
+    assert "*.safetensors" in asked[1]
+
+
 @pytest.mark.parametrize(("name", "says"), [("model.txt", "a model is a folder"), ("folder", "no config.json")])
 def test_a_path_that_is_no_model_gets_one_line(tmp_path: Path, name: str, says: str) -> None:
     (tmp_path / "model.txt").write_text("", "utf-8")

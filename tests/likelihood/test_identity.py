@@ -8,6 +8,14 @@ import pytest
 from qpeft_rerank.likelihood.identity import file_digest
 
 
+def test_a_cache_that_cannot_be_written_only_costs_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cache").write_text("no folder")
+    monkeypatch.setenv("QPEFT_RERANK_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "weights"
+    path.write_bytes(b"a" * (16 << 20))
+    assert file_digest(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 @pytest.mark.parametrize(("size", "kept"), [(3, 0), (16 << 20, 1)])
 def test_large_files_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, kept: int) -> None:
     monkeypatch.setenv("QPEFT_RERANK_CACHE", str(tmp_path / "cache"))

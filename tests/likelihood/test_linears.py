@@ -89,6 +89,30 @@ def test_products_and_gradients(layer: type, products: torch.dtype, tolerance: f
         assert float((expected - found).abs().max() / expected.abs().max()) < tolerance
 
 
+@pytest.mark.parametrize("layer", [NarrowLinear, pytest.param(PackedLinear, marks=packing)])
+def test_processors_without_bfloat16_round_alike(layer: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(1)
+    plain = nn.Linear(240, 40, bias=False).requires_grad_(False)
+    ways = []
+    for own in (True, False):
+        monkeypatch.setattr(linears, "multiplies_bfloat16", lambda own=own: own)
+        module = layer(plain, torch.bfloat16)
+        states = torch.arange(3.0 * 240).sin().view(3, 240).requires_grad_()
+        made = module(states)
+        made.square().sum().backward()
+        ways.append([made.detach(), states.grad])
+        if layer is PackedLinear:
+            rows = linears.in_rows(states.detach(), module)
+            assert rows.dtype == torch.bfloat16
+            ways[-1] += [module.times(rows, module.silu(rows)).float()] if module.silu(rows).shape == rows.shape else []
+            ways[-1].append(module.silu(rows).float())
+    for one, other in zip(*ways, strict=True):  # sums in another order fall on another side of a rounding now and then
+        assert torch.allclose(one, other, rtol=2**-7, atol=1e-3)
+        assert float((one == other).float().mean()) > 0.9
+    # Rounded they are: float32's own products are others.
+    assert not torch.allclose(ways[1][0], plain(states), rtol=1e-6, atol=1e-6)
+
+
 @packing
 def test_packed_rows_do_not_depend_on_the_batch() -> None:
     layer = PackedLinear(nn.Linear(24, 40), torch.float32)

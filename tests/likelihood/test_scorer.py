@@ -1,5 +1,6 @@
 """The reference scorer equals a plain forward pass of one pair at a time, whatever the batch."""
 
+import weakref
 from functools import cache
 from pathlib import Path
 
@@ -74,16 +75,32 @@ def test_the_model_has_no_gradients_of_its_own(llama: LanguageModel) -> None:
     assert not llama.model.training
 
 
-def test_memory_running_out_halves_the_batch(llama: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+class Held:
+    """Stands for a tensor of a pass."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [(torch.OutOfMemoryError, "no memory"), (RuntimeError, "DefaultCPUAllocator: can't allocate memory")],
+    ids=["gpu", "cpu"],
+)
+def test_memory_running_out_halves_the_batch(
+    llama: LanguageModel, monkeypatch: pytest.MonkeyPatch, kind: type, said: str
+) -> None:
     scorer = Scorer(llama, load_template("plain"))
     sequences = scorer.encode([(f"query {n}", "", "text " * n) for n in range(7)])
     expected = scorer.score(sequences)
     original, sizes = scorer.log_probs, []
+    held: list[weakref.ref] = []
 
     def scarce(batch):
+        # What did not fit must be gone before less is tried.
+        assert not any(each() for each in held)
         sizes.append(len(batch))
         if len(batch) > 2:
-            raise torch.OutOfMemoryError("no memory")
+            tensor = Held()
+            held.append(weakref.ref(tensor))
+            raise kind(said)
         return original(batch)
 
     monkeypatch.setattr(scorer, "log_probs", scarce)
@@ -120,8 +137,12 @@ def test_the_fingerprint_covers_all_that_a_score_depends_on(llama: LanguageModel
         Scorer(half, plain).fingerprint,
     ]
     assert len(set(prints)) == len(prints)
-    copied = LanguageModel.load(str(tiny.save_model(tmp_path / "copy", seed=0)), "float32", "cpu")
+    folder = tiny.save_model(tmp_path / "copy", seed=0)
+    copied = LanguageModel.load(str(folder), "float32", "cpu")
     assert Scorer(copied, plain).fingerprint == same
+    rules = folder / "tokenizer.json"
+    rules.write_text(rules.read_text("utf-8") + "\n", "utf-8")
+    assert Scorer(copied, plain).fingerprint != same
 
 
 def test_bfloat16_is_near_float32(llama: LanguageModel) -> None:

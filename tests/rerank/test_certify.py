@@ -16,6 +16,7 @@ from qpeft_rerank.collection.passages import Passage
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.journal import Journal
 from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.prompt import load_template
 from qpeft_rerank.rerank import main
 from qpeft_rerank.reranker import Reranker
@@ -143,6 +144,12 @@ def test_what_cannot_be_certified_is_refused(command, changed, said, capsys) -> 
     assert main(command(certify=3, **changed)) == 2
     shown = capsys.readouterr().err
     assert said in shown and shown.count("\n") == 1
+
+
+def test_no_certificate_without_float32(folder: Path) -> None:
+    scorer = Scorer(LanguageModel.load(str(folder / "model"), "bfloat16", "cpu"), load_template("plain"))
+    with pytest.raises(InputError, match="knows no float32 scorer"):
+        Reranker(scorer).certified_run(*run_of(2, 3), Texts(), FIRST)
 
 
 def test_the_api_refuses_float32(folder: Path) -> None:

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from qpeft_rerank.rerank import main
+from qpeft_rerank.outputs import Outputs
+from qpeft_rerank.rerank import _parser, main
+from qpeft_rerank.trec.runs import Hit
+from qpeft_rerank.trec.topics import Topic
 from tests.rerank.first_stage import RUN
 
 
@@ -28,6 +31,17 @@ def test_stdin_may_hold_the_run_and_may_not_be_empty(
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
         assert main(command(run="-", overwrite=True)) == status
     assert "<stdin>" in capsys.readouterr().err
+
+
+def test_ways_of_scoring_that_go_to_a_pipe_have_journals_of_their_own(command) -> None:
+    hits, topics = {"1": [Hit("d", 1.0, 1)]}, {"1": Topic("1", "why")}
+    ways = [{}, {"model": "other"}, {"adapter": "a"}, {"prompt": "qpeft"}, {"dtype": "mixed"}]
+    made = []
+    for way in ways:
+        for output in ("-", "/dev/stdout"):
+            args = _parser().parse_args(command(output=output, **way))
+            made.append(Outputs(args, None, "t", None).journal(hits, topics))
+    assert len(set(made)) == len(ways) and made[::2] == made[1::2]
 
 
 def test_help_comes_at_once_without_torch_or_pyserini() -> None:

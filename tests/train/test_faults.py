@@ -44,6 +44,7 @@ def test_nan_keeps_the_best_epoch(files, model_folder, monkeypatch, capsys):
         (["--adapter", "lora", "--option", "colour=1"], "--adapter lora"),
         (["--adapter", "soft-prompt"], "soft prompt needs a prompt piece"),
         (["--dev-run", "r"], "two ways"),
+        (["--dev-corpus", "c"], "--dev-corpus: belongs to --dev-run"),
         (["--queries", "-1"], "--queries -1"),
         (["--train", "absent.jsonl"], "absent.jsonl: no such file"),
         (["--model", "/absent/model"], "/absent/model"),

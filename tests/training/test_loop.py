@@ -137,7 +137,7 @@ def test_not_a_number_stops_and_keeps_the_last_good_state(make_student, examples
 
     monkeypatch.setattr(prefix, "means_after_prefix", failing)
     student = make_student()
-    with pytest.raises(InputError, match=r"step \d+: the .*; the last good checkpoint is in"):
+    with pytest.raises(InputError, match=r"step \d+: the .*; train again with --overwrite"):
         trainer(student, examples, tmp_path, dataclasses.replace(RECIPE, epochs=30, patience=30)).train()
     assert all(torch.isfinite(value).all() for value in student.weights().values())
     folders = sorted((tmp_path / "checkpoints").glob("step-*"))

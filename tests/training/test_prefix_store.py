@@ -126,6 +126,11 @@ def flipped(path):
     path.write_bytes(data)
 
 
+def test_a_file_that_goes_away_meanwhile_is_no_fault(tmp_path, student):
+    (tmp_path / ".renamed.tmp").symlink_to(tmp_path / "absent")  # listed, but not there when looked at
+    assert PrefixStore(tmp_path, student.model).folder == tmp_path
+
+
 @pytest.mark.parametrize("damage", [cut, emptied, flipped])
 def test_damaged_file_is_computed_again(tmp_path, student, sequences, damage, monkeypatch):
     tokens = prefix_of(sequences[0])

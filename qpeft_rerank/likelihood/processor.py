@@ -1,0 +1,17 @@
+"""What this machine's processor multiplies by itself."""
+
+import platform
+from functools import cache
+
+import torch
+
+
+@cache
+def multiplies_bfloat16() -> bool:
+    """Whether products of bfloat16 numbers are the processor's own. Elsewhere PyTorch imitates them one conversion at a
+    time, several times slower than float32's. True where PyTorch cannot tell.
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return True
+    asked = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
+    return any(tell is None or tell() for tell in asked)
