@@ -1,13 +1,16 @@
 """What every command shares: messages on stderr, and one line instead of a traceback."""
 
 import argparse
+import io
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from qpeft_rerank.errors import InputError, first_line
+
+_STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
 def positive(text: str) -> int:
@@ -21,6 +24,20 @@ def positive(text: str) -> int:
     return value
 
 
+def arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse a command's arguments; an empty one, such as a variable that is not set leaves, is refused.
+
+    The system's names of stdout become ``-``: sent to a file, they would look like that file.
+    """
+    args = parser.parse_args(argv)
+    for name, value in vars(args).items():
+        if value in _STDOUT:
+            setattr(args, name, "-")
+        if "" in (value if isinstance(value, list) else [value]):
+            parser.error(f"argument --{name.replace('_', '-')}: is empty; give a value, or leave it out")
+    return args
+
+
 def say(message: str) -> None:
     """Print one line for the user on stderr, which leaves stdout to runs and tables."""
     print(message, file=sys.stderr, flush=True)
@@ -32,6 +49,9 @@ def run(command: Callable[[], int]) -> int:
     :class:`InputError` and the system's refusals become one line and status 2. A reader that closed the pipe is no fault
     (status 0, as ``head`` expects). Ctrl-C ends with 130; what was journalled stays.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # whatever the locale: runs and pages are UTF-8
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
         return command()
     except InputError as error:

@@ -5,6 +5,7 @@ import os
 import platform
 import socket
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -109,8 +110,11 @@ def check_caches() -> Iterator[Line]:
         (Path(hub), "models"),
     ):
         state = f"{_size(folder) / 1e6:,.1f} MB" if folder.is_dir() else "not there yet"
-        writable = os.access(_nearest(folder), os.W_OK)
-        fix = "" if writable else f"make {folder} writable, or set QPEFT_RERANK_CACHE, PYSERINI_CACHE or HF_HOME"
+        fix = (
+            ""
+            if _writable(_nearest(folder))
+            else f"make {folder} writable, or set QPEFT_RERANK_CACHE, PYSERINI_CACHE or HF_HOME"
+        )
         yield Line("cache", f"{folder} ({owner}): {state}", fix)
 
 
@@ -200,6 +204,15 @@ def _size(folder: Path) -> int:
             except OSError:
                 continue
     return total
+
+
+def _writable(folder: Path) -> bool:
+    """Tried, not asked: permissions say nothing of read-only file systems, nor to root."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def _nearest(folder: Path) -> Path:

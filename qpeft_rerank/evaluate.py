@@ -12,6 +12,7 @@ from qpeft_rerank.errors import InputError
 from qpeft_rerank.sources import find_topics, named_qrels
 from qpeft_rerank.trec.lines import display_name
 from qpeft_rerank.trec.measures import Evaluation, evaluate, parse_measure
+from qpeft_rerank.trec.output import write_lines
 from qpeft_rerank.trec.qrels import Qrels
 from qpeft_rerank.trec.runs import read_run
 
@@ -58,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status (2 for bad input)."""
-    args = parser().parse_args(argv)
+    args = console.arguments(parser(), argv)
     return console.run(lambda: _command(args))
 
 
@@ -81,8 +82,7 @@ def _command(args: argparse.Namespace) -> int:
     else:
         table = _table(evaluations, measures, args.per_topic)
         text = {"text": _text, "csv": _csv, "markdown": _markdown}[args.format](table)
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    write_lines("-", [text])
     return 0
 
 

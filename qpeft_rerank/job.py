@@ -176,7 +176,13 @@ class Job:
         # As deep as any measure looks; one without a cut-off looks at what is reranked.
         measures = [parse_measure(name) for name in self.args.measures]
         depth = max([self.args.depth, *(measure.cut or measure.depth or 0 for measure in measures)])
-        return sources.find_qrels(self.args.qrels, run, topics, passages, depth)
+        qrels = sources.find_qrels(self.args.qrels, run, topics, passages, depth)
+        if qrels.keys().isdisjoint(run):
+            raise InputError(
+                f"--qrels {self.args.qrels}: none of the run's topics is judged there (run: {next(iter(run))}, "
+                f"qrels: {next(iter(qrels), 'none')}); give the qrels of these topics"
+            )
+        return {topic: grades for topic, grades in qrels.items() if topic in topics} if self.args.limit else qrels
 
     def _reranker(self) -> Reranker:
         return Reranker.from_pretrained(
@@ -270,7 +276,7 @@ class Job:
         from qpeft_rerank import report
 
         # stdout belongs to the run when it goes there.
-        out = sys.stderr if self.outputs.run == "-" else sys.stdout
+        out = sys.stdout if self.outputs.is_file else sys.stderr
         for line in report.before_and_after(run, results[-1].run, topics, passages, qrels, self.args.show):
             print(line, file=out)
         if not qrels:

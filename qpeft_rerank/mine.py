@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status (0, or 2 with one line on stderr)."""
-    args = _parser().parse_args(argv)
+    args = console.arguments(_parser(), argv)
     return console.run(lambda: _mine(args))
 
 
@@ -73,6 +73,8 @@ def _mine(args: argparse.Namespace) -> int:
         file.finish()
     for line in tally.lines():
         console.say(line)
+    if miner.unranked:
+        console.say(f"{miner.unranked:,} topics are not in the run and were left out")
     if args.limit and tally.triples < args.limit:
         console.say(f"fewer than --limit {args.limit}: the topics are exhausted")
     console.say(f"wrote {output}")

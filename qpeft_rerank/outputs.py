@@ -3,7 +3,7 @@
 import argparse
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from qpeft_rerank import explain, sources
@@ -12,11 +12,10 @@ from qpeft_rerank.collection.names import canonical_index_name
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.methods import DEFAULT_PROMPT, NO_ADAPTER
 from qpeft_rerank.prompt.templates import Template
+from qpeft_rerank.trec.lines import read_lines
 from qpeft_rerank.trec.output import check_output
 from qpeft_rerank.trec.runs import Run
 from qpeft_rerank.trec.topics import Topic
-
-_STREAMS = ("/dev/std", "/dev/fd/", "/proc/self/fd/")
 
 
 class Outputs:
@@ -41,8 +40,6 @@ class Outputs:
     @property
     def is_file(self) -> bool:
         """Whether the run goes to a regular file, not to stdout or a pipe."""
-        if self.run.startswith(_STREAMS):  # whatever they lead to, nothing can stand beside them
-            return False
         return self.run != "-" and (os.path.isfile(self.run) or not os.path.exists(self.run))
 
     @property
@@ -70,16 +67,20 @@ class Outputs:
         if args.output is None:
             Path(self.run).parent.mkdir(parents=True, exist_ok=True)
         check_output(self.run, args.overwrite)
+        taken = [self.run, f"{self.run}.journal"] if self.is_file else [self.run]
         if args.scores:
             check_output(args.scores, args.overwrite, "--scores")
+            if _same(args.scores, taken):
+                raise InputError(f"--scores {args.scores}: is another output of this job too; name another file")
+            taken.append(args.scores)
         # Without the run itself they are what a stopped job wrote last: the same command goes on.
         stopped = os.path.isfile(f"{self.run}.journal") and not os.path.exists(self.run)
-        for path in self.compared_runs:
-            check_output(path, args.overwrite or stopped, "--compare")
-            if any(os.path.realpath(other) == os.path.realpath(path) for other in (self.run, args.scores) if other):
+        for path, method in zip(self.compared_runs, self.compared, strict=False):
+            check_output(path, args.overwrite or (stopped and _tag(path) == method), "--compare")
+            if _same(path, taken):
                 raise InputError(f"--compare: {path} is another output of this job too; name another --output")
         if args.explain:
-            explain.check_page(args.explain, args.overwrite, (self.run, args.scores, *self.compared_runs))
+            explain.check_page(args.explain, args.overwrite, (*taken, *self.compared_runs))
 
     def check_names(self) -> None:
         """Refuse two ways of scoring with one name, as nobody could tell their runs apart, and runs without a place."""
@@ -93,13 +94,32 @@ class Outputs:
             )
 
     def _called(self, adapter: str | None) -> str:
-        model = Path(self.args.model).name.removesuffix(".gguf")
-        scored = f"ql-{self._prompt}" if adapter in (None, NO_ADAPTER) else Path(adapter or "").name
+        model = _name(self.args.model).removesuffix(".gguf")
+        scored = f"ql-{self._prompt}" if adapter is None or adapter == NO_ADAPTER else _name(adapter)
         parts = [scored, "" if self.args.model == sources.EMBEDDED else model]
         parts.append("" if self.args.alpha == 1.0 else f"alpha{self.args.alpha:g}")
-        return "-".join(part for part in parts if part).replace(" ", "-")
+        # A tag is one word, and part of a file's name.
+        return "-".join("-".join(part for part in parts if part).replace("/", "-").split())
 
     def _default(self, index: str | None, topics: str) -> str:
         where = canonical_index_name(index) if index else self.args.run or self.args.corpus
         name = f"{sources.label(where) if where != '-' else 'stdin'}.{sources.label(topics)}.{self.method}"
         return str(Path("runs") / f"{name}.trec")
+
+
+def _name(given: str) -> str:
+    """The last part of a path or a hub's name; that of the folder itself where the path leads up or ends in a dot."""
+    return Path(os.path.abspath(given) if os.path.exists(given) else given).name
+
+
+def _same(path: str, others: Iterable[str]) -> bool:
+    return any(path == other or os.path.realpath(path) == os.path.realpath(other) for other in others)
+
+
+def _tag(path: str) -> str | None:
+    """The tag of the first line of a run; None where there is no such."""
+    try:
+        _, line = next(iter(read_lines(path)))
+        return line.split()[5]
+    except (InputError, StopIteration, IndexError):
+        return None

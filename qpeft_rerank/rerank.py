@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status (0, or 2 with one line on stderr)."""
-    args = _parser().parse_args(argv)
+    args = console.arguments(_parser(), argv)
     neighbours.make_room()
     if os.environ.get("WORLD_SIZE", "1") != "1":
         from qpeft_rerank.engines import processes

@@ -196,6 +196,7 @@ class Reranker:
         if self._exact_scorer is None and not self.scorer.model.can_be_exact:
             raise InputError("--certify: this reranker knows no float32 scorer of its model; make it with exact=")
         check_topics(run, topics)
+        _check_queries([self.scorer], run, topics, depth)
         absent: list[tuple[str, str]] = []
         engine = JointEngine(self._alone, self.batch_tokens, journal)
         if journal:
@@ -240,6 +241,7 @@ class Reranker:
         progress: Callable[[int], object],
     ) -> list[RerankedRun]:
         check_topics(run, topics)
+        _check_queries(methods.scorers, run, topics, depth)
         engine = JointEngine(methods, self.batch_tokens, journal)
         if journal:
             journal.begin(_digest(engine, run, depth))
@@ -275,6 +277,18 @@ class Reranker:
         lost = set(absent)
         absent[:] = [name for name in listed(run, depth) if name in lost]
         return [in_order(run, depth, pairs) for pairs in found]
+
+
+def _check_queries(scorers: ListLike[Scorer], run: Run, topics: Mapping[str, Topic], depth: int) -> None:
+    """Refuse, before anything is scored, a depth below 1 and a query that leaves no room for a passage."""
+    if depth < 1:
+        raise InputError(f"depth {depth}: give a whole number from 1")
+    for topic in run:
+        for scorer in scorers:
+            try:
+                scorer.check(topics[topic].text)
+            except InputError as error:
+                raise InputError(f"topic {topic}: {error}") from None
 
 
 def _digest(engine: JointEngine, run: Run, depth: int) -> str:

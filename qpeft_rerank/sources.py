@@ -77,7 +77,8 @@ def find_passages(index: str | None, corpus: str | None) -> Passages:
         from qpeft_rerank.collection.jsonl import CorpusFile
 
         if not os.path.isfile(corpus):
-            raise InputError(f"--corpus {corpus}: no such file; give JSONL or TSV passages")
+            why = "no regular file, and passages are looked up by id" if os.path.exists(corpus) else "no such file"
+            raise InputError(f"--corpus {corpus}: {why}; give a file of JSONL or TSV passages")
         return CorpusFile(corpus)
     if index is None:
         raise InputError("a run names passages but does not hold them; add --corpus FILE or --index NAME")

@@ -33,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
         help="qpeft-a, qpeft-r, soft-prompt, lora, prefix-tuning, p-tuning, p-tuning-v2 or prompt-tuning",
     )
     what.add_argument("--model", default="embedded", metavar="NAME", help="hub name, folder, GGUF file, or 'embedded'")
-    what.add_argument("--prompt", default="plain", metavar="NAME", help="plain (default), qpeft, upr, or a YAML file")
+    what.add_argument("--prompt", metavar="NAME", help="plain (default; faithful: qpeft), qpeft, upr, or a YAML file")
     what.add_argument("--preset", default="corrected", help="corrected (default) or faithful, as the authors' code")
     what.add_argument("--dataset", metavar="D", help="the authors' k, margin and heads for nq, trivia, webq or squad")
     what.add_argument("--k", type=console.positive, help="qpeft-r: hints (default: by preset and dataset)")
@@ -115,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status (0, or 2 with one line on stderr)."""
-    args = _parser().parse_args(argv)
+    args = console.arguments(_parser(), argv)
     neighbours.make_room()
     command = shlex.join(["python", "-m", "qpeft_rerank.train", *(sys.argv[1:] if argv is None else argv)])
     return console.run(lambda: _train(args, command))
@@ -133,7 +133,8 @@ def _train(args: argparse.Namespace, command: str) -> int:
     from qpeft_rerank.training.data import read_training_file
     from qpeft_rerank.training.session import Session, check_files
 
-    template = load_template(args.prompt)
+    # The authors' preset is for their prompt.
+    template = load_template(args.prompt or ("qpeft" if args.preset == "faithful" else "plain"))
     files = tuple(read_training_file(path, args.queries or None, args.seed) for path in args.train)
     check_files(files, recipe)
     Session(
@@ -244,6 +245,8 @@ def _dev_from_run(args: argparse.Namespace) -> "DevSet":
     topics, run = find_topics(args.dev_topics), read_run(args.dev_run)
     passages = find_passages(args.dev_index, args.dev_corpus)
     judged = None if args.dev_qrels in (None, "answers") else find_qrels(args.dev_qrels, run, topics, passages)
+    if judged is not None and judged.keys().isdisjoint(run):
+        raise InputError(f"--dev-qrels {args.dev_qrels}: none of the dev run's topics is judged there; give theirs")
     return dev_from_run(run, topics, passages, args.dev_depth, args.dev_queries, judged)
 
 

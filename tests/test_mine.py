@@ -152,6 +152,7 @@ def test_bad_input_is_one_line(files, capsys):
     assert "no such topics file" in bad(files, capsys, topics="absent.jsonl")
     (files / "out.jsonl").write_text("x")
     assert "exists; add --overwrite" in bad(files, capsys)
+    assert (files / "out.jsonl").read_text() == "x"
 
 
 @pytest.mark.parametrize("line", ["no record", "{}", "[1]"])
@@ -163,7 +164,6 @@ def test_a_damaged_work_file_can_be_overwritten(files, capsys, line):
     assert ".out.jsonl.work:3: damaged; use --overwrite" in bad(files, capsys)
     assert mine.main(command(files, "--overwrite")) == 0
     assert len(written(files)) == 3 and not work.exists()
-    assert (files / "out.jsonl").read_text() == "x"
 
 
 def test_run_needs_a_corpus_and_output_a_file(files, capsys):

@@ -1,5 +1,6 @@
 """What every adapter's configuration shares: checked fields, plain data in and out, presets."""
 
+import sys
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -78,7 +79,7 @@ def _fits(value: Any, kind: Any) -> bool:
     if get_origin(kind) in (Union, types.UnionType):
         return any(_fits(value, option) for option in get_args(kind))
     if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, kind)

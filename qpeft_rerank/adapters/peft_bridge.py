@@ -61,7 +61,7 @@ class PeftAdapter(nn.Module):
             torch.manual_seed(seed)
             try:
                 return cls(model, PeftModelForCausalLM(model.model, config))
-            except (ValueError, TypeError, RuntimeError) as error:
+            except Exception as error:  # PEFT looks at few of its settings before it uses them
                 raise InputError(
                     f"peft cannot put {config.peft_type.value} on this model: {first_line(error)}"
                 ) from None

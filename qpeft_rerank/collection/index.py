@@ -1,14 +1,17 @@
 """An open Lucene index: BM25 hits for topics, passages for docids."""
 
+import math
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from qpeft_rerank.collection.names import bm25_parameters
 from qpeft_rerank.collection.passages import Passage, passage_from_raw
-from qpeft_rerank.errors import InputError
+from qpeft_rerank.errors import InputError, first_line
 from qpeft_rerank.trec.runs import Hit
 from qpeft_rerank.trec.topics import Topic
 
+_MOST_HITS = 2**31 - 1
 FIXED_ORDER = ("msmarco-doc-dev", "msmarco-doc-test", "msmarco-passage-dev-subset", "msmarco-passage-test-subset")
 
 
@@ -63,6 +66,10 @@ class LuceneIndex:
             raise InputError("--k1 and --b go together; set both or neither")
         if k1 is None or b is None:
             k1, b = bm25_parameters(self.name)
+        if not (0 <= k1 < math.inf and 0 <= b <= 1):
+            raise InputError(f"--k1 {k1} --b {b}: give k1 from 0 and b from 0 to 1")
+        if hits > _MOST_HITS:
+            raise InputError(f"--hits {hits}: Lucene finds {_MOST_HITS} at the most")
         self._searcher.set_bm25(float(k1), float(b))
         self._searcher.unset_rm3()
         if rm3:
@@ -75,14 +82,41 @@ class LuceneIndex:
         ordered = [topics[topic] for topic in self._order(topics, order)]
         for start in range(0, len(ordered), max(1, threads)):
             batch = ordered[start : start + max(1, threads)]
-            if threads <= 1:
-                found = {topic.id: self._searcher.search(topic.text, hits) for topic in batch}
-            else:
-                texts, ids = [topic.text for topic in batch], [topic.id for topic in batch]
-                found = self._searcher.batch_search(texts, ids, hits, threads)
+            found = self._found(batch, hits, threads)
             for topic in batch:
                 listed = enumerate(found[topic.id], 1)
-                yield topic.id, [Hit(hit.docid.strip(), float(hit.score), rank) for rank, hit in listed]
+                yield topic.id, [Hit(self._word(hit.docid), float(hit.score), rank) for rank, hit in listed]
+
+    def _found(self, batch: list[Topic], hits: int, threads: int) -> Mapping[str, Iterable[Any]]:
+        """What Lucene finds for each of some topics."""
+        # Loaded with the searcher, and by nothing else.
+        java = sys.modules.get("jnius")
+        fault: Any = java.JavaException if java else ()
+        if threads > 1:
+            texts, ids = [topic.text for topic in batch], [topic.id for topic in batch]
+            try:
+                found: Mapping[str, Iterable[Any]] = self._searcher.batch_search(texts, ids, hits, threads)
+                return found
+            except fault:  # which does not tell whose: one by one they will
+                pass
+        each: dict[str, Iterable[Any]] = {}
+        for topic in batch:
+            try:
+                each[topic.id] = self._searcher.search(topic.text, hits)
+            except fault as error:
+                raise InputError(
+                    f"topic {topic.id}: Lucene cannot search for it ({first_line(error)}); shorten the query"
+                ) from None
+        return each
+
+    def _word(self, docid: str) -> str:
+        word = docid.strip()
+        if word.split() != [word]:
+            raise InputError(
+                f"index {self.name}: docid {docid!r} is empty or has white space, which a TREC run cannot hold; "
+                "index again with other ids"
+            )
+        return word
 
     def _order(self, topics: Iterable[str], name: str | None) -> list[str]:
         """Return topic ids in the order of Pyserini's ``QueryIterator``."""

@@ -89,6 +89,8 @@ class CorpusFile:
             raise InputError(
                 f"{self.path}:{lineno}: broken JSON ({error.msg} at column {error.colno}); one record a line"
             ) from None
+        except (ValueError, RecursionError):  # a number of thousands of digits; brackets a thousand deep
+            raise InputError(f"{self.path}:{lineno}: JSON too deep or its numbers too long; mend the record") from None
         if not isinstance(record, dict):
             raise InputError(f"{self.path}:{lineno}: not a JSON object; expected {{'id': ..., 'contents': ...}}")
         docid = record_id(record)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.trec.lines import is_text
 
 # In order of preference; MS MARCO v2 says "passage", its segmented documents and TREC RAG say "segment".
 TEXT_FIELDS = ("text", "contents", "passage", "segment", "body", "content")
@@ -42,7 +43,7 @@ def passage_from_raw(docid: str, raw: str) -> Passage:
     if raw.lstrip().startswith("{"):
         try:
             record = json.loads(raw)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             return Passage(docid, "", raw)
         return passage_from_record(docid, record)
     return Passage(docid, "", raw)
@@ -71,6 +72,8 @@ def passage_from_record(docid: str, record: Mapping[str, Any]) -> Passage:
     for key, value in ((field, text), ("title", title)):
         if not isinstance(value, str):
             raise InputError(f"passage {docid!r}: field {key!r} is {type(value).__name__}; it must be a string")
+        if not is_text(value):
+            raise InputError(f"passage {docid!r}: field {key!r} has half a surrogate pair; mend the escape")
     if field == "contents":
         title, text = _split_contents(title, text)
     return Passage(docid, title, text)

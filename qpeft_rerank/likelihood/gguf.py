@@ -30,7 +30,12 @@ def converted_folder(path: Path) -> Path:
     folder = cache_dir() / "models" / f"{path.stem}-{file_digest(path)[:16]}-v{_FORMAT}"
     if folder.is_dir():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{folder.parent}: cannot be made ({error.strerror}); set QPEFT_RERANK_CACHE to a folder that can"
+        ) from None
     with FileLock(f"{folder}.lock"):
         if not folder.is_dir():
             say(f"converting {path.name} to {folder} (once, up to a minute)")

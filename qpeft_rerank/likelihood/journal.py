@@ -18,6 +18,7 @@ from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.scores import Score
 
 _FORMAT = 1
+_HEADER = json.dumps({"journal": _FORMAT}) + "\n"
 
 
 def score_key(scorer: str, query: str, title: str, text: str) -> str:
@@ -81,6 +82,8 @@ class Journal:
         good = 0
         for number, line in enumerate(self._file, 1):
             if not line.endswith(b"\n"):
+                if number == 1 and not _HEADER.encode("ascii").startswith(line):
+                    raise InputError(f"{self.path}:1: not a journal; move the file, or choose another --output")
                 break  # the write that was cut short; its batch is scored again
             try:
                 self._take(json.loads(line), number)
@@ -89,7 +92,7 @@ class Journal:
             good += len(line)
         self._file.truncate(good)
         if good == 0:
-            self._write(json.dumps({"journal": _FORMAT}) + "\n")
+            self._write(_HEADER)
 
     def _take(self, record: dict[str, object], number: int) -> None:
         if number == 1:

@@ -125,6 +125,13 @@ class Scorer(BatchScorer):
         """Segments of candidates given as ``(query, title, text)``. Each distinct text is tokenised once."""
         return encode_pairs(self.builder, pairs, self.hinter)
 
+    def check(self, query: str) -> None:
+        """Refuse a query that no passage leaves room for.
+
+        :raises InputError: as :meth:`encode` would, hours later perhaps.
+        """
+        self.encode([(query, "", "")])
+
 
 def summed(logs: ListLike[Tensor], sequences: ListLike[Sequence]) -> list[Score]:
     """The score of each sequence from the log-probabilities of its target, ``[scored]`` in nats."""
@@ -152,7 +159,11 @@ def encode_pairs(
     return sequences
 
 
+class NotFiniteError(InputError):
+    """A model, or an adapter, gave a score that is no number."""
+
+
 def refuse_nan(score: Score, what: str) -> None:
     """Stop on a score that is no number: it would rank arbitrarily."""
     if not math.isfinite(score.total):
-        raise InputError(f"the model gave {score.total} for {what}; try --dtype float32, or another model")
+        raise NotFiniteError(f"the model gave {score.total} for {what}; try --dtype float32, or another model")

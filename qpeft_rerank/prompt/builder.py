@@ -7,6 +7,7 @@ from qpeft_rerank.errors import InputError
 from qpeft_rerank.prompt.pieces import Pieces
 from qpeft_rerank.prompt.segments import Segment, Sequence
 from qpeft_rerank.prompt.templates import Template, render_passage
+from qpeft_rerank.trec.lines import is_text
 
 # A hint slot holds this id; its embedding is always replaced.
 HINT_SLOT = 0
@@ -72,6 +73,9 @@ class PromptBuilder:
     def encode_passages(self, passages: Iterable[tuple[str, str]]) -> list[EncodedPassage]:
         """Token ids of passages given as ``(title, text)``."""
         texts = [self._space + render_passage(self._region, title, text) for title, text in passages]
+        for text in texts:
+            if not is_text(text):
+                raise InputError(f"the passage {text[:60]!r} has half a surrogate pair; mend its text")
         # An empty passage has no tokens, not those of the space in front of it.
         encoded = self.pieces.encode([text if text.strip() else "" for text in texts], self._starts)
         return [EncodedPassage(tuple(ids)) for ids in encoded]
@@ -82,6 +86,8 @@ class PromptBuilder:
         for query in queries:
             if not query.strip():
                 raise InputError("an empty query has no likelihood; remove its topic")
+            if not is_text(query):
+                raise InputError(f"the query {query[:60]!r} has half a surrogate pair; mend its text")
         lead = self.template.target.partition("{query}")[0]
         space = " " if lead.endswith(" ") else ""
         lead_ids = self._literal(lead.removesuffix(space))

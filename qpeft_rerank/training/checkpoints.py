@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qpeft_rerank.errors import InputError
+from qpeft_rerank.errors import InputError, first_line
 
 FORMAT = 1
 
@@ -124,6 +124,8 @@ class Checkpoints:
             if record["format"] != FORMAT:
                 raise InputError(f"{folder}: written by another version; use --overwrite to start afresh")
             state = State(**record["state"])
+            if state.step and not record["optimizer"]:
+                raise ValueError("without the optimizer's steps")
             weights = load_file(folder / "weights.safetensors")
             moments = load_file(folder / "optimizer.safetensors")
         except InputError:
@@ -146,7 +148,11 @@ class Checkpoints:
         """The weights that :meth:`save_best` kept for an epoch."""
         from safetensors.torch import load_file
 
-        return load_file(self.folder / f"best-{epoch:04d}.safetensors")
+        path = self.folder / f"best-{epoch:04d}.safetensors"
+        try:
+            return load_file(path)
+        except Exception as error:  # damaged in whatever way, or gone
+            raise InputError(f"{path}: cannot be read ({first_line(error)}); train again with --overwrite") from None
 
     def forget_but(self, epoch: int) -> None:
         """Remove the kept weights of other epochs."""

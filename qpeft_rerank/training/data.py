@@ -78,6 +78,8 @@ def _records(path: str, digest: Any) -> Iterator[tuple[int, str, Any]]:
             raise InputError(
                 f"{path}:{lineno}: broken JSON ({error.msg} at column {error.colno}); one question a line"
             ) from None
+        except (ValueError, RecursionError):  # a number of thousands of digits; brackets a thousand deep
+            raise InputError(f"{path}:{lineno}: JSON too deep or its numbers too long; mend the line") from None
         number += 1
         yield number, f"{path}:{lineno}", record
 
@@ -89,6 +91,8 @@ def _array(path: str, first: tuple[int, str], lines: Iterator[tuple[int, str]]) 
     opened = first[1].lstrip()[1:]
     for lineno, line in _chain((first[0], opened), lines):
         for begun, text in splitter.feed(lineno, line):
+            if not text.startswith("{"):
+                raise InputError(f"{path}:{begun}: {text[:40]!r} in the array is no entry; each is a JSON object")
             number += 1
             try:
                 record = json.loads(text)
@@ -96,6 +100,8 @@ def _array(path: str, first: tuple[int, str], lines: Iterator[tuple[int, str]]) 
                 raise InputError(
                     f"{path}:{begun + error.lineno - 1}: broken JSON ({error.msg}) in entry {number}; mend the file"
                 ) from None
+            except (ValueError, RecursionError):
+                raise InputError(f"{path}:{begun}: JSON too deep or its numbers too long; mend the file") from None
             yield number, f"{path}:{begun}", record
     if not splitter.closed:
         raise InputError(f"{path}:{lineno}: the array is not closed; the file was cut short, fetch it again")
@@ -112,7 +118,7 @@ class _Entries:
         self._in_string = False
 
     def feed(self, lineno: int, line: str) -> Iterator[tuple[int, str]]:
-        """Take one line; yield (line where it began, text) of each object that ends in it."""
+        """Take one line; yield (line where it began, text) of each object that ends in it, and of what is none."""
         start = place = 0
         while place < len(line):
             character = line[place]
@@ -126,6 +132,9 @@ class _Entries:
                     ends = [at for at in (line.find('"', place), line.find("\\", place)) if at >= 0]
                     place = min(ends, default=len(line))
                     continue
+            elif self._depth == 0 and (self.closed or character not in "{],"):
+                if not character.isspace():
+                    yield lineno, line[place:]
             elif character == '"':
                 self._in_string = True
             elif character == "{":

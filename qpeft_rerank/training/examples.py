@@ -6,6 +6,7 @@ from typing import Any
 
 from qpeft_rerank.collection.passages import Passage
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.trec.lines import is_text
 
 # Passages kept per question and kind. DPR's files list up to hundreds, of which an epoch draws one or two.
 MOST_KEPT = 50
@@ -64,6 +65,8 @@ def example_from_record(record: Any, number: int, where: str) -> Example | None:
     if not isinstance(query, str) or not query.strip():
         raise InputError(f"{where}: the question is empty; remove the entry or give its text")
     answers = record.get("answers") or []
+    if not is_text(query):
+        raise InputError(f"{where}: the question has half a surrogate pair; mend the escape")
     if not isinstance(answers, list) or not all(isinstance(answer, str) for answer in answers):
         raise InputError(f"{where}: 'answers' must be a list of strings")
     positives, hard, plain = (_passages(record, key, where) if key else () for key in keys)
@@ -86,5 +89,7 @@ def _passage(item: Any, where: str) -> Passage:
     title = item.get("title") or ""
     if not isinstance(title, str):
         raise InputError(f"{where}: 'title' is {type(title).__name__}; it must be a string")
+    if not is_text(title + item["text"]):
+        raise InputError(f"{where} has half a surrogate pair; mend the escape")
     docid = next((item[name] for name in ("docid", "passage_id", "psg_id") if item.get(name) is not None), "")
     return Passage(str(docid), title, item["text"])

@@ -56,9 +56,18 @@ def read_log(path: Path) -> list[dict[str, str]]:
     """The complete rows of a log, as text; none if there is no file."""
     if not path.is_file():
         return []
-    lines = path.read_text("ascii").splitlines(keepends=True)
+    lines = path.read_text("ascii", "replace").splitlines(keepends=True)
     whole = [line for line in lines if line.endswith("\n")]
-    return [row for row in csv.DictReader(whole) if row.get("step")]
+    return [row for row in csv.DictReader(whole) if _is_row(row)]
+
+
+def _is_row(row: Mapping[str, Any]) -> bool:
+    """Whether a line is one that :class:`Logbook` writes."""
+    try:
+        int(row["step"]), int(row["epoch"])
+        return bool([float(row[name]) for name in COLUMNS[2:] if row[name]] or True)
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def draw(log: Path, picture: Path, first_stage: float | None = None) -> bool:

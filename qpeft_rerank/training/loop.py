@@ -14,6 +14,7 @@ from torch import Tensor
 
 from qpeft_rerank.console import say
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.likelihood.scorer import NotFiniteError
 from qpeft_rerank.prompt.segments import Sequence
 from qpeft_rerank.training import prefix
 from qpeft_rerank.training.checkpoints import Checkpoints, State, pack_optimizer, unpack_optimizer
@@ -212,11 +213,14 @@ class Trainer:
         limit = self.recipe.clip if self.recipe.clip is not None else float("inf")
         norm = float(torch.nn.utils.clip_grad_norm_(accumulator.parameters, limit))
         if not (abs(loss) < float("inf") and norm < float("inf")):
-            raise Diverged(self._not_a_number(loss, norm), state.best)
+            what = f"loss is {loss}" if not abs(loss) < float("inf") else f"gradient's norm is {norm}"
+            raise Diverged(self._not_a_number(f"the {what}"), state.best)
         factor = schedule.factor(state.step)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * factor
         optimizer.step()
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in accumulator.parameters):
+            raise Diverged(self._not_a_number("a weight is no number any more"), state.best)
         state.step, state.done = state.step + 1, state.done + 1
         state.batch_tokens = accumulator.batch_tokens
         seconds = time.perf_counter() - begun
@@ -224,12 +228,8 @@ class Trainer:
         self._write(values | {"grad_norm": norm, "tokens": tokens, "seconds": seconds})
         progress.step(loss, tokens, seconds)
 
-    def _not_a_number(self, loss: float, norm: float) -> str:
-        what = f"loss is {loss}" if not abs(loss) < float("inf") else f"gradient's norm is {norm}"
-        return (
-            f"step {self._state.step + 1}: the {what}; "
-            "train again with --overwrite and a lower --lr, or --dtype float32"
-        )
+    def _not_a_number(self, what: str) -> str:
+        return f"step {self._state.step + 1}: {what}; train again with --overwrite and a lower --lr, or --dtype float32"
 
     def _end_epoch(self, checkpoints: Checkpoints, progress: Progress) -> None:
         state = self._state
@@ -252,7 +252,12 @@ class Trainer:
         assert self.dev is not None
         state, workers = self._state, self.workers
         share = slice(workers.rank, None, workers.count)
-        scores = score_dev(self.dev, self.student.scorer(self.store), self.running.batch_tokens, share)
+        try:
+            scores = score_dev(self.dev, self.student.scorer(self.store), self.running.batch_tokens, share)
+        except NotFiniteError:
+            if not state.dev:  # the adapter has not learnt anything yet
+                raise
+            raise Diverged(self._not_a_number("a dev score is no number"), state.best) from None
         value = self.dev.metric(workers.interleave(scores, len(self.dev.candidates)))
         epoch = len(state.dev)
         state.dev.append(value)

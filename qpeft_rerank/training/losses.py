@@ -15,6 +15,8 @@ from torch import Tensor
 from qpeft_rerank.errors import InputError
 
 GroupLoss = Callable[[Tensor, Tensor], Tensor]
+# Of margins and temperatures; beyond it float32 shows no difference between passages.
+_LARGEST = 1e4
 LOSSES = ("pointwise+hinge", "pointwise", "hinge", "contrastive")
 
 
@@ -49,10 +51,10 @@ def contrastive(logs: Tensor, real: Tensor, temperature: float) -> Tensor:
 
 def make_loss(name: str, margin: float, temperature: float) -> GroupLoss:
     """The loss called ``name`` (one of :data:`LOSSES`) as a function of ``logs`` and ``real``."""
-    if margin < 0:
-        raise InputError(f"--margin {margin}: give nats per token, 0 or more")
-    if temperature <= 0:
-        raise InputError(f"--temperature {temperature}: give a number above 0")
+    if not 0 <= margin <= _LARGEST:
+        raise InputError(f"--margin {margin}: give nats per token, 0 to {_LARGEST:g}")
+    if not 1 / _LARGEST <= temperature <= _LARGEST:
+        raise InputError(f"--temperature {temperature}: give nats per token, {1 / _LARGEST:g} to {_LARGEST:g}")
     if name == "pointwise":
         return pointwise
     if name == "hinge":

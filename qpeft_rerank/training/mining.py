@@ -101,6 +101,8 @@ class Miner:
     passages: Passages
     first: Searcher | Run
     qrels: Qrels | None = None
+    #: Topics that are not in the run, and so not visited.
+    unranked: int = field(init=False, default=0)
     _order: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -117,6 +119,7 @@ class Miner:
                     f"none of the run's {len(run)} topics is among the {len(self.topics)} topics; "
                     "give the topics that the run was made for"
                 )
+            self.unranked = len(self.topics) - len(self._order)
         if self.mining.limit is not None:
             random.Random(self.mining.seed).shuffle(self._order)
 

@@ -1,9 +1,11 @@
 """What decides the weights of a training, apart from data, model and adapter."""
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.training.examples import MOST_KEPT
 from qpeft_rerank.training.losses import GroupLoss, make_loss
 from qpeft_rerank.training.sampler import Sampling
 from qpeft_rerank.training.schedule import Decay
@@ -37,19 +39,29 @@ class Recipe:
     seed: int = 42
 
     def __post_init__(self) -> None:
+        for name in ("margin", "temperature", "lr", "warmup", "weight_decay", "clip"):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise InputError(f"--{name.replace('_', '-')} {value}: give a finite number")
         self.group_loss()
         for name, low in (("epochs", 1), ("patience", 1), ("warmup", 0), ("weight_decay", 0)):
             if getattr(self, name) < low:
                 raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: give {low} or more")
         if self.warmup > 1:
             raise InputError(f"--warmup {self.warmup}: give a share of the steps, 0 to 1")
-        if self.lr is not None and self.lr <= 0:
-            raise InputError(f"--lr {self.lr}: give a number above 0")
+        if self.lr is not None and not 0 < self.lr <= 1:
+            raise InputError(f"--lr {self.lr}: give a number above 0, up to 1")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"--seed {self.seed}: give a whole number from 0 below 2^32")
         if self.clip is not None and self.clip <= 0:
             raise InputError(f"--clip {self.clip}: give a number above 0, or leave it out")
         sampling = self.sampling
         if sampling.queries_per_step < 1 or sampling.negatives < 0:
             raise InputError("--queries-per-step is at least 1 and --negatives at least 0")
+        if sampling.negatives > MOST_KEPT:
+            raise InputError(
+                f"--negatives {sampling.negatives}: at most {MOST_KEPT} of a question are kept; give fewer"
+            )
         alone = sampling.negatives == 0 and not (sampling.in_batch and sampling.queries_per_step > 1)
         if alone and self.loss != "pointwise":
             raise InputError(f"--loss {self.loss} compares with negatives; set --negatives 1 or --in-batch")

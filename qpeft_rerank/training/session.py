@@ -1,7 +1,9 @@
 """One training from checked inputs to the adapter's folder."""
 
+import contextlib
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -166,7 +168,7 @@ class Session:
         """The dev metric without the adapter; kept, as a resumed training need not compute it again."""
         plain = scorer_after_prefix(student.model, self.template, None, self.max_passage_tokens, store)
         key = f"{plain.fingerprint} {dev.digest}"
-        if kept.is_file():
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # none, or damaged: computed again
             found = json.loads(kept.read_text("ascii"))
             if found["of"] == key:
                 return float(found["value"])
@@ -177,22 +179,25 @@ class Session:
         return value
 
     def _save(self, work: WorkFolder, student: Student, dev: DevSet | None, outcome: Outcome) -> None:
-        made = work.path / self.output.name
+        made = work.made
         shutil.rmtree(made, ignore_errors=True)
+        made.parent.mkdir(exist_ok=True)
         metrics = self._metrics(dev, outcome)
         data = "; ".join(
-            f"{Path(file.path).name}: {len(file.examples)} questions (sha256 {file.digest})" for file in self.files
+            f"{_text(Path(file.path).name)}: {len(file.examples)} questions (sha256 {file.digest})"
+            for file in self.files
         )
         adapter: Any = student.hinter
-        save_adapter(adapter, student.model, self.template, made, Card(data, self.command, metrics), self.half)
+        command = _text(self.command)
+        save_adapter(adapter, student.model, self.template, made, Card(data, command, metrics), self.half)
         record = {
-            "command": self.command,
+            "command": command,
             "adapter": self.adapter,
             "preset": self.preset,
             "options": self.options,
             "recipe": self.recipe.to_dict(),
             "data": [
-                {"file": Path(file.path).name, "sha256": file.digest, "questions": len(file.examples)}
+                {"file": _text(Path(file.path).name), "sha256": file.digest, "questions": len(file.examples)}
                 for file in self.files
             ],
             "dev": metrics,
@@ -204,7 +209,7 @@ class Session:
         (made / "training.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
         if not draw(work.path / "log.csv", work.path / "training.png", dev.first_stage if dev else None):
             say("no training.png: matplotlib is not installed (pip install matplotlib)")
-        work.finish(made)
+        work.finish()
         self._report(outcome)
 
     def _metrics(self, dev: DevSet | None, outcome: Outcome) -> dict[str, float]:
@@ -226,6 +231,11 @@ class Session:
         else:
             say(f"{outcome.steps:,} steps; kept the last epoch")
         say(f"wrote {self.output}")
+
+
+def _text(name: str) -> str:
+    """A name as text: a file's may hold bytes that are none."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def check_files(files: Sequence[TrainingFile], recipe: Recipe) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from qpeft_rerank.adapters.peft_bridge import PeftAdapter
-from qpeft_rerank.adapters.registry import adapter_kinds, create_adapter
+from qpeft_rerank.adapters.registry import adapter_kinds, create_adapter, find_kind
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.scorer import encode_pairs
@@ -45,6 +45,7 @@ def make_student(
         if name not in adapter_kinds():
             known = ", ".join([*adapter_kinds(), *PEFT_METHODS])
             raise InputError(f"--adapter {name}: give one of {known}")
+        find_kind(name).config.from_dict(dict(options), f"--adapter {name}")  # names of fields, and none of ours
         adapter = create_adapter(name, model, template, preset, seed=seed, **options)
     student = Student(model, template, adapter, {}, (adapter,), max_passage_tokens)
     adapter.cover(_touched(student, adapter, examples))

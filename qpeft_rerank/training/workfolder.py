@@ -18,11 +18,19 @@ class WorkFolder:
     """
 
     def __init__(self, output: Path, overwrite: bool, main: bool = True) -> None:
-        self.output = output
+        # Of ".", too, the name is wanted.
+        self.output = output = Path(os.path.abspath(output))
+        if not output.name:
+            raise InputError(f"--output {output}: is no name of a folder to be made; name one")
         self.path = output.with_name(f"{output.name}.training")
+        #: Where the adapter's folder is made, apart from what the training keeps.
+        self.made = self.path / "made" / output.name
         self._lock: IO[bytes] | None = None
-        if output.is_file() or (output.is_dir() and any(output.iterdir()) and not overwrite):
+        full = output.is_dir() and any(output.iterdir())
+        if output.is_file() or (full and not overwrite):
             raise InputError(f"--output {output}: exists; add --overwrite to replace it, or name another folder")
+        if full and not (output / "adapter_config.json").is_file():
+            raise InputError(f"--output {output}: holds something else than an adapter; name another folder")
         if not main:
             return
         try:
@@ -47,8 +55,9 @@ class WorkFolder:
         if self._lock is not None:
             self._lock.close()
 
-    def finish(self, made: Path) -> None:
-        """Move ``made``, a complete folder within :attr:`path`, to the output; remove the rest."""
+    def finish(self) -> None:
+        """Move :attr:`made`, which is complete now, to the output; remove the rest."""
+        made = self.made
         for name in ("log.csv", "training.png"):
             if (self.path / name).is_file():
                 shutil.copyfile(self.path / name, made / name)

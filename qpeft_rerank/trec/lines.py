@@ -60,6 +60,8 @@ def _open(path: str) -> io.BufferedReader:
     """Open ``path`` in a way that allows a look at the first bytes, on pipes too."""
     if path != "-":
         return open(path, "rb")
+    if sys.stdin is None:
+        raise InputError("stdin is closed; name a file instead of -")
     # Only its read methods are used, which every binary stream has.
     return io.BufferedReader(cast(io.RawIOBase, sys.stdin.buffer))
 
@@ -70,3 +72,12 @@ def _plain(stream: io.BufferedReader) -> BinaryIO:
         # The extra buffer makes iteration over lines about twice as fast.
         return cast(BinaryIO, io.BufferedReader(gzip.GzipFile(fileobj=stream), 1 << 16))
     return stream
+
+
+def is_text(text: str) -> bool:
+    """Tell whether ``text`` is Unicode text: JSON escapes can make a string that no file can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

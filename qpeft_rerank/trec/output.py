@@ -20,6 +20,8 @@ def write_lines(path: str, lines: Iterable[str]) -> None:
     be written.
     """
     if path == "-":
+        if sys.stdout is None:
+            raise InputError("stdout is closed; name a file")
         sys.stdout.writelines(lines)
         sys.stdout.flush()
         return

@@ -4,13 +4,15 @@ import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 from operator import attrgetter, itemgetter
 
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.trec.lines import display_name, read_lines
 from qpeft_rerank.trec.output import write_lines
 
+# trec_eval's scores are float32.
+_LARGEST = 3.4028234663852886e38
 _COLUMNS = "topic Q0 docid rank score tag"
 # Pyserini's search announces itself on stdout, so this line comes down a pipe ahead of its run.
 _NOTICE = re.compile(r"Running .* topics, saving to .*\.\.\.")
@@ -51,7 +53,7 @@ def read_run(path: str) -> Run:
             if _is_notice(line, run):
                 continue
             raise _not_a_number(path, number, rank, score) from None
-        if not isfinite(hit.score) or "_" in score:
+        if not abs(hit.score) <= _LARGEST or "_" in score:
             raise _not_a_number(path, number, rank, score)
         hits = run.get(topic)
         if hits is None:
@@ -137,6 +139,8 @@ def _check_word(word: str, what: str) -> None:
 
 def _not_a_number(path: str, number: int, rank: str, score: str) -> InputError:
     try:
+        if "_" not in score and _LARGEST < abs(float(score)) < inf:
+            return _fault(path, number, f"score {score!r} is beyond float32, by which trec_eval ranks; scale the run")
         if "_" not in score and isfinite(float(score)):
             return _fault(path, number, f"rank {rank!r} is not a whole number; columns are {_COLUMNS}")
     except ValueError:

@@ -17,8 +17,14 @@ _ID_KEYS = ("id", "qid", "_id", "query_id")
 _TEXT_KEYS = ("question", "query", "text", "title")
 _ANSWER_KEYS = ("answers", "answer")
 
+# How a list of strings begins.
+_STRINGS = ("['", '["')
 # An item in single quotes, or a bare one up to a comma that follows text directly.
 _LOST_QUOTES = re.compile(r"(?:'([^'\\]+)'|(.+?))(?:(?<=\S), |$)")
+# Classic TREC topics close few of their tags: a field ends where a tag or, for the number, the line does.
+_TOP = re.compile(r"<top>", re.IGNORECASE)
+_NUM = re.compile(r"<num>\s*(?:Number:)?([^<\n]*)", re.IGNORECASE)
+_TITLE = re.compile(r"<title>\s*(?:Topic:)?(.*?)(?=</?[a-z]+>|\Z)", re.IGNORECASE | re.DOTALL)
 
 Lines = list[tuple[int, str]]
 """Numbered lines that are not blank."""
@@ -54,20 +60,27 @@ def choose(path: str, lines: Lines) -> Callable[[Lines], Iterator[Record]]:
         return read_json
     if first.startswith("<"):
         return read_trec
-    _, tab, second = first.partition("\t")
-    answers = _unquote(second.strip())
-    if tab and answers.startswith("[") and answers.endswith("]"):
-        return read_dpr
-    return read_tsv
+    return read_dpr if _is_dpr(lines) else read_tsv
 
 
 def read_tsv(lines: Lines) -> Iterator[Record]:
-    """``id<TAB>text``; a further tab is white space of the text."""
-    for number, line in lines:
+    """``id<TAB>text``; a further tab is white space of the text. A first line that names the columns is left out."""
+    for place, (number, line) in enumerate(lines):
         id_, tab, text = line.partition("\t")
+        if place == 0 and id_.strip().lower() in _ID_KEYS and text.strip().lower() in _TEXT_KEYS:
+            continue
         if not tab:
             raise FormatError(number, "no tab; expected id<TAB>query")
         yield Record(number, id_, text.replace("\t", " "))
+
+
+def _is_dpr(lines: Lines) -> bool:
+    """Whether the first line ends in a list of strings; a query may stand in brackets, too, but so do not all."""
+    cells = [_unquote(line.partition("\t")[2].strip()) for _, line in lines]
+    if not (cells[0].startswith("[") and cells[0].endswith("]")):
+        return False
+    listed = all(cell.startswith("[") and cell.endswith("]") for cell in cells)
+    return cells[0].startswith(_STRINGS) or (listed and any(cell.startswith(_STRINGS) for cell in cells))
 
 
 def read_dpr(lines: Lines) -> Iterator[Record]:
@@ -112,18 +125,19 @@ def read_trec(lines: Lines) -> Iterator[Record]:
     """Classic TREC topics: ``<top>`` with ``<num> Number: 1`` and ``<title> …``."""
     blocks: list[tuple[int, list[str]]] = []
     for number, line in lines:
-        if re.match(r"\s*<top>", line, re.IGNORECASE):
-            blocks.append((number, []))
-        if not blocks:
+        before, *opened = _TOP.split(line)
+        if blocks:
+            blocks[-1][1].append(before)
+        elif before.strip():
             raise FormatError(number, "expected <top>; for other XML write the topics as id<TAB>query")
-        blocks[-1][1].append(line)
+        blocks += [(number, [part]) for part in opened]
     for number, parts in blocks:
         block = "\n".join(parts)
-        found = re.search(r"<num>\s*(?:Number:)?\s*([^\s<]+)", block, re.IGNORECASE)
-        if not found:
+        found = _NUM.search(block)
+        if not found or not found[1].strip():
             raise FormatError(number, "topic without <num>; add its number")
-        title = re.search(r"<title>\s*(?:Topic:)?([^<]*)", block, re.IGNORECASE)
-        yield Record(number, found[1], " ".join(title[1].split()) if title else "")
+        title = _TITLE.search(block)
+        yield Record(number, found[1].strip(), " ".join(title[1].split()) if title else "")
 
 
 def parse_answers(text: str) -> tuple[str, ...]:

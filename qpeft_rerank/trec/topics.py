@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.trec.lines import display_name, read_lines
+from qpeft_rerank.trec.lines import display_name, is_text, read_lines
 from qpeft_rerank.trec.topic_formats import FormatError, choose, parse_answers
 
 __all__ = ["Topic", "parse_answers", "read_topics"]
@@ -48,7 +48,7 @@ def read_topics(path: str) -> dict[str, Topic]:
                 raise FormatError(record.line, f"topic id {id_!r} is empty or has white space; rename it")
             if not text:
                 raise FormatError(record.line, f"empty query for topic {id_}; write its text or remove it")
-            if not _is_text(id_ + text):
+            if not is_text("".join((id_, text, *record.answers))):
                 raise FormatError(record.line, f"topic {id_!r} has half a surrogate pair; mend the escape")
             if id_ in topics:
                 raise FormatError(record.line, f"topic {id_} is already on line {places[id_]}; remove one")
@@ -60,12 +60,3 @@ def read_topics(path: str) -> dict[str, Topic]:
     if not topics:
         raise InputError(f"{name}:{lines[0][0]}: no topics in the JSON value; add some")
     return topics
-
-
-def _is_text(text: str) -> bool:
-    """Tell whether ``text`` is Unicode text: JSON escapes can make a string that no file can hold."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -60,6 +60,8 @@ def test_gz_bom_crlf_and_blank_lines(tmp_path: Path) -> None:
         ('{"text": "x"}\n', ":1: record without an id"),
         ('{"id": "a", "url": "x"}\n', ":1: passage 'a' has no text"),
         ('{"id": "b", "text": "x"}\n[1]\n', ":2: not a JSON object"),
+        ('{"id": "b", "n": ' + "1" * 5000 + ', "text": "x"}\n', ":1: JSON too deep or its numbers too long"),
+        ('{"id": "b", "n": ' + "[" * 100_000 + "\n", ":1: JSON too deep or its numbers too long"),
         ("a\tx\ty\n", ":1: 3 tab-separated columns; a file with titles needs the header line"),
         ("id\ttext\ttitle\na\tx\n", ":2: 2 tab-separated columns; expected id<TAB>text<TAB>title"),
         ("\tx\n", ":1: empty passage id"),

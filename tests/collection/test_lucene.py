@@ -96,6 +96,26 @@ def test_search_options(index: LuceneIndex, topics: dict[str, Topic]) -> None:
     assert dict(index.search(topics, hits=5)) == plain
     with pytest.raises(InputError, match="go together"):
         next(index.search(topics, k1=0.9))
+    for k1, b in ((-1.0, 0.4), (float("nan"), 0.4), (0.9, 2.0)):
+        with pytest.raises(InputError, match="give k1 from 0 and b from 0 to 1"):
+            next(index.search(topics, k1=k1, b=b))
+    with pytest.raises(InputError, match="Lucene finds 2147483647 at the most"):
+        next(index.search(topics, hits=2**31))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_query_that_lucene_refuses_is_named(index: LuceneIndex, threads: int) -> None:
+    topics = {"7": Topic("7", "radium"), "8": Topic("8", " ".join(f"word{number}" for number in range(2000)))}
+    with pytest.raises(InputError, match=r"topic 8: Lucene cannot search for it .*shorten the query"):
+        list(index.search(topics, threads=threads))
+
+
+def test_docids_that_no_run_can_hold_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "passages").mkdir()
+    (tmp_path / "passages" / "p.jsonl").write_text('{"id": "a b", "contents": "radium"}\n')
+    index = open_index(str(build_index(tmp_path / "passages", tmp_path / "index")))
+    with pytest.raises(InputError, match="docid 'a b' is empty or has white space"):
+        list(index.search({"1": Topic("1", "radium")}))
 
 
 def test_mixed_ids_are_sorted_as_text() -> None:

@@ -140,7 +140,6 @@ def test_a_finished_run_explains_another_topic_from_its_journal(command, tmp_pat
         (["--explain", "-"], "--explain -: "),
         (["--explain", "{tmp}/out.trec"], "is another output of this job"),
         (["--explain", "{tmp}/none/page.html"], "--explain {tmp}/none/page.html: the folder"),
-        (["--explain", "", "--explain-topic", "t2"], "--explain-topic: is the topic of a page"),
     ],
 )
 def test_faults_are_one_line_before_the_model(command, tmp_path, capsys, monkeypatch, change, said) -> None:
@@ -149,6 +148,13 @@ def test_faults_are_one_line_before_the_model(command, tmp_path, capsys, monkeyp
     error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(error) == 1 and said.replace("{tmp}", str(tmp_path)) in error[0]
     assert not (tmp_path / "page.html").exists()
+
+
+def test_a_topic_without_a_page_is_refused(command, capsys) -> None:
+    words = command()
+    place = words.index("--explain")
+    assert main([*words[:place], *words[place + 2 :], "--explain-topic", "t2"]) == 2
+    assert "--explain-topic: is the topic of a page" in capsys.readouterr().err
 
 
 def test_an_existing_page_is_refused_and_a_dry_run_writes_none(command, tmp_path, capsys) -> None:

@@ -104,6 +104,15 @@ def test_a_job_stopped_between_its_runs_goes_on(command, tmp_path: Path) -> None
     assert [path.read_bytes() for path in (tmp_path / "out.trec", tmp_path / "out.ql-plain-tiny-llama.trec")] == whole
 
 
+def test_a_file_that_no_stopped_job_wrote_is_kept(command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(command("hints-a", ["none"])) == 0
+    (tmp_path / "out.trec").unlink()
+    (tmp_path / "out.ql-plain-tiny-llama.trec").write_text("precious\n")
+    assert main(command("hints-a", ["none"])) == 2
+    assert "exists; add --overwrite" in capsys.readouterr().err
+    assert (tmp_path / "out.ql-plain-tiny-llama.trec").read_text() == "precious\n"
+
+
 def test_alpha_is_the_same_for_all(command, tmp_path: Path) -> None:
     assert main(command("hints-a", ["none"], "out.trec.gz", "--alpha", "0")) == 0
     first = [line.split()[2] for line in RUN.splitlines()]

@@ -28,6 +28,9 @@ from tests.rerank.first_stage import RUN
         ({"measures": "nDGC@10"}, "nDGC@10"),
         ({"output": "/no/such/folder/out.trec"}, "/no/such/folder"),
         ({"run": "-", "topics": "-"}, "only one of them"),
+        ({"run": "-", "qrels": "-"}, "only one of them"),
+        ({"output": "-", "scores": "-"}, "--scores -: is another output"),
+        ({"corpus": "/dev/null"}, "--corpus /dev/null: no regular file"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
 )
@@ -47,6 +50,7 @@ def test_what_is_wrong_is_said_in_one_line(
         (RUN + "10 Q0 42 9 0.5 x\n", "first.trec:7: docid 42 occurs twice"),
         (RUN + "10 Q0 12 9 nan x\n", "first.trec:7: score 'nan'"),
         (RUN + "10 Q0 12 9 high x\n", "first.trec:7: score 'high'"),
+        (RUN + "10 Q0 12 9 1e39 x\n", "first.trec:7: score '1e39' is beyond float32"),
         (RUN + "555 Q0 12 9 1.0 x\n", "first.trec:7: topic 555"),
         (RUN + "10 Q0 D404 9 0.5 x\n", "first.trec:7: docid D404 (topic 10)"),
         ("", "no run lines"),
@@ -62,6 +66,49 @@ def test_a_bad_run_is_refused_by_file_and_line(
     assert not (tmp_path / "out.trec").exists()
 
 
+def test_outputs_do_not_overwrite_each_other(command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for scores in ("out.trec", "./out.trec.journal"):
+        assert main(command(scores=f"{tmp_path}/{scores}", overwrite=True)) == 2
+        assert "is another output of this job too" in capsys.readouterr().err
+    (tmp_path / "out.trec.journal").write_text("notes without a line's end")
+    assert main(command()) == 2
+    assert "out.trec.journal:1: not a journal" in capsys.readouterr().err
+    assert (tmp_path / "out.trec.journal").read_text() == "notes without a line's end"
+
+
+def test_an_empty_value_is_refused(command, capsys: pytest.CaptureFixture[str]) -> None:
+    for flag in ("--output", "--scores", "--qrels"):
+        with pytest.raises(SystemExit) as stopped:
+            main([*command(), flag, ""])
+        assert stopped.value.code == 2 and f"argument {flag}: is empty" in capsys.readouterr().err
+
+
+def test_judgements_of_other_topics_are_refused_before_scoring(
+    command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "qrels").write_text("77 0 30 1\n")
+    assert main(command(qrels=tmp_path / "qrels")) == 2
+    said = capsys.readouterr().err
+    assert "none of the run's topics is judged there (run: 10, qrels: 77)" in said and "scoring" not in said
+
+
+def test_half_a_surrogate_pair_is_named_by_line(command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [f'{{"id": "{docid}", "contents": "x"}}\n' for docid in (42, 30, 5, 7, 40)]
+    (tmp_path / "corpus.jsonl").write_text("".join(lines) + '{"id": "41", "contents": "Marie \\ud800"}\n')
+    assert main(command(corpus=tmp_path / "corpus.jsonl")) == 2
+    assert "corpus.jsonl:6: passage '41': field 'contents' has half a surrogate pair" in capsys.readouterr().err
+
+
+def test_a_way_of_scoring_is_named_by_one_word(
+    command, tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompt = tmp_path / "my\u00a0own.yaml"
+    prompt.write_text('passage: "{passage}"\nquestion: "\\nQuestion:"\ntarget: " {query}"\n')
+    monkeypatch.chdir(model)
+    assert main(command(model=".", prompt=prompt)) == 0
+    assert {line.split()[5] for line in (tmp_path / "out.trec").read_text().splitlines()} == {"ql-my-own-tiny-llama"}
+
+
 def test_bad_utf8_is_named_by_line(command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "first.trec").write_bytes(RUN.encode() + b"10 Q0 \xff\xfe 9 0.5 x\n")
     assert main(command()) == 2
@@ -74,7 +121,8 @@ def test_a_query_longer_than_the_context_is_refused(
     topics = tmp_path / "topics.tsv"
     topics.write_text("10\t" + "long query " * 200 + "\n9\tshort\n", "utf-8")
     assert main(command(topics=topics)) == 2
-    assert "the model reads 256" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "error: topic 10: the query 'long" in said and "the model reads 256" in said
 
 
 def test_an_empty_query_is_refused(command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -152,6 +152,19 @@ def test_a_limit_takes_the_first_topics_and_judges_no_others(
     assert {row[0] for row in lines(tmp_path / "out.trec")} == {"2"}
 
 
+def test_a_limit_counts_no_other_topics_of_a_file(command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "qrels").write_text("10 0 42 1\n10 0 30 1\n10 0 5 1\n10 0 41 1\n9 0 7 1\n", "utf-8")
+    assert main(command(qrels=tmp_path / "qrels", limit=1, measures="RR")) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split()[-1] == "1.0000"
+
+
+def test_a_stream_gets_the_run_alone(command, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "qrels").write_text("10 0 42 1\n", "utf-8")
+    assert main(command(output="/dev/stdout", qrels=tmp_path / "qrels", show=1)) == 0
+    told = capfd.readouterr()
+    assert all(len(line.split()) == 6 for line in told.out.splitlines()) and "first stage" in told.err
+
+
 def test_missing_skip_counts_and_keeps_the_passage(command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "first.trec").write_text(RUN + "9 Q0 nowhere 1 9.0 x\n", "utf-8")
     assert main(command(missing="skip")) == 0

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from qpeft_rerank.console import arguments
 from qpeft_rerank.outputs import Outputs
 from qpeft_rerank.rerank import _parser, main
 from qpeft_rerank.trec.runs import Hit
@@ -39,7 +40,7 @@ def test_ways_of_scoring_that_go_to_a_pipe_have_journals_of_their_own(command) -
     made = []
     for way in ways:
         for output in ("-", "/dev/stdout"):
-            args = _parser().parse_args(command(output=output, **way))
+            args = arguments(_parser(), command(output=output, **way))
             made.append(Outputs(args, None, "t", None).journal(hits, topics))
     assert len(set(made)) == len(ways) and made[::2] == made[1::2]
 

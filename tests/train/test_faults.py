@@ -1,6 +1,7 @@
 """What the training command refuses, and what it keeps when a loss is no number."""
 
 import json
+import os
 import sys
 
 import pytest
@@ -8,7 +9,8 @@ import pytest
 from qpeft_rerank import train
 from qpeft_rerank.adapters.store import load_adapter
 from qpeft_rerank.likelihood.language_model import LanguageModel
-from qpeft_rerank.training import prefix
+from qpeft_rerank.likelihood.scorer import NotFiniteError
+from qpeft_rerank.training import loop, prefix
 from tests.train.words import command
 
 
@@ -35,6 +37,18 @@ def test_nan_keeps_the_best_epoch(files, model_folder, monkeypatch, capsys):
         (["--loss", "l2"], "--loss l2"),
         (["--margin", "-1"], "--margin"),
         (["--lr", "0"], "--lr"),
+        (["--lr", "nan"], "--lr nan: give a finite number"),
+        (["--lr", "1e30"], "--lr 1e+30: give a number above 0, up to 1"),
+        (["--weight-decay", "inf"], "--weight-decay inf"),
+        (["--warmup", "nan"], "--warmup nan"),
+        (["--margin", "1e300"], "--margin 1e+300"),
+        (["--loss", "contrastive", "--temperature", "1e-45"], "--temperature"),
+        (["--seed", "99999999999999999999"], "--seed"),
+        (["--negatives", "90"], "at most 50"),
+        (["--option", "seed=1"], "no option 'seed'"),
+        (["--option", "gate=NaN"], "gate is a number"),
+        (["--option", f"gate=1{'0' * 400}"], "gate is a number"),
+        (["--adapter", "lora", "--option", "rank_pattern=5"], "peft cannot put LORA on this model"),
         (["--epochs", "0"], "--epochs 0"),
         (["--negatives", "0"], "compares with negatives"),
         (["--heads", "3"], "3 heads do not divide"),
@@ -58,6 +72,50 @@ def test_bad_input_is_one_line(files, model_folder, more, said, capsys, monkeypa
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("error: ") and said in last
     assert not (files / "out").exists()
+
+
+def test_a_folder_that_is_no_adapter_is_not_overwritten(files, model_folder, capsys):
+    (files / "out").mkdir()
+    (files / "out" / "thesis.txt").write_text("years of work")
+    assert train.main(command(files, model_folder, "--overwrite")) == 2
+    assert "holds something else than an adapter" in capsys.readouterr().err
+    assert (files / "out" / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("name", ["lock", "checkpoints", "zero-shot.json", "made"])
+def test_any_name_will_do(files, model_folder, name):
+    for more in ([], ["--overwrite"]):
+        assert train.main(command(files, model_folder, "--output", files / name, "--epochs", 1, *more)) == 0
+    assert {path.name for path in files.glob(f"{name}*")} == {name}
+    assert load_adapter(str(files / name), LanguageModel.load(str(model_folder), "float32", "cpu"))
+
+
+def test_a_folder_without_a_name_is_refused(files, model_folder, capsys):
+    assert train.main(command(files, model_folder, "--output", "/")) == 2
+    assert "--output /: is no name of a folder" in capsys.readouterr().err
+
+
+def test_a_file_name_that_is_no_text(files, model_folder):
+    odd = files / os.fsdecode(b"caf\xe9.jsonl")
+    odd.write_bytes((files / "train.jsonl").read_bytes())
+    assert train.main(command(files, model_folder, "--train", odd, "--epochs", 1)) == 0
+    assert json.loads((files / "out" / "training.json").read_text())["data"][0]["file"] == "caf\ufffd.jsonl"
+
+
+def test_a_dev_score_that_is_no_number_keeps_the_best_epoch(files, model_folder, monkeypatch, capsys):
+    original, calls = loop.score_dev, []
+
+    def failing(*given):
+        calls.append(1)
+        if len(calls) > 2:
+            raise NotFiniteError("the model gave nan for topic 0")
+        return original(*given)
+
+    monkeypatch.setattr(loop, "score_dev", failing)
+    assert train.main(command(files, model_folder, "--epochs", 3)) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "a dev score is no number" in said and "holds the adapter of epoch 1" in said
+    assert load_adapter(str(files / "out"), LanguageModel.load(str(model_folder), "float32", "cpu"))
 
 
 def test_bad_data_is_one_line(files, model_folder, capsys):

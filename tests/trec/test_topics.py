@@ -41,12 +41,25 @@ def put(tmp_path: Path, name: str, text: str) -> str:
         ("t.txt", TREC),
         ("t.trec.gz", TREC.replace("<num> Number: ", "<num>").replace("\n<title> ", "</num>\n<title>\n")),
         ("t.trec", "".join(f"<top><num>{t.id}</num><title>{t.text}</title></top>\n" for t in TOPICS)),
+        ("t.trec", "".join(f"<top>\n<num>{t.id}\n<title>{t.text}\n</top>" for t in TOPICS)),
+        ("t.tsv", "qid\tquery\n" + "".join(f"{t.id}\t{t.text}\n" for t in TOPICS)),
     ],
 )
 def test_every_format_gives_the_same_topics(tmp_path: Path, name: str, text: str) -> None:
     topics = read_topics(put(tmp_path, name, text))
     assert list(topics.values()) == TOPICS
     assert list(topics) == [topic.id for topic in TOPICS]
+
+
+@pytest.mark.parametrize("query", ["[what's up]", "[1, 2, 3]", "[is this it]"])
+def test_a_query_in_brackets_is_no_list_of_answers(tmp_path: Path, query: str) -> None:
+    topics = read_topics(put(tmp_path, "t.tsv", f"1\t{query}\n2\twho discovered radium\n"))
+    assert [(topic.id, topic.text) for topic in topics.values()] == [("1", query), ("2", "who discovered radium")]
+
+
+def test_a_title_may_hold_a_less_than_sign(tmp_path: Path) -> None:
+    text = "<top>\n<num> Number: 1\n<title> is 3 < 5 true\n<desc> Why\n</top>\n"
+    assert read_topics(put(tmp_path, "t.trec", text)) == {"1": Topic("1", "is 3 < 5 true")}
 
 
 def test_integer_ids_become_strings_and_answers_come_along(tmp_path: Path) -> None:
@@ -125,6 +138,8 @@ def test_a_list_that_cannot_be_read_is_refused(text: str) -> None:
         ("t.tsv", "1\ta\n2\t \n", "2: empty query for topic 2"),
         ("t.tsv", "1\ta\n2 b\n", "2: no tab; expected id<TAB>query"),
         ("t.tsv", "a b\tc\n", "1: topic id 'a b'"),
+        ("t.trec", "<top>\n<num> Number: CT 1\n<title> a\n</top>\n", "1: topic id 'CT 1'"),
+        ("t.jsonl", '{"id": 1, "text": "a", "answers": ["b\\ud800"]}\n', "1: topic '1' has half a surrogate pair"),
         ("t.tsv", "\n", "1: no topics"),
         ("t.jsonl", '{"id": 1, "text": "a"}\n{"id": 2,\n', "2: broken JSON"),
         ("t.jsonl", '{"id": 1, "text": "a"}\n[3]\n', "2: expected a JSON object"),
