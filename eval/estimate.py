@@ -46,7 +46,7 @@ class Estimator:
         return step.operations / self._speed
 
     def said(self, steps: Iterable[Step]) -> str:
-        """The time of steps in words; ``and more`` where some cannot be estimated."""
+        """The time of steps in words; how many more cannot be estimated, if any."""
         found = [self.seconds(step) for step in steps]
         estimated = [value for value in found if value is not None]
         if not estimated:

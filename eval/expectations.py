@@ -50,7 +50,6 @@ class Expected:
             self._figures: Mapping[str, Any] = (values.get("figures") or {}).get(scale) or {}
         except (KeyError, TypeError, ValueError, AttributeError):
             raise InputError(f"{path}: has tolerance: {{ok, okish, topics}}, and figures by scale") from None
-        self._path = path
 
     def verdict(self, condition: str, parameters: Mapping[str, Any], measured: "pandas.DataFrame") -> str:
         """``[OK]``, ``[OKish]``, ``[FAIL]`` with the worst figure, or ``[new]``.

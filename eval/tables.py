@@ -19,7 +19,7 @@ WORDS = ("Data", "First stage", "Method", "Published", "Check")
 class Shown:
     """What a table shows beside its figures.
 
-    :param first: rows that are first stages; ``reference``: the reranker others are marked against.
+    :param first: the row that is the first stage, or None; ``reference``: the reranker others are marked against.
     :param published: (dataset, first stage, row) to text; empty for no such column.
     :param checks: (dataset, first stage, row) to a verdict.
     """

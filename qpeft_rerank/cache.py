@@ -4,6 +4,8 @@ import contextlib
 import os
 from pathlib import Path
 
+from qpeft_rerank.files import write_whole
+
 
 def cache_dir() -> Path:
     """Return the cache folder: ``$QPEFT_RERANK_CACHE``, else ``$XDG_CACHE_HOME/qpeft_rerank``, else under ``~``.
@@ -22,8 +24,6 @@ def keep(path: Path, text: str) -> None:
     """Write a file of the cache whole or not at all, whoever else writes it; not at all where it cannot be written,
     since it only saves making the same again.
     """
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_text(text, "utf-8")
-        fresh.replace(path)
+        write_whole(path, text.encode())

@@ -62,7 +62,7 @@ class Job:
         # Read now only to refuse a bad one early; an adapter brings its own.
         self.prompt = load_template(args.prompt) if args.prompt else None
         check_compared(args.adapter, args.compare)
-        self._check_certify()
+        self._settle_certify()
         if self.index is not None:
             sources.check_index(self.index)
         if args.topics is None and self.index is None:
@@ -77,7 +77,7 @@ class Job:
         if not args.dry_run:
             self.outputs.check()
 
-    def _check_certify(self) -> None:
+    def _settle_certify(self) -> None:
         if self.args.certify is None:
             return
         if self.args.compare:

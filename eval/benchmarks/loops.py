@@ -1,4 +1,4 @@
-"""Other reranking tools' ways to score with a causal model, told anew after reading them.
+"""Other reranking tools' ways to score with a causal model, re-implemented after reading them.
 
 Each takes the same token ids as our scorer, so that scores can be compared to the last digit and only
 the computation differs. Rows stand in the run's order: none of these tools sorts by length.

@@ -1,1 +1,1 @@
-"""Adapters: what turns the plain reranker into Q-PEFT. See :func:`create_adapter` and :func:`load_adapter`."""
+"""Adapters: what turns the plain reranker into Q-PEFT. See :func:`.registry.create_adapter` and :func:`.store.load_adapter`."""

@@ -91,6 +91,7 @@ class PeftAdapter(nn.Module):
                 tuned = PeftModelForCausalLM.from_pretrained(
                     model.model, str(folder), is_trainable=not config.is_prompt_learning
                 )
+            _refuse_unused(tuned, folder, name)
         except InputError:
             raise
         except Exception as error:  # PEFT and safetensors raise whatever comes; nothing of it is ours
@@ -209,6 +210,20 @@ def _refuse(model: LanguageModel, config: Any, name: str) -> None:
         raise InputError(f"adapter {name}: it changes the model's own weights (bias or init_lora_weights)")
     if _layers(model.model):
         raise InputError(f"adapter {name}: the model has a PEFT adapter already; load the model anew")
+
+
+def _refuse_unused(tuned: Any, folder: Path, name: str) -> None:
+    """Refuse weights that the configuration has no layer for, which PEFT drops in silence."""
+    from peft import get_peft_model_state_dict
+    from safetensors import safe_open
+
+    with safe_open(folder / "adapter_model.safetensors", "pt") as file:
+        unused = sorted(set(file.keys()) - set(get_peft_model_state_dict(tuned)))
+    if unused:
+        raise InputError(
+            f"adapter {name}: {len(unused)} of its weights have no place in what its configuration makes "
+            f"(first: {unused[0]}); its files do not belong together"
+        )
 
 
 def _plain(value: Any) -> Any:

@@ -24,7 +24,7 @@ Attended = tuple[Tensor, Tensor, Tensor]
 # Largest difference of a state from the model's own, over the largest state there is. Products in bfloat16 are
 # rounded in other places.
 _TOLERANCE = {"float32": 1e-4, "mixed": 0.05}
-# Sequence lengths on which a model is asked whether this is what it computes.
+# Rows and tokens of the batch on which a model is asked whether this is what it computes.
 _PROBE_ROWS, _PROBE_TOKENS = 2, 19
 _NORMS = ("input_layernorm", "post_attention_layernorm")
 _ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}

@@ -8,13 +8,13 @@ a cache (another depth, another alpha). See :meth:`Journal.begin` for why the tw
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.files import append, hold
 from qpeft_rerank.likelihood.scores import Score
 
 _FORMAT = 1
@@ -51,7 +51,10 @@ class Journal:
         except OSError as error:
             raise InputError(f"{path}: cannot be written ({error.strerror}); choose another --output") from None
         try:
-            self._lock()
+            hold(
+                self._file,
+                f"{path}: another process is computing this output; wait for it or choose another --output",
+            )
             self._read()
         except BaseException:
             self._file.close()
@@ -64,18 +67,6 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
-
-    def _lock(self) -> None:
-        try:
-            import fcntl
-        except ImportError:  # Windows has no flock; there, two runs into one output are the user's to avoid
-            return
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(
-                f"{self.path}: another process is computing this output; wait for it or choose another --output"
-            ) from None
 
     def _read(self) -> None:
         self._file.seek(0)
@@ -113,13 +104,7 @@ class Journal:
         self._run = run
 
     def _write(self, text: str) -> None:
-        data = text.encode("ascii")
-        try:
-            # Straight to the system: a killed process loses nothing that it wrote.
-            while data:
-                data = data[os.write(self._file.fileno(), data) :]
-        except OSError as error:
-            raise InputError(f"{self.path}: cannot be written ({error.strerror}); free some space and go on") from None
+        append(self._file, self.path, text.encode("ascii"))
 
     def begin(self, run: str) -> None:
         """Open the section of the run with this digest, or reopen it if it was the last one.

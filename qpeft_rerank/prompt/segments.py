@@ -70,7 +70,7 @@ class Sequence:
 
     @property
     def passage_length(self) -> int:
-        """The same, counted no further than through the passage."""
+        """:attr:`shared_length`, counted no further than through the passage."""
         span = self.span("passage")
         return min(self.shared_length, span[1]) if span else self.shared_length
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from qpeft_rerank.errors import InputError, first_line
+from qpeft_rerank.files import write_whole
 
 FORMAT = 1
 
@@ -73,7 +74,7 @@ class Checkpoints:
             _write_tensors(fresh / "weights.safetensors", weights)
             _write_tensors(fresh / "optimizer.safetensors", optimizer["tensors"])
             record = {"format": FORMAT, "state": asdict(state), "optimizer": optimizer["steps"]}
-            _write_bytes(fresh / "state.json", json.dumps(record, indent=1).encode("ascii"))
+            write_whole(fresh / "state.json", json.dumps(record, indent=1).encode("ascii"), durable=True)
             # The same step may be saved again: at its interval, and then with the epoch's dev metric.
             old = self.folder / f".{target.name}.old"
             if target.exists():
@@ -192,14 +193,6 @@ def unpack_optimizer(
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     from safetensors.torch import save
 
-    _write_bytes(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
-
-
-def _write_bytes(path: Path, data: bytes) -> None:
-    """Write a file through a temporary name, and on to the disk."""
-    fresh = path.with_name(f".{path.name}.tmp")
-    with fresh.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(fresh, path)
+    write_whole(
+        path, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}), durable=True
+    )

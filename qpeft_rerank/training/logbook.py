@@ -2,12 +2,12 @@
 
 import csv
 import io
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from qpeft_rerank.errors import MissingError
+from qpeft_rerank.files import write_whole
 
 COLUMNS = ("step", "epoch", "loss", "lr", "grad_norm", "tokens", "seconds", "dev")
 
@@ -29,9 +29,7 @@ class Logbook:
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(kept)
-        fresh = path.with_name(f".{path.name}.tmp")
-        fresh.write_text(text.getvalue(), "ascii")
-        os.replace(fresh, path)
+        write_whole(path, text.getvalue().encode("ascii", "replace"))
         self._file = path.open("a", encoding="ascii", newline="")
         self._writer = csv.DictWriter(self._file, COLUMNS, lineterminator="\n")
         self._board = _board(path.parent / "tensorboard", step) if tensorboard else None
@@ -97,9 +95,9 @@ def draw(log: Path, picture: Path, first_stage: float | None = None) -> bool:
         lower.legend()
     lower.set_ylabel("dev MRR@10")
     lower.set_xlabel("optimizer step")
-    fresh = picture.with_name(f".{picture.name}.tmp")
-    figure.savefig(fresh, format="png", dpi=120)
-    os.replace(fresh, picture)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=120)
+    write_whole(picture, drawn.getvalue())
     return True
 
 

@@ -1,12 +1,12 @@
 """The mined file while it grows: a work file beside it, from which a killed mining goes on."""
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.files import append, hold
 from qpeft_rerank.training.mining import Mined, Tally
 from qpeft_rerank.trec.output import write_lines
 
@@ -35,7 +35,7 @@ class MineFile:
         except OSError as error:
             raise InputError(f"{output}: cannot be written ({error.strerror}); choose another --output") from None
         try:
-            self._lock()
+            hold(self._file, f"{output}: another process is mining it; wait or choose another --output")
             self._begin(overwrite)
         except BaseException:
             self._file.close()
@@ -46,16 +46,6 @@ class MineFile:
 
     def __exit__(self, *exception: object) -> None:
         self._file.close()
-
-    def _lock(self) -> None:
-        try:
-            import fcntl
-        except ImportError:  # Windows has no flock
-            return
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"{self.output}: another process is mining it; wait or choose another --output") from None
 
     def _begin(self, overwrite: bool) -> None:
         good = 0
@@ -96,12 +86,7 @@ class MineFile:
 
     def _write(self, record: dict[str, Any]) -> None:
         # JSON's escapes keep a line on one line, and any text, even unpaired surrogates, writable.
-        data = (json.dumps(record) + "\n").encode("ascii")
-        try:
-            while data:
-                data = data[os.write(self._file.fileno(), data) :]
-        except OSError as error:
-            raise InputError(f"{self.path}: cannot be written ({error.strerror}); free some space and go on") from None
+        append(self._file, self.path, (json.dumps(record) + "\n").encode("ascii"))
 
     def tally(self) -> Tally:
         """What the file holds so far."""

@@ -14,6 +14,7 @@ from qpeft_rerank.adapters.card import Card
 from qpeft_rerank.adapters.store import save_adapter
 from qpeft_rerank.console import say
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.files import write_whole
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.prompt.templates import Template
 from qpeft_rerank.training.data import TrainingFile
@@ -33,7 +34,7 @@ from qpeft_rerank.training.workfolder import WorkFolder
 BATCH_TOKENS = {"cpu": 2048, "cuda": 16384, "mps": 4096}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
     """A training's inputs.
 
@@ -173,9 +174,7 @@ class Session:
             if found["of"] == key:
                 return float(found["value"])
         value = dev.metric(score_dev(dev, plain, self._batch_tokens(student.model)))
-        fresh = kept.with_name(f".{kept.name}.tmp")
-        fresh.write_text(json.dumps({"of": key, "value": value}), "ascii")
-        fresh.replace(kept)
+        write_whole(kept, json.dumps({"of": key, "value": value}).encode("ascii"))
         return value
 
     def _save(self, work: WorkFolder, student: Student, dev: DevSet | None, outcome: Outcome) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import IO
 
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.files import hold
 
 
 class WorkFolder:
@@ -39,14 +40,10 @@ class WorkFolder:
         except OSError as error:
             raise InputError(f"--output {output}: cannot be made ({error.strerror}); name another folder") from None
         try:
-            import fcntl
-        except ImportError:  # Windows has no flock
-            return
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            hold(self._lock, f"--output {output}: another process trains it; wait or name another folder")
+        except InputError:
             self._lock.close()
-            raise InputError(f"--output {output}: another process trains it; wait or name another folder") from None
+            raise
 
     def __enter__(self) -> "WorkFolder":
         return self

@@ -193,6 +193,15 @@ def test_weights_that_are_not_all_there(model, tmp_path):
         load_adapter(str(tmp_path / "saved"), fresh(model))
 
 
+def test_weights_without_a_place(model, tmp_path):
+    tuned = peft.get_peft_model(fresh(model).model, CONFIGS["lora"]())
+    tuned.save_pretrained(str(tmp_path / "adapter"))
+    path = tmp_path / "adapter" / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"target_modules": ["q_proj"]}))
+    with pytest.raises(InputError, match=r"\d+ of its weights have no place .*v_proj"):
+        load_adapter(str(tmp_path / "adapter"), fresh(model))
+
+
 def test_unsupported(model, plain, tmp_path):
     target = fresh(model)
     adapter = PeftAdapter.create(target, CONFIGS["lora"]())

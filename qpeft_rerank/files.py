@@ -1,0 +1,53 @@
+"""Files that others may read or write at the same time: locks, and writes that are whole or not there."""
+
+import os
+from pathlib import Path
+from typing import IO
+
+from qpeft_rerank.errors import InputError
+
+
+def hold(file: IO[bytes], refusal: str) -> None:
+    """Lock an open file until it is closed.
+
+    :raises InputError: with ``refusal`` if another process holds it. Windows has no such lock: there it is the user's
+        to avoid.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise InputError(refusal) from None
+
+
+def append(file: IO[bytes], path: Path, data: bytes) -> None:
+    """Hand all of ``data`` to the system, so that a killed process loses nothing that it wrote.
+
+    :raises InputError: if the system does not take it.
+    """
+    try:
+        while data:
+            data = data[os.write(file.fileno(), data) :]
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); free some space and go on") from None
+
+
+def write_whole(path: Path, data: bytes, durable: bool = False) -> None:
+    """Write a file through a temporary name beside it, so that nobody sees half of it.
+
+    :param durable: wait until it is on the disk, and survives a loss of power.
+    """
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with fresh.open("wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(fresh, path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
