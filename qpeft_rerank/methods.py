@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from qpeft_rerank.adapters.find import find_adapter
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.likelihood.causal_model import CausalModel
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.prompt.templates import Template, load_template
 
@@ -29,7 +29,7 @@ def check_compared(adapter: str | None, compare: Iterable[str]) -> None:
 
 
 def load_scorers(
-    load: Callable[[bool], LanguageModel],
+    load: Callable[[bool], CausalModel],
     adapter: str | None,
     compare: Sequence[str] = (),
     prompt: Template | None = None,

@@ -15,6 +15,7 @@ from qpeft_rerank.collection.passages import Passage, Passages
 from qpeft_rerank.engines.joint import JointEngine
 from qpeft_rerank.engines.local import Candidate, LocalEngine
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.likelihood.causal_model import CausalModel
 from qpeft_rerank.likelihood.joint import Methods
 from qpeft_rerank.likelihood.journal import Journal
 from qpeft_rerank.likelihood.language_model import LanguageModel
@@ -100,7 +101,7 @@ class Reranker:
             raise InputError(f"--max-passage-tokens {max_passage_tokens}: give a positive number")
         check_compared(adapter, compare)
 
-        def load(whole: bool, precision: str = dtype) -> LanguageModel:
+        def load(whole: bool, precision: str = dtype) -> CausalModel:
             return (LanguageModel.load if whole else load_for_scoring)(model, precision, device)
 
         def exact() -> Scorer:

@@ -12,8 +12,9 @@ from eval.benchmarks.clock import Clock, peak_mb
 from eval.benchmarks.loops import LOOPS
 from eval.benchmarks.workloads import Pair
 from qpeft_rerank import Passage, Reranker
+from qpeft_rerank.likelihood.causal_model import CausalModel
 from qpeft_rerank.likelihood.language_model import LanguageModel
-from qpeft_rerank.likelihood.quick import QuickModel, load_for_scoring
+from qpeft_rerank.likelihood.quick import load_for_scoring
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.prompt.segments import Sequence
 from qpeft_rerank.prompt.templates import load_template
@@ -40,8 +41,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     warm = clock.lap()
     scores = score(pairs)
     took = clock.lap()
-    parts = [model.body.decoder, model.head] if isinstance(model, QuickModel) and model.body else [model.model]
-    numbers = {parameter.data_ptr(): parameter for part in parts for parameter in part.parameters()}
+    numbers = {parameter.data_ptr(): parameter for parameter in model.modules.parameters()}
     weights = sum(parameter.numel() * parameter.element_size() for parameter in numbers.values())
     return {
         "load": load,
@@ -111,7 +111,7 @@ def warm_up(pairs: list[Pair]) -> list[Pair]:
     ]
 
 
-def _ready(job: dict[str, Any], pairs: list[Pair]) -> tuple[Score, LanguageModel]:
+def _ready(job: dict[str, Any], pairs: list[Pair]) -> tuple[Score, CausalModel]:
     if job["way"] == "ours":
         settings = dict(job["settings"])
         first = settings.pop("certify", None)

@@ -16,7 +16,7 @@ from qpeft_rerank.adapters.embeddings import FrozenTable
 from qpeft_rerank.adapters.layout import Fixed, fixed_ids, part, write
 from qpeft_rerank.adapters.mlp import HintMLP
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.likelihood.causal_model import CausalModel
 from qpeft_rerank.prompt.segments import Sequence
 from qpeft_rerank.prompt.templates import Template
 
@@ -95,7 +95,7 @@ class Adapter(nn.Module, ABC, Generic[Config]):
     :param template: the prompt.
     """
 
-    def __init__(self, config: Config, model: LanguageModel, template: Template) -> None:
+    def __init__(self, config: Config, model: CausalModel, template: Template) -> None:
         super().__init__()
         self.config = config
         self.fixed: Fixed = fixed_ids(template, model)

@@ -16,7 +16,7 @@ from qpeft_rerank.adapters.layout import Part, joined, part, write
 from qpeft_rerank.adapters.mlp import HintMLP
 from qpeft_rerank.adapters.tokens import TokenText, token_tables
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.likelihood.causal_model import CausalModel
 from qpeft_rerank.prompt.segments import Sequence
 from qpeft_rerank.prompt.templates import Template
 
@@ -72,7 +72,7 @@ Hints = TypeVar("Hints", bound=HintConfig)
 class HintAdapter(Adapter[Hints]):
     """An adapter that fills the hint block: opener, hints and closer go through E' (or A) and then g."""
 
-    def __init__(self, config: Hints, model: LanguageModel, template: Template) -> None:
+    def __init__(self, config: Hints, model: CausalModel, template: Template) -> None:
         super().__init__(config, model, template)
         self.frozen = FrozenTable(model.embedding)
         self.table = HintTable(self.frozen).to(model.device)
@@ -83,7 +83,7 @@ class HintAdapter(Adapter[Hints]):
         self.table.rows.requires_grad_(config.embeddings != "frozen")
         self._cover_start()
 
-    def _start(self, model: LanguageModel) -> tuple[nn.Parameter | None, nn.Parameter | None]:
+    def _start(self, model: CausalModel) -> tuple[nn.Parameter | None, nn.Parameter | None]:
         if self.config.start is None:
             return None, None
         last = model.pieces.encode([self.config.start])[0][-1:]

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.likelihood.causal_model import CausalModel
 from qpeft_rerank.prompt.builder import PromptBuilder
 from qpeft_rerank.prompt.segments import Kind, Sequence
 from qpeft_rerank.prompt.templates import Template
@@ -64,7 +64,7 @@ class Fixed:
     frame: tuple[int, ...]
 
 
-def fixed_ids(template: Template, model: LanguageModel) -> Fixed:
+def fixed_ids(template: Template, model: CausalModel) -> Fixed:
     """Read them off a sequence without passage and hints."""
     builder = PromptBuilder(template, model.pieces, model.max_tokens)
     passage, query = builder.encode_passages([("", "")])[0], builder.encode_queries(["?"])[0]

@@ -14,7 +14,7 @@ from qpeft_rerank.errors import InputError
 
 if TYPE_CHECKING:
     from qpeft_rerank.adapters.base import Adapter
-    from qpeft_rerank.likelihood.language_model import LanguageModel
+    from qpeft_rerank.likelihood.causal_model import CausalModel
     from qpeft_rerank.prompt.templates import Template
 
 
@@ -66,7 +66,7 @@ def find_kind(name: str) -> Kind:
 
 def create_adapter(
     name: str,
-    model: "LanguageModel",
+    model: "CausalModel",
     template: "Template",
     preset: str = "corrected",
     *,

@@ -17,6 +17,7 @@ from qpeft_rerank.adapters.find import CARD, CONFIG, STAMP, WEIGHTS, find_adapte
 from qpeft_rerank.adapters.peft_bridge import PeftAdapter
 from qpeft_rerank.adapters.registry import Kind, adapter_kinds, create_adapter, find_kind
 from qpeft_rerank.errors import InputError, first_line
+from qpeft_rerank.likelihood.causal_model import CausalModel
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.prompt.templates import Template, template_from_dict
 
@@ -42,7 +43,7 @@ class LoadedAdapter:
 
 def save_adapter(
     adapter: "Adapter[Any] | PeftAdapter",
-    model: LanguageModel,
+    model: CausalModel,
     template: Template,
     folder: Path,
     card: Card | None = None,
@@ -80,7 +81,7 @@ def save_adapter(
 def _fill(
     folder: Path,
     adapter: "Adapter[Any] | PeftAdapter",
-    model: LanguageModel,
+    model: CausalModel,
     template: Template,
     card: Card,
     name: str,
@@ -122,7 +123,7 @@ def _fill(
     shutil.copymode(folder / CARD, folder / WEIGHTS)
 
 
-def load_adapter(name: str, model: LanguageModel) -> LoadedAdapter:
+def load_adapter(name: str, model: CausalModel) -> LoadedAdapter:
     """Load an adapter for a model.
 
     :param name: a folder, a name on the hub, or a shipped adapter.
@@ -141,6 +142,8 @@ def load_adapter(name: str, model: LanguageModel) -> LoadedAdapter:
     if (folder / STAMP).is_file():
         stamp = _read_json(folder / STAMP)
         template = _check_stamp(stamp, name, folder / STAMP, folder, model)
+    if not isinstance(model, LanguageModel):
+        raise InputError(f"adapter {name}: PEFT's methods need a model that LanguageModel.load loaded")
     return LoadedAdapter(name, peft_type, PeftAdapter.load(model, folder, name), template)
 
 
@@ -153,7 +156,7 @@ def in_layers(name: str) -> bool:
     return config.get("peft_type") not in {kind.peft_type for kind in adapter_kinds().values()}
 
 
-def _load_own(name: str, folder: Path, config: dict[str, Any], kind: Kind, model: LanguageModel) -> LoadedAdapter:
+def _load_own(name: str, folder: Path, config: dict[str, Any], kind: Kind, model: CausalModel) -> LoadedAdapter:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -169,7 +172,7 @@ def _load_own(name: str, folder: Path, config: dict[str, Any], kind: Kind, model
     return LoadedAdapter(name, kind.peft_type, adapter, template)
 
 
-def _check_stamp(stamp: Mapping[str, Any], name: str, source: Path, folder: Path, model: LanguageModel) -> Template:
+def _check_stamp(stamp: Mapping[str, Any], name: str, source: Path, folder: Path, model: CausalModel) -> Template:
     """Refuse newer formats, other base models and damaged weights; return the prompt."""
     found = stamp.get("format_version")
     if not isinstance(found, int) or found < 1:

@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from qpeft_rerank.likelihood.language_model import Embedder, ModelChanger
+from qpeft_rerank.likelihood.causal_model import Embedder, ModelChanger
 from qpeft_rerank.likelihood.scorer import BatchScorer, Scorer
 from qpeft_rerank.likelihood.scores import Score
 from qpeft_rerank.likelihood.shared import PROBE, Mode, SharedScorer
@@ -40,7 +40,7 @@ class JointHinter:
 class JointScorer(BatchScorer):
     """Scores batches in which several scorers' sequences are mixed.
 
-    :param members: by owner, all of them on one :class:`LanguageModel`.
+    :param members: by owner, all of them on one :class:`CausalModel`.
     """
 
     def __init__(self, members: dict[int, Scorer]) -> None:

@@ -198,6 +198,11 @@ def replace_linears(model: nn.Module, products: torch.dtype, head: nn.Module | N
     model.train(model.training)  # the new layers, too, are in the mode that the model is in
 
 
+def products_of(precision: str) -> torch.dtype:
+    """In what dtype the linear layers of a model with float32 states multiply."""
+    return torch.bfloat16 if precision == "mixed" else torch.float32
+
+
 def keeps_weights(model: nn.Module) -> bool:
     """Whether :func:`change_products` can undo what :func:`replace_linears` did."""
     return not any(isinstance(layer, NarrowLinear) for layer in model.modules())

@@ -7,26 +7,21 @@ what no file says; where there is no note, or another one, ``transformers`` load
 
 import hashlib
 import json
+from collections.abc import Sequence as ListLike
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from qpeft_rerank.cache import cache_dir, keep
 from qpeft_rerank.likelihood.body import Body
+from qpeft_rerank.likelihood.causal_model import CausalModel, Embedder
 from qpeft_rerank.likelihood.heap import keep_heap_small
-from qpeft_rerank.likelihood.language_model import (
-    Embedder,
-    LanguageModel,
-    ListLike,
-    pick_device,
-    pick_precision,
-    products_of,
-)
-from qpeft_rerank.likelihood.linears import replace_linears
+from qpeft_rerank.likelihood.language_model import LanguageModel, pick_device, pick_precision
+from qpeft_rerank.likelihood.linears import products_of, replace_linears
 from qpeft_rerank.likelihood.llama import Decoder, Shape, decoder_from, read_weights, same_decoder
 from qpeft_rerank.likelihood.sharing import Attention
 from qpeft_rerank.likelihood.sources import ModelSource, find_model
@@ -67,25 +62,28 @@ class Note:
         return PlainTokenizer(self.rules, self.bos, self.eos, self.special)
 
 
-class QuickModel(LanguageModel):
-    """A :class:`LanguageModel` for scoring: no gradients, none of PEFT's adapters, no ``transformers`` model."""
+class QuickModel(CausalModel):
+    """A model for scoring: no gradients, none of PEFT's adapters, no ``transformers`` model."""
 
     def __init__(self, source: ModelSource, note: Note, precision: str, device: torch.device) -> None:
         keep_heap_small()
-        self.source = source
-        self.precision = precision
         weights = read_weights(source.folder, device)
         whole = nn.Module()
         whole.decoder, whole.head = decoder_from(weights, note.shape, note.tied)
-        self.modules = whole.eval().requires_grad_(False)
+        whole.eval().requires_grad_(False)
         replace_linears(whole, products_of(precision), whole.head)
-        self.vocabulary = int(whole.head.weight.shape[0])
-        self.max_tokens = note.max_tokens
-        self.pieces = Pieces(note.tokenizer, note.model_type)
-        self.embedding = whole.decoder.embed_tokens
-        self.plain_head = True
-        self.attention = Attention(int(self.embedding.weight.shape[1]))
-        self.body: Body | None = self._made_body()
+        embedding: nn.Embedding = whole.decoder.embed_tokens
+        super().__init__(
+            source,
+            precision,
+            whole,
+            Pieces(note.tokenizer, note.model_type),
+            embedding,
+            int(whole.head.weight.shape[0]),
+            note.max_tokens,
+            True,
+            Attention(int(embedding.weight.shape[1])),
+        )
 
     @property
     def head(self) -> nn.Module:
@@ -99,13 +97,21 @@ class QuickModel(LanguageModel):
         """Always: there is no other way."""
         return True
 
+    def own_states(self, inputs: dict[str, Any]) -> Tensor:
+        """Not to be had: there are none but those of :attr:`body`."""
+        raise NotImplementedError
+
+    def own_logits(self, inputs: dict[str, Any], longest: int, at: Tensor) -> Tensor:
+        """Not to be had either."""
+        raise NotImplementedError
+
     @torch.no_grad()
     def target_log_probs(self, sequences: ListLike[Sequence], embedder: Embedder | None = None) -> Tensor:
-        """See :meth:`LanguageModel.target_log_probs`; carries no gradients."""
+        """See :meth:`CausalModel.target_log_probs`; carries no gradients."""
         return super().target_log_probs(sequences, embedder)
 
 
-def load_for_scoring(name: str, dtype: str = "auto", device: str = "auto") -> LanguageModel:
+def load_for_scoring(name: str, dtype: str = "auto", device: str = "auto") -> CausalModel:
     """Load a model by name, the quick way if it is known to be the same; see :meth:`LanguageModel.load`."""
     source, place = find_model(name), pick_device(device)
     precision = pick_precision(dtype, place)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.likelihood.language_model import Embedder, LanguageModel
+from qpeft_rerank.likelihood.causal_model import CausalModel, Embedder
 from qpeft_rerank.likelihood.out_of_memory import attempt
 from qpeft_rerank.likelihood.scores import Score
 from qpeft_rerank.prompt.builder import PromptBuilder
@@ -48,7 +48,7 @@ class BatchScorer(ABC):
     :param hinter: fills the hint slots, or None where there are none.
     """
 
-    def __init__(self, model: LanguageModel, hinter: Embedder | None) -> None:
+    def __init__(self, model: CausalModel, hinter: Embedder | None) -> None:
         self.model = model
         self.hinter = hinter
 
@@ -90,7 +90,7 @@ class Scorer(BatchScorer):
 
     def __init__(
         self,
-        model: LanguageModel,
+        model: CausalModel,
         template: Template,
         hinter: Hinter | None = None,
         max_passage_tokens: int | None = None,
@@ -117,7 +117,7 @@ class Scorer(BatchScorer):
 
     @contextmanager
     def in_float32(self) -> Iterator["Scorer"]:
-        """The same scorer with :meth:`LanguageModel.in_float32`; this one waits until the context ends."""
+        """The same scorer with :meth:`CausalModel.in_float32`; this one waits until the context ends."""
         with self.model.in_float32():
             yield Scorer(self.model, self.template, self.hinter, self.max_passage_tokens)
 

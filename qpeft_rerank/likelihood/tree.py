@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from qpeft_rerank.likelihood.body import Attend, causal
-from qpeft_rerank.likelihood.language_model import Embedder, LanguageModel, sent
+from qpeft_rerank.likelihood.causal_model import CausalModel, Embedder, sent
 from qpeft_rerank.prompt.segments import Sequence, common_length
 
 # Of a token that only pads its row.
@@ -135,9 +135,9 @@ def lay_out(rows: ListLike[ListLike[Sequence]], virtual: int, device: torch.devi
 
 
 def tree_log_probs(
-    model: LanguageModel, rows: ListLike[ListLike[Sequence]], embedder: Embedder | None, virtual: int = 0
+    model: CausalModel, rows: ListLike[ListLike[Sequence]], embedder: Embedder | None, virtual: int = 0
 ) -> Tensor:
-    """Log-probability of every target token of a batch of rows; see :meth:`LanguageModel.target_log_probs`.
+    """Log-probability of every target token of a batch of rows; see :meth:`CausalModel.target_log_probs`.
 
     :param virtual: tokens that the embedder puts before each sequence.
     :return: float32 nats ``[scored]``, row after row.
@@ -156,16 +156,12 @@ def tree_log_probs(
             lead = virtual + min(sequence.prompt_length for row in rows for sequence in row)
             states = model.states(inputs, layout.states, layout.positions, layout.attend(model.dtype), lead)
             return model.head_log_probs(states, layout.targets)
-        states = model.model.base_model(
-            **inputs,
-            attention_mask=layout.mask(model.dtype),
-            position_ids=layout.positions,
-            use_cache=False,
-        ).last_hidden_state
+        places = {"attention_mask": layout.mask(model.dtype), "position_ids": layout.positions}
+        states = model.own_states({**inputs, **places})
         return model.head_log_probs(states[layout.states[:, 0], layout.states[:, 1]], layout.targets)
 
 
-def begin_alike(model: LanguageModel, row: ListLike[Sequence], embedder: Embedder, virtual: int = 0) -> bool:
+def begin_alike(model: CausalModel, row: ListLike[Sequence], embedder: Embedder, virtual: int = 0) -> bool:
     """Whether an embedder gives all sequences of a row the same vectors in what they have in common."""
     with model.changed(embedder, len(row)):
         vectors = _whole(model, row, embedder, virtual)
@@ -173,7 +169,7 @@ def begin_alike(model: LanguageModel, row: ListLike[Sequence], embedder: Embedde
     return all(torch.equal(other[:prefix], vectors[0, :prefix]) for other in vectors[1:])
 
 
-def _embedded(model: LanguageModel, rows: ListLike[ListLike[Sequence]], embedder: Embedder, virtual: int) -> Tensor:
+def _embedded(model: CausalModel, rows: ListLike[ListLike[Sequence]], embedder: Embedder, virtual: int) -> Tensor:
     """Embeddings of the rows ``[rows, tokens, d]``: the adapter sees whole sequences, a row of them at a time."""
     lines = []
     for row in rows:
@@ -184,7 +180,7 @@ def _embedded(model: LanguageModel, rows: ListLike[ListLike[Sequence]], embedder
     return torch.nn.utils.rnn.pad_sequence(lines, batch_first=True)
 
 
-def _whole(model: LanguageModel, row: ListLike[Sequence], embedder: Embedder, virtual: int) -> Tensor:
+def _whole(model: CausalModel, row: ListLike[Sequence], embedder: Embedder, virtual: int) -> Tensor:
     """Embeddings of a row's sequences, each whole: ``[sequences, virtual + tokens, d]``."""
     ids = padded([sequence.ids for sequence in row], model.device)
     vectors = embedder(row, ids, model.embedding(ids))

@@ -31,11 +31,12 @@ class PrefixScorer(Scorer):
     ) -> None:
         super().__init__(model, template, hinter, max_passage_tokens)
         self.store = store
+        self._whole = model
 
     def log_probs(self, sequences: ListLike[Sequence]) -> list[Tensor]:
         """Log-probability of each target token: float32 nats ``[scored]`` for each sequence."""
         with torch.inference_mode():
-            flat = log_probs_after_prefix(self.model, sequences, self.hinter, self.store).cpu()
+            flat = log_probs_after_prefix(self._whole, sequences, self.hinter, self.store).cpu()
         return list(flat.split([len(sequence.target) for sequence in sequences]))
 
 

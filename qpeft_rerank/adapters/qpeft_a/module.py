@@ -12,7 +12,7 @@ from qpeft_rerank.adapters.hints import HintAdapter
 from qpeft_rerank.adapters.layout import part
 from qpeft_rerank.adapters.qpeft_a.config import QPeftAConfig
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.likelihood.causal_model import CausalModel
 from qpeft_rerank.prompt.segments import Sequence
 from qpeft_rerank.prompt.templates import Template
 
@@ -22,7 +22,7 @@ class QPeftA(HintAdapter[QPeftAConfig]):
 
     dropped: Tensor
 
-    def __init__(self, config: QPeftAConfig, model: LanguageModel, template: Template) -> None:
+    def __init__(self, config: QPeftAConfig, model: CausalModel, template: Template) -> None:
         super().__init__(config, model, template)
         dimension = self.frozen.dimension
         if dimension % config.heads:

@@ -13,7 +13,7 @@ from qpeft_rerank.adapters.layout import Part, joined, part
 from qpeft_rerank.adapters.qpeft_r.config import QPeftRConfig
 from qpeft_rerank.adapters.qpeft_r.selection import Pool, Rules, choose, similarity
 from qpeft_rerank.adapters.qpeft_r.vocabulary import neighbours
-from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.likelihood.causal_model import CausalModel
 from qpeft_rerank.prompt.builder import HINT_SLOT
 from qpeft_rerank.prompt.segments import Sequence
 from qpeft_rerank.prompt.templates import Template
@@ -31,7 +31,7 @@ class QPeftR(HintAdapter[QPeftRConfig]):
     dropped: Tensor
     special: Tensor
 
-    def __init__(self, config: QPeftRConfig, model: LanguageModel, template: Template) -> None:
+    def __init__(self, config: QPeftRConfig, model: CausalModel, template: Template) -> None:
         super().__init__(config, model, template)
         self.dropped_ids = self.tables.dropped(config.filters)
         for name, ids in (("dropped", self.dropped_ids), ("special", self.tables.special)):

@@ -7,7 +7,7 @@ from torch import Tensor
 from qpeft_rerank.adapters.base import Adapter, SoftPrompt, prompt_start
 from qpeft_rerank.adapters.embeddings import FrozenTable
 from qpeft_rerank.adapters.soft_prompt.config import SoftPromptConfig
-from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.likelihood.causal_model import CausalModel
 from qpeft_rerank.prompt.segments import Sequence
 from qpeft_rerank.prompt.templates import Template
 
@@ -15,7 +15,7 @@ from qpeft_rerank.prompt.templates import Template
 class SoftPromptAdapter(Adapter[SoftPromptConfig]):
     """Trainable vectors at the prompt piece; no hint block."""
 
-    def __init__(self, config: SoftPromptConfig, model: LanguageModel, template: Template) -> None:
+    def __init__(self, config: SoftPromptConfig, model: CausalModel, template: Template) -> None:
         super().__init__(config, model, template)
         start = prompt_start(config, self.fixed, FrozenTable(model.embedding))
         self.soft = SoftPrompt(start, config.layers)

@@ -1,0 +1,243 @@
+"""A frozen causal language model as scoring sees it: its body, its head, and the log-probabilities of targets."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from collections.abc import Sequence as ListLike
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from qpeft_rerank.likelihood.body import Attend, Body
+from qpeft_rerank.likelihood.linears import change_products, keeps_weights, products_of
+from qpeft_rerank.likelihood.processor import multiplies_bfloat16
+from qpeft_rerank.likelihood.sharing import Attention
+from qpeft_rerank.likelihood.sources import ModelSource
+from qpeft_rerank.prompt.pieces import Pieces
+from qpeft_rerank.prompt.segments import Sequence
+
+# Logits held at once, in numbers: 32 MB of float32. Twice as many cost a third more a logit on a CPU.
+_HEAD_CHUNK = 8 * 1024 * 1024
+
+
+class Embedder(Protocol):
+    """What an adapter does to a batch: replace embeddings, and perhaps put virtual tokens before each row."""
+
+    def __call__(self, sequences: ListLike[Sequence], ids: Tensor, embedded: Tensor) -> Tensor:
+        """Take ids ``[batch, tokens]`` and embeddings ``[batch, tokens, d]``; return the latter, hints filled in.
+
+        Where more come back, ``[batch, virtual + tokens, d]``, the first ones are virtual tokens.
+        """
+        ...
+
+
+@runtime_checkable
+class ModelChanger(Protocol):
+    """An embedder that also changes the model itself, for one forward pass at a time."""
+
+    def around(self, rows: int) -> AbstractContextManager[dict[str, Any]]:
+        """Change the model inside the context, which gives further inputs for a batch of so many rows."""
+        ...
+
+
+def sent(made: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the processor's on a device: where that is a GPU, from pinned memory and without waiting."""
+    return made.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else made.to(device)
+
+
+class CausalModel(ABC):
+    """What scorers and adapters ask of a language model, however it was loaded.
+
+    :param source: where its files are.
+    :param precision: how it computes, a key of :data:`~qpeft_rerank.likelihood.precision.STATES`.
+    :param modules: its layers.
+    :param pieces: its tokenizer.
+    :param embedding: the layer of its input embeddings.
+    :param vocabulary: how many tokens it tells apart.
+    :param max_tokens: its context, in tokens.
+    :param plain_head: whether logits are the output matrix times the body's states, and nothing more.
+    :param attention: what planning must know of its layers.
+    :param stock: compute as its layers do, in no faster way.
+    """
+
+    def __init__(
+        self,
+        source: ModelSource,
+        precision: str,
+        modules: Any,
+        pieces: Pieces,
+        embedding: Any,
+        vocabulary: int,
+        max_tokens: int,
+        plain_head: bool,
+        attention: Attention,
+        stock: bool = False,
+    ) -> None:
+        self.source = source
+        self.precision = precision
+        self.modules = modules
+        self.pieces = pieces
+        self.embedding = embedding
+        self.vocabulary = vocabulary
+        self.max_tokens = max_tokens
+        self.plain_head = plain_head
+        self.attention = attention
+        #: The faster way through the layers, or None where there is none.
+        self.body: Body | None = None if stock else self._made_body()
+
+    @property
+    @abstractmethod
+    def head(self) -> Any:
+        """The output layer."""
+
+    @abstractmethod
+    def _made_body(self) -> Body | None:
+        """A faster way through the layers as they are now."""
+
+    @abstractmethod
+    def own_states(self, inputs: dict[str, Any]) -> Tensor:
+        """States ``[rows, tokens, d]`` before the head, as the layers themselves compute them."""
+
+    @abstractmethod
+    def own_logits(self, inputs: dict[str, Any], longest: int, at: Tensor) -> Tensor:
+        """Logits ``[scored, V]`` as the model itself computes them.
+
+        :param longest: tokens of a row.
+        :param at: row and place of each that is wanted, ``[scored, 2]``.
+        """
+
+    @property
+    def device(self) -> torch.device:
+        return self.embedding.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.embedding.weight.dtype
+
+    def target_log_probs(self, sequences: ListLike[Sequence], embedder: Embedder | None = None) -> Tensor:
+        """Log-probability of every target token of a batch.
+
+        Rows are padded on the right: a causal model's states do not depend on what follows, so the
+        padding needs no mask and changes nothing. The head is applied to scored positions only.
+
+        :param sequences: the batch.
+        :param embedder: fills the hint slots, or None where there are none.
+        :return: float32 nats ``[scored]``, the rows' targets one after another. Carries gradients
+            if the embedder's parameters do and gradients are on.
+        """
+        rows = [sequence.ids for sequence in sequences]
+        longest = max(map(len, rows))
+        ids = sent(torch.tensor([row + [0] * (longest - len(row)) for row in rows]), self.device)
+        # State t predicts token t + 1.
+        where = [
+            (row, place - 1)
+            for row, (tokens, sequence) in enumerate(zip(rows, sequences, strict=True))
+            for place in range(len(tokens) - len(sequence.target), len(tokens))
+        ]
+        at = sent(torch.tensor(where), self.device)
+        targets = ids[at[:, 0], at[:, 1] + 1]
+        with self.changed(embedder, len(rows)) as extra:
+            inputs: dict[str, Any] = {"input_ids": ids, **extra}
+            if embedder is not None:
+                vectors = embedder(sequences, ids, self.embedding(ids))
+                inputs = {"inputs_embeds": vectors, **extra}
+                at[:, 1] += vectors.shape[1] - longest
+                longest = vectors.shape[1]
+            if self.quick(longest, extra):
+                lead = longest - ids.shape[1] + min(sequence.prompt_length for sequence in sequences)
+                return self.head_log_probs(self.states(inputs, at, lead=lead), targets)
+            if self.plain_head:
+                return self.head_log_probs(self.own_states(inputs)[at[:, 0], at[:, 1]], targets)
+            logits = self.own_logits(inputs, longest, at)
+            return _chosen(logits, targets, torch.nn.Identity(), self.vocabulary)
+
+    @contextmanager
+    def changed(self, embedder: Embedder | None, rows: int) -> Iterator[dict[str, Any]]:
+        """The model as the embedder wants it, inside the context, which gives further inputs for so many rows."""
+        if not isinstance(embedder, ModelChanger):
+            yield {}
+            return
+        with embedder.around(rows) as extra:
+            self._forget()
+            try:
+                yield extra
+            finally:
+                self._forget()
+
+    @property
+    def imitates(self) -> bool:
+        """Whether the processor has no products of this precision, which then saves no time."""
+        narrow = self.precision in ("mixed", "bfloat16", "int8")
+        return narrow and self.device.type == "cpu" and not multiplies_bfloat16()
+
+    @property
+    def can_be_exact(self) -> bool:
+        """Whether :meth:`in_float32` is possible."""
+        return self.precision == "mixed" and keeps_weights(self.modules)
+
+    @contextmanager
+    def in_float32(self) -> Iterator[None]:
+        """Inside the context, the model as if it had been loaded in float32, and no second one in memory."""
+        before = self.precision
+        self._change_precision("float32")
+        try:
+            yield
+        finally:
+            self._change_precision(before)
+
+    def _change_precision(self, precision: str) -> None:
+        self.precision = precision
+        change_products(self.modules, products_of(precision), self.head)
+        self.body = self._made_body()
+
+    def _forget(self) -> None:
+        """Drop what was computed with other layers."""
+        if self.body is not None:
+            self.body.forget()
+
+    def quick(self, longest: int, extra: Any) -> bool:
+        """Whether :attr:`body` may read a batch.
+
+        :param longest: tokens of its longest sequence.
+        :param extra: what :meth:`changed` gave.
+        """
+        # Gradients want what the layers compute kept, and an adapter's own keys a place in them.
+        if self.body is None or extra or torch.is_grad_enabled():
+            return False
+        return self.attention.reach is None or longest <= self.attention.reach
+
+    def states(
+        self,
+        inputs: dict[str, Any],
+        scored: Tensor,
+        positions: Tensor | None = None,
+        attend: Attend | None = None,
+        lead: int = 0,
+    ) -> Tensor:
+        """States ``[scored, d]`` before the head, through :attr:`body`; see :meth:`Body.__call__`.
+
+        :param inputs: ``input_ids`` or ``inputs_embeds``, as for ``transformers``.
+        """
+        if self.body is None:
+            raise ValueError("this model has no body of its own")
+        vectors = inputs.get("inputs_embeds")
+        if vectors is None:
+            vectors = self.embedding(inputs["input_ids"])
+        return self.body(vectors, scored, positions, attend, lead)
+
+    def head_log_probs(self, states: Tensor, targets: Tensor) -> Tensor:
+        """Float32 log-probability ``[scored]`` of each target after its state ``[scored, d]``; see ``plain_head``."""
+        return _chosen(states, targets, self.head, self.vocabulary)
+
+
+def _chosen(states: Tensor, targets: Tensor, head: torch.nn.Module, vocabulary: int) -> Tensor:
+    """Float32 log-probability of each target ``[scored]``, the logits made a chunk at a time."""
+    step = max(1, _HEAD_CHUNK // vocabulary)
+    parts = [
+        -torch.nn.functional.cross_entropy(
+            head(states[start : start + step]).float(), targets[start : start + step], reduction="none"
+        )
+        for start in range(0, len(targets), step)
+    ]
+    return torch.cat(parts)
