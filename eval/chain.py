@@ -1,9 +1,8 @@
 """From a condition to its steps: index, sample, retrieve, judge, (mine, train | untrained), rerank, evaluate."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +39,7 @@ class Chain:
     datasets: Mapping[str, Dataset] = field(default_factory=dict)
     training: tuple[str, ...] = ()
     _made: dict[str, Step] = field(default_factory=dict)
+    _known: dict[tuple[Callable[[Any], Source], Any], Source] = field(default_factory=dict)
 
     def evaluation(self, condition: Condition) -> Step:
         """The last step: all measures by topic, as JSON."""
@@ -103,7 +103,7 @@ class Chain:
         if condition.method.kind == "prompt":
             words += ["--prompt", self._prompt(condition)]
         elif condition.method.kind == "ready":
-            words += ["--adapter", _adapter(condition.method.adapter)]
+            words += ["--adapter", self._once(adapter_source, condition.method.adapter)]
         else:
             words += ["--adapter", self.adapter(condition)]
         size = condition.dataset.test_size
@@ -229,7 +229,7 @@ class Chain:
         return ("--index", self._index(dataset))
 
     def _model(self, condition: Condition) -> Source:
-        return _model(str(condition.get("model", self.scale.model)))
+        return self._once(model_source, str(condition.get("model", self.scale.model)))
 
     def _prompt(self, condition: Condition) -> Source:
         name = str(condition.get("prompt", self.scale.prompt))
@@ -256,7 +256,13 @@ class Chain:
         path = self.data / name
         if not path.is_file():
             raise InputError(f"{path}: no such file; give a --data folder that has it, or leave its --datasets out")
-        return _file(path)
+        return self._once(file_source, path)
+
+    def _once(self, look: Callable[[Any], Source], of: Any) -> Source:
+        """What ``look`` finds out about a file, a model or an adapter, which may be large; looked at once."""
+        if (look, of) not in self._known:
+            self._known[look, of] = look(of)
+        return self._known[look, of]
 
     def _step(self, kind: str, label: str, module: str, words: tuple[Any, ...], *more: Any, **named: Any) -> Step:
         step = Step(kind, label, module, words, *more, **named)
@@ -270,18 +276,3 @@ def _label(name: str, split: Split) -> str:
 def _option_words(options: Mapping[str, Any]) -> list[str]:
     said = {name: value if isinstance(value, str) else json.dumps(value) for name, value in options.items()}
     return [word for name, value in said.items() for word in ("--option", f"{name}={value}")]
-
-
-@cache
-def _file(path: Path) -> Source:
-    return file_source(path)
-
-
-@cache
-def _adapter(name: str) -> Source:
-    return adapter_source(name)
-
-
-@cache
-def _model(name: str) -> Source:
-    return model_source(name)

@@ -119,8 +119,8 @@ class Job:
             reranker = self._reranker()
             if reranker.scorer.model.imitates:
                 say(
-                    f"this processor does not multiply bfloat16 itself: {reranker.scorer.model.precision} saves no "
-                    "time here; float32 is as quick"
+                    f"this processor does not multiply bfloat16 itself: --dtype {reranker.scorer.model.precision} "
+                    "saves no time here, float32 is quicker"
                 )
             *others, result = self._rerank(reranker, given, journal, share)
             self._say_found(result)

@@ -49,9 +49,9 @@ def make_student(
         adapter = create_adapter(name, model, template, preset, seed=seed, **options)
     student = Student(model, template, adapter, {}, (adapter,), max_passage_tokens)
     adapter.cover(_touched(student, adapter, examples))
-    decaying = {id(p) for group in adapter.trainable_parameters(1.0) if group["weight_decay"] for p in group["params"]}
+    decays = {id(part.parameter): part.decay for part in adapter.trainable_parts().values()}
     student.parts.update(
-        (key, _part(key, parameter, id(parameter) in decaying, name))
+        (key, _part(key, parameter, decays[id(parameter)], name))
         for key, parameter in adapter.named_parameters()
         if parameter.requires_grad
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from qpeft_rerank.likelihood import causal_model
 from qpeft_rerank.rerank import main
 from qpeft_rerank.trec.runs import read_run
 from tests.rerank.first_stage import RUN
@@ -163,6 +164,17 @@ def test_a_stream_gets_the_run_alone(command, tmp_path: Path, capfd: pytest.Capt
     assert main(command(output="/dev/stdout", qrels=tmp_path / "qrels", show=1)) == 0
     told = capfd.readouterr()
     assert all(len(line.split()) == 6 for line in told.out.splitlines()) and "first stage" in told.err
+
+
+@pytest.mark.parametrize(
+    ("dtype", "own", "told"), [("mixed", False, True), ("mixed", True, False), ("float32", False, False)]
+)
+def test_a_precision_that_saves_nothing_here_is_told(
+    command, dtype: str, own: bool, told: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(causal_model, "multiplies_bfloat16", lambda: own)
+    assert main(command(dtype=dtype)) == 0
+    assert ("this processor does not multiply bfloat16 itself" in capsys.readouterr().err) == told
 
 
 def test_missing_skip_counts_and_keeps_the_passage(command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
