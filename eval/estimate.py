@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.steps import Step
+from qpeft_rerank.console import duration
 
 
 class Estimator:
@@ -74,14 +75,3 @@ def measured_speed(device: str | None, dtype: str | None) -> float:
 
     place = pick_device(device or "auto")
     return 1e12 / estimated_seconds(10**12, place, pick_precision(dtype or "auto", place))
-
-
-def duration(seconds: float | None) -> str:
-    """A time for people."""
-    if seconds is None:
-        return "?"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:,.1f} h"

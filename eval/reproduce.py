@@ -9,10 +9,11 @@ from eval import selection
 from eval.commands import shell
 from eval.conditions import Condition, conditions_of
 from eval.design import Matrix, Table
-from eval.estimate import Estimator, duration, measured_speed
+from eval.estimate import Estimator, measured_speed
 from eval.steps import Step, ordered
 from eval.store import Store
 from qpeft_rerank import console
+from qpeft_rerank.console import duration
 
 
 def _parser() -> argparse.ArgumentParser:

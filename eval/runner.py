@@ -5,11 +5,10 @@ from collections.abc import Sequence
 
 from eval import together
 from eval.commands import Commands, shell
-from eval.estimate import duration
 from eval.steps import Step
 from eval.store import Store
 from eval.workers import each
-from qpeft_rerank.console import say
+from qpeft_rerank.console import duration, say
 
 
 def run(steps: Sequence[Step], store: Store, joined: bool = False, jobs: int = 1) -> int:

@@ -38,6 +38,17 @@ def arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> ar
     return args
 
 
+def duration(seconds: float | None) -> str:
+    """A time for people."""
+    if seconds is None:
+        return "?"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:,.1f} h"
+
+
 def say(message: str) -> None:
     """Print one line for the user on stderr, which leaves stdout to runs and tables."""
     print(message, file=sys.stderr, flush=True)

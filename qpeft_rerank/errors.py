@@ -16,3 +16,8 @@ def first_line(error: BaseException) -> str:
     """What a library's error says, in one line, for a message of our own."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
+
+
+def one_line(error: BaseException) -> str:
+    """All that a library's error says, line breaks and all white space made single spaces."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -7,6 +7,7 @@ from itertools import islice
 
 from qpeft_rerank.candidates import candidates, count_pairs
 from qpeft_rerank.collection.passages import Passages
+from qpeft_rerank.console import duration
 from qpeft_rerank.engines.local import SHARD, Candidate, shards
 from qpeft_rerank.likelihood.cost import estimated_seconds, model_shape
 from qpeft_rerank.likelihood.joint import Methods
@@ -90,7 +91,7 @@ def plan_lines(
     if methods and len(methods.scorers) > 1:
         yield f"comparing  {_comparing(methods, apart, padded, scale)}"
     seconds = estimated_seconds(int(shape.operations(padded, scored) * scale), device, precision)
-    yield f"estimate   {_duration(seconds)} (within a factor of two)"
+    yield f"estimate   {duration(seconds)} (within a factor of two)"
 
 
 def _sample(run: Run, depth: int, step: int) -> Run:
@@ -140,11 +141,3 @@ def _sharing(mode: str, can_share: bool, whole: int, read: int, scale: float) ->
         return "saves nothing here: hardly a passage has several topics"
     saved = (whole - read) * scale
     return f"saves {saved:,.0f} tokens ({1 - read / whole:.1%}): a passage is read once for its topics"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:,.1f} h"

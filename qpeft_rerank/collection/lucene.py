@@ -26,7 +26,7 @@ from qpeft_rerank.collection.index import LuceneIndex, sorted_ids
 from qpeft_rerank.collection.names import ALIASES, canonical_index_name, default_topics, same_name, suggestion
 from qpeft_rerank.collection.offline import answered_offline
 from qpeft_rerank.console import unwarned
-from qpeft_rerank.errors import InputError, MissingError
+from qpeft_rerank.errors import InputError, MissingError, one_line
 from qpeft_rerank.trec.qrels import Qrels, read_qrels
 from qpeft_rerank.trec.topics import Topic, parse_answers
 
@@ -53,7 +53,7 @@ def open_folder(folder: Path, name: str) -> LuceneIndex:
         with _stdout_to_stderr():
             searcher = searcher_class(str(folder))
     except Exception as error:
-        raise InputError(f"{folder}: this Lucene cannot read the index ({_one_line(error)}); build it again") from None
+        raise InputError(f"{folder}: this Lucene cannot read the index ({one_line(error)}); build it again") from None
     return LuceneIndex(name, searcher, fixed_order)
 
 
@@ -94,7 +94,7 @@ def check_index(name: str) -> str | None:
         # From 2.4 on the list of names is on the network.
         raise InputError(
             f"index {name!r}: no such folder, and Pyserini's list of prebuilt indexes cannot be had "
-            f"({_one_line(error)}); check the network, or give an index folder"
+            f"({one_line(error)}); check the network, or give an index folder"
         ) from None
     if known is None:
         raise InputError(f"index {name!r}: neither a folder nor a prebuilt BM25 index{near}")
@@ -111,11 +111,11 @@ def _open_prebuilt(name: str, known: str) -> LuceneIndex:
     except ValueError as error:
         # Present but other than expected: Pyserini would refuse it for ever.
         raise InputError(
-            f"index {known}: {_one_line(error)} Remove {folder / _unpacked_name(entry)} and try again"
+            f"index {known}: {one_line(error)} Remove {folder / _unpacked_name(entry)} and try again"
         ) from None
     except Exception as error:
         # Pyserini reports a wrong size or checksum as AssertionError and HTTP errors as a missing file.
-        fault = _one_line(error)
+        fault = one_line(error)
     if fault:
         raise InputError(
             f"index {known}: the download of {entry['urls'][0]} failed ({fault}); check the network, or unpack "
@@ -145,7 +145,7 @@ def load_topics(name: str) -> dict[str, Topic]:
         else:
             records = base.get_topics_with_reader(reader, path)
     except Exception as error:
-        raise InputError(f"{path}: cannot be read ({_one_line(error)}); remove it and try again") from None
+        raise InputError(f"{path}: cannot be read ({one_line(error)}); remove it and try again") from None
     if not records:
         raise InputError(f"{path}: holds no topics; remove it and try again")
     by_id = {str(key): record for key, record in records.items()}
@@ -228,7 +228,7 @@ def _importing() -> Iterator[None]:
             yield
     except ImportError as error:
         missing = f"; install it with: pip install {error.name}" if error.name else ""
-        raise MissingError(f"Pyserini cannot be imported: {_one_line(error)}{missing}") from None
+        raise MissingError(f"Pyserini cannot be imported: {one_line(error)}{missing}") from None
     finally:
         if absent:
             os.environ.pop("OPENAI_API_KEY", None)
@@ -239,7 +239,3 @@ def _stdout_to_stderr() -> Iterator[None]:
     """Keep what Pyserini prints out of a run that goes to stdout."""
     with redirect_stdout(sys.stderr):
         yield
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

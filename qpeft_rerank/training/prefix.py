@@ -51,7 +51,7 @@ def log_probs_after_prefix(
     """Log-probability of every target token, float32 nats ``[scored]``, where :func:`prefix_works`."""
     device = model.device
     rows = [sequence.ids for sequence in sequences]
-    prefixes = [tuple(row[: _passage_end(sequence)]) for row, sequence in zip(rows, sequences, strict=True)]
+    prefixes = [tuple(row[: sequence.passage_length]) for row, sequence in zip(rows, sequences, strict=True)]
     starts = [prefix_length(sequence) for sequence in sequences]
     if min(starts) == 0:  # a template may begin with a passage, and a passage may be empty
         return model.target_log_probs(sequences, hinter)
@@ -87,7 +87,7 @@ def log_probs_after_prefix(
 
 def prefix_length(sequence: Sequence) -> int:
     """Leading tokens of which keys and values suffice: to the passage's end, but what predicts the target's first."""
-    return min(_passage_end(sequence), len(sequence) - len(sequence.target) - 1)
+    return min(sequence.passage_length, len(sequence) - len(sequence.target) - 1)
 
 
 def size_after_prefix(sequence: Sequence) -> int:
@@ -96,12 +96,6 @@ def size_after_prefix(sequence: Sequence) -> int:
     """
     prefix = prefix_length(sequence)
     return len(sequence) - prefix + prefix // 4
-
-
-def _passage_end(sequence: Sequence) -> int:
-    """Tokens to the end of the passage: with hints and without, the same passage has the same beginning."""
-    span = sequence.span("passage")
-    return sequence.shared_length if span is None else min(sequence.shared_length, span[1])
 
 
 def _prefix_cache(
@@ -180,7 +174,7 @@ def open_store(
     store = PrefixStore(folder, model)
     works = prefix_works(model, sequences, hinter, store)
     if announce and works:
-        kept = [store.states(tuple(sequence.ids[: _passage_end(sequence)])) for sequence in sequences]
+        kept = [store.states(tuple(sequence.ids[: sequence.passage_length])) for sequence in sequences]
         size = max(sum(part.nbytes for part in states) for states in kept)
         say(f"the states of passages are kept in {folder}, about {size / 1e6:.1f} MB each")
     elif announce:

@@ -13,8 +13,9 @@ from eval import reproduce
 from eval.chain import Chain
 from eval.conditions import conditions_of, parse_condition
 from eval.design import FOLDER, MEASURES, load_matrix
-from eval.estimate import Estimator, duration, measured_speed
+from eval.estimate import Estimator, measured_speed
 from eval.steps import Step, ordered
+from qpeft_rerank.console import duration
 from qpeft_rerank.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
