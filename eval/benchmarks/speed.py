@@ -10,10 +10,9 @@ from eval.benchmarks import contestants, machine
 from eval.benchmarks.command import publish
 from eval.benchmarks.contestants import Contestant
 from eval.benchmarks.measurements import Measurements
+from eval.benchmarks.workloads import NAMES
 from qpeft_rerank import console
 from qpeft_rerank.errors import InputError
-
-_WORKLOADS = ("dl19", "trivia", "long-passages", "long-queries", "dl19-topics")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -30,7 +29,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--pairs", type=console.positive, default=32, metavar="N", help="pairs a workload, about (32)")
     parser.add_argument("--repeats", type=console.positive, default=5, metavar="N", help="measurements a row (5)")
     parser.add_argument("--threads", type=console.positive, nargs="+", default=[1], metavar="N", help="threads (1)")
-    parser.add_argument("--workloads", nargs="+", default=list(_WORKLOADS), metavar="W", help=", ".join(_WORKLOADS))
+    parser.add_argument("--workloads", nargs="+", default=list(NAMES), metavar="W", help=", ".join(NAMES))
     parser.add_argument("--rows", nargs="+", metavar="R", help="rows of the table (all)")
     parser.add_argument(
         "--packages", metavar="PYTHON", help="a Python that has rerankers, llm-rankers, llama-cpp-python"
@@ -55,8 +54,8 @@ def _speed(args: argparse.Namespace) -> int:
     from qpeft_rerank.trec.output import check_output
 
     rows = contestants.choose(args.rows)
-    if unknown := [name for name in args.workloads if name not in _WORKLOADS]:
-        raise InputError(f"--workloads {unknown[0]}: there are {', '.join(_WORKLOADS)}")
+    if unknown := [name for name in args.workloads if name not in NAMES]:
+        raise InputError(f"--workloads {unknown[0]}: there are {', '.join(NAMES)}")
     if not args.output.endswith(".md"):
         raise InputError(f"--output {args.output}: give a name that ends in .md")
     if not Path(args.data).is_dir():

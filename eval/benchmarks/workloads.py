@@ -13,6 +13,7 @@ from qpeft_rerank.trec.pairs import listed
 from qpeft_rerank.trec.runs import Hit, Run, read_run
 from qpeft_rerank.trec.topics import Topic, read_topics
 
+NAMES = ("dl19", "trivia", "long-passages", "long-queries", "dl19-topics")
 DEPTH = 100
 # Pairs of one topic in a sample of dl19: enough to tell a ranking.
 _OF_TOPIC = 16
