@@ -46,6 +46,23 @@ def sent(made: Tensor, device: torch.device) -> Tensor:
     return made.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else made.to(device)
 
 
+class Tree(Protocol):
+    """Rows in which several sequences go on from one beginning; see :class:`~qpeft_rerank.likelihood.tree.Layout`."""
+
+    @property
+    def positions(self) -> Tensor:
+        """Of each token in its sequence, ``[rows, tokens]``."""
+        ...
+
+    def attend(self, dtype: torch.dtype) -> Attend:
+        """Attention in which no sequence sees another."""
+        ...
+
+    def mask(self, dtype: torch.dtype) -> Tensor:
+        """The same as ``transformers`` takes it."""
+        ...
+
+
 class CausalModel(ABC):
     """What scorers and adapters ask of a language model, however it was loaded.
 
@@ -95,18 +112,6 @@ class CausalModel(ABC):
     def _made_body(self) -> Body | None:
         """A faster way through the layers as they are now."""
 
-    @abstractmethod
-    def own_states(self, inputs: dict[str, Any]) -> Tensor:
-        """States ``[rows, tokens, d]`` before the head, as the layers themselves compute them."""
-
-    @abstractmethod
-    def own_logits(self, inputs: dict[str, Any], longest: int, at: Tensor) -> Tensor:
-        """Logits ``[scored, V]`` as the model itself computes them.
-
-        :param longest: tokens of a row.
-        :param at: row and place of each that is wanted, ``[scored, 2]``.
-        """
-
     @property
     def device(self) -> torch.device:
         return self.embedding.weight.device
@@ -144,13 +149,30 @@ class CausalModel(ABC):
                 inputs = {"inputs_embeds": vectors, **extra}
                 at[:, 1] += vectors.shape[1] - longest
                 longest = vectors.shape[1]
-            if self.quick(longest, extra):
-                lead = longest - ids.shape[1] + min(sequence.prompt_length for sequence in sequences)
-                return self.head_log_probs(self.states(inputs, at, lead=lead), targets)
-            if self.plain_head:
-                return self.head_log_probs(self.own_states(inputs)[at[:, 0], at[:, 1]], targets)
-            logits = self.own_logits(inputs, longest, at)
-            return _chosen(logits, targets, torch.nn.Identity(), self.vocabulary)
+            lead = longest - ids.shape[1] + min(sequence.prompt_length for sequence in sequences)
+            return self._log_probs(inputs, at, targets, longest, extra, lead)
+
+    def _log_probs(
+        self, inputs: dict[str, Any], at: Tensor, targets: Tensor, longest: int, extra: Any, lead: int
+    ) -> Tensor:
+        """Float32 log-probability ``[scored]`` of each target after its place ``at`` in rows of ``longest`` tokens."""
+        return self.head_log_probs(self.scored_states(inputs, at, longest, extra, lead), targets)
+
+    def scored_states(
+        self, inputs: dict[str, Any], at: Tensor, longest: int, extra: Any, lead: int, tree: Tree | None = None
+    ) -> Tensor:
+        """States ``[scored, d]`` before the head; here through :attr:`body`.
+
+        :param inputs: ``input_ids`` or ``inputs_embeds``, as for ``transformers``.
+        :param at: row and place of each state that is wanted, ``[scored, 2]``.
+        :param longest: tokens of the longest sequence.
+        :param extra: what :meth:`changed` gave.
+        :param lead: tokens that all rows begin with.
+        :param tree: who sees whom, where a row holds several sequences.
+        """
+        if tree is None:
+            return self.states(inputs, at, lead=lead)
+        return self.states(inputs, at, tree.positions, tree.attend(self.dtype), lead)
 
     @contextmanager
     def changed(self, embedder: Embedder | None, rows: int) -> Iterator[dict[str, Any]]:
@@ -196,17 +218,6 @@ class CausalModel(ABC):
         if self.body is not None:
             self.body.forget()
 
-    def quick(self, longest: int, extra: Any) -> bool:
-        """Whether :attr:`body` may read a batch.
-
-        :param longest: tokens of its longest sequence.
-        :param extra: what :meth:`changed` gave.
-        """
-        # Gradients want what the layers compute kept, and an adapter's own keys a place in them.
-        if self.body is None or extra or torch.is_grad_enabled():
-            return False
-        return self.attention.reach is None or longest <= self.attention.reach
-
     def states(
         self,
         inputs: dict[str, Any],
@@ -228,10 +239,10 @@ class CausalModel(ABC):
 
     def head_log_probs(self, states: Tensor, targets: Tensor) -> Tensor:
         """Float32 log-probability ``[scored]`` of each target after its state ``[scored, d]``; see ``plain_head``."""
-        return _chosen(states, targets, self.head, self.vocabulary)
+        return chosen(states, targets, self.head, self.vocabulary)
 
 
-def _chosen(states: Tensor, targets: Tensor, head: torch.nn.Module, vocabulary: int) -> Tensor:
+def chosen(states: Tensor, targets: Tensor, head: torch.nn.Module, vocabulary: int) -> Tensor:
     """Float32 log-probability of each target ``[scored]``, the logits made a chunk at a time."""
     step = max(1, _HEAD_CHUNK // vocabulary)
     parts = [

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from qpeft_rerank.errors import InputError, first_line
 from qpeft_rerank.likelihood.body import Body
-from qpeft_rerank.likelihood.causal_model import CausalModel
+from qpeft_rerank.likelihood.causal_model import CausalModel, Tree, chosen
 from qpeft_rerank.likelihood.heap import keep_heap_small
 from qpeft_rerank.likelihood.int8 import quantize_layers
 from qpeft_rerank.likelihood.linears import products_of, replace_linears
@@ -115,18 +115,38 @@ class LanguageModel(CausalModel):
     def _made_body(self) -> Body | None:
         return Body.of(self.model.base_model, self.precision) if self.plain_head else None
 
-    def own_states(self, inputs: dict[str, Any]) -> Tensor:
-        """See :meth:`CausalModel.own_states`; takes whatever the model's body does."""
-        states: Tensor = self.model.base_model(**inputs, use_cache=False).last_hidden_state
-        return states
+    def quick(self, longest: int, extra: Any) -> bool:
+        """Whether :attr:`body` may read a batch.
 
-    def own_logits(self, inputs: dict[str, Any], longest: int, at: Tensor) -> Tensor:
-        """See :meth:`CausalModel.own_logits`."""
+        :param longest: tokens of its longest sequence.
+        :param extra: what :meth:`changed` gave.
+        """
+        # Gradients want what the layers compute kept, and an adapter's own keys a place in them.
+        if self.body is None or extra or torch.is_grad_enabled():
+            return False
+        return self.attention.reach is None or longest <= self.attention.reach
+
+    def _log_probs(
+        self, inputs: dict[str, Any], at: Tensor, targets: Tensor, longest: int, extra: Any, lead: int
+    ) -> Tensor:
+        """The same, through the model itself where its head is more than a matrix."""
+        if self.plain_head:
+            return super()._log_probs(inputs, at, targets, longest, extra, lead)
         first = int(at[:, 1].min())
         logits: Tensor = self.model(**inputs, use_cache=False, logits_to_keep=longest - first).logits
         if logits.shape[1] == longest:  # an architecture without logits_to_keep returns all of them
             first = 0
-        return logits[at[:, 0], at[:, 1] - first]
+        return chosen(logits[at[:, 0], at[:, 1] - first], targets, torch.nn.Identity(), self.vocabulary)
+
+    def scored_states(
+        self, inputs: dict[str, Any], at: Tensor, longest: int, extra: Any, lead: int, tree: Tree | None = None
+    ) -> Tensor:
+        """The same, through the model's own layers where :attr:`body` may not."""
+        if self.quick(longest, extra):
+            return super().scored_states(inputs, at, longest, extra, lead, tree)
+        places = {"attention_mask": tree.mask(self.dtype), "position_ids": tree.positions} if tree else {}
+        states: Tensor = self.model.base_model(**inputs, **places, use_cache=False).last_hidden_state
+        return states[at[:, 0], at[:, 1]]
 
 
 @torch.no_grad()

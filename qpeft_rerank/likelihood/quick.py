@@ -11,7 +11,7 @@ from collections.abc import Sequence as ListLike
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -92,18 +92,6 @@ class QuickModel(CausalModel):
 
     def _made_body(self) -> Body | None:
         return Body(self.modules.decoder)
-
-    def quick(self, longest: int, extra: object) -> bool:
-        """Always: there is no other way."""
-        return True
-
-    def own_states(self, inputs: dict[str, Any]) -> Tensor:
-        """Not to be had: there are none but those of :attr:`body`."""
-        raise NotImplementedError
-
-    def own_logits(self, inputs: dict[str, Any], longest: int, at: Tensor) -> Tensor:
-        """Not to be had either."""
-        raise NotImplementedError
 
     @torch.no_grad()
     def target_log_probs(self, sequences: ListLike[Sequence], embedder: Embedder | None = None) -> Tensor:

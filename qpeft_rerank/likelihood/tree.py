@@ -152,13 +152,10 @@ def tree_log_probs(
         inputs = {"input_ids": layout.ids}
         if embedder is not None:
             inputs = {"inputs_embeds": _embedded(model, rows, embedder, virtual)}
-        if model.quick(max(map(len, (sequence for row in rows for sequence in row))) + virtual, extra):
-            lead = virtual + min(sequence.prompt_length for row in rows for sequence in row)
-            states = model.states(inputs, layout.states, layout.positions, layout.attend(model.dtype), lead)
-            return model.head_log_probs(states, layout.targets)
-        places = {"attention_mask": layout.mask(model.dtype), "position_ids": layout.positions}
-        states = model.own_states({**inputs, **places})
-        return model.head_log_probs(states[layout.states[:, 0], layout.states[:, 1]], layout.targets)
+        longest = max(map(len, (sequence for row in rows for sequence in row))) + virtual
+        lead = virtual + min(sequence.prompt_length for row in rows for sequence in row)
+        states = model.scored_states(inputs, layout.states, longest, extra, lead, layout)
+        return model.head_log_probs(states, layout.targets)
 
 
 def begin_alike(model: CausalModel, row: ListLike[Sequence], embedder: Embedder, virtual: int = 0) -> bool:
