@@ -234,7 +234,9 @@ def _dev_from_triples(args: argparse.Namespace) -> "DevSet":
     from qpeft_rerank.training.data import read_training_file
     from qpeft_rerank.training.dev import dev_from_examples
 
-    return dev_from_examples(read_training_file(args.dev, args.dev_queries, args.seed).examples)
+    file = read_training_file(args.dev, args.dev_queries, args.seed)
+    console.say(f"dev: {file.summary}")
+    return dev_from_examples(file.examples)
 
 
 def _dev_from_run(args: argparse.Namespace) -> "DevSet":

@@ -44,6 +44,13 @@ def test_no_java_is_a_failure_with_its_fix(
     assert "1 to fix" in printed
 
 
+def test_a_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Not even root writes there, whatever permissions say.
+    monkeypatch.setenv("QPEFT_RERANK_CACHE", "/proc/sys/cache")
+    found = next(line for line in doctor.check_caches() if "this package" in line.found)
+    assert found.fix.startswith("make /proc/sys/cache writable, or set QPEFT_RERANK_CACHE")
+
+
 def test_missing_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "REQUIRED", ("no-such-package-a",))
     monkeypatch.setattr(doctor, "OPTIONAL", ("no-such-package-b",))

@@ -87,7 +87,9 @@ def test_positives_by_qrels(files, capsys):
     assert docids(found["t1"], "positives") == ["d2"] and docids(found["t1"], "negatives") == ["d3", "d4", "d5"]
     # A judged passage that was not retrieved comes after those that were.
     assert docids(found["t2"], "positives") == ["d3", "d5"] and docids(found["t2"], "negatives") == ["d1", "d4"]
-    assert "2 passages hold an answer though qrels do not list them" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "2 passages hold an answer though qrels do not list them" in said
+    assert "1 passages that qrels call relevant are not in the collection" in said  # t3's d9
 
 
 def test_hits_negatives_limit(files):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from qpeft_rerank.adapters.base import TrainablePart, parameter_groups
 from qpeft_rerank.errors import InputError, first_line
+from qpeft_rerank.likelihood.kv_cache import cache_argument
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.prompt.segments import Sequence
 
@@ -121,13 +122,17 @@ class PeftAdapter(nn.Module):
             for parameter in self._trained.values():  # which PEFT changes with the switch
                 parameter.requires_grad_(True)
 
+    def _prefix(self, rows: int) -> dict[str, Any]:
+        model, tuned = self._held
+        return cache_argument(model.model, tuned.get_prompt(rows))
+
     @contextlib.contextmanager
     def around(self, rows: int) -> Iterator[dict[str, Any]]:
-        """Switch the adapter on; gives ``past_key_values`` for prefix tuning."""
+        """Switch the adapter on; gives the keys and values of prefix tuning, by the name of the model's argument."""
         if self.in_layers and not self.training:
             self._switch(True)
         try:
-            yield {"past_key_values": self._held[1].get_prompt(rows)} if self.kind == _PREFIX else {}
+            yield self._prefix(rows) if self.kind == _PREFIX else {}
         finally:
             if self.in_layers and not self.training:
                 self._switch(False)

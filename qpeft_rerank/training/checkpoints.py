@@ -103,9 +103,11 @@ class Checkpoints:
                 aside.rename(target)
 
     def forget_others(self, settings: str) -> None:
-        """Remove everything unless the newest checkpoint is whole and of this training."""
+        """Remove everything unless the newest checkpoint and the best weights are whole and of this training."""
         try:
-            self.latest(settings)
+            newest = self.latest(settings)
+            if newest is not None and newest[0].best:
+                self.load_best(newest[0].best)
         except InputError:
             shutil.rmtree(self.folder, ignore_errors=True)
 

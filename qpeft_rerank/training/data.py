@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.training.examples import Example, example_from_record
+from qpeft_rerank.training.examples import MOST_KEPT, Example, example_from_record
 from qpeft_rerank.trec.lines import read_lines
 
 
@@ -27,6 +27,14 @@ class TrainingFile:
     total: int
     dropped: int
     digest: str
+
+    @property
+    def summary(self) -> str:
+        """What was taken and what was not, for people."""
+        dropped = f", {self.dropped:,} dropped for want of a positive" if self.dropped else ""
+        unused = sum(example.unused for example in self.examples)
+        past = f", {unused:,} passages past a question's {MOST_KEPT}th left out" if unused else ""
+        return f"{self.path}: {len(self.examples):,} of {self.total:,} questions{dropped}{past}"
 
 
 def read_training_file(path: str, queries: int | None = None, seed: int = 42) -> TrainingFile:

@@ -22,6 +22,7 @@ class Example:
     :param positives: relevant passages, the best first; never empty.
     :param hard: passages that rank high and are not relevant; may be empty.
     :param plain: other passages that are not relevant, used where ``hard`` is empty.
+    :param unused: passages of the file that are in none of these, being past the :data:`MOST_KEPT`-th of their kind.
     """
 
     qid: str
@@ -30,6 +31,7 @@ class Example:
     positives: tuple[Passage, ...]
     hard: tuple[Passage, ...]
     plain: tuple[Passage, ...] = ()
+    unused: int = 0
 
     def to_record(self) -> dict[str, Any]:
         """The example as a line of mined JSONL."""
@@ -72,8 +74,9 @@ def example_from_record(record: Any, number: int, where: str) -> Example | None:
     positives, hard, plain = (_passages(record, key, where) if key else () for key in keys)
     if not positives:
         return None
+    unused = sum(max(0, len(record.get(key) or []) - MOST_KEPT) for key in keys if key)
     # DPR's files carry typographic apostrophes that topics files have as plain ones (method 3.1).
-    return Example(qid, query.strip().replace("’", "'"), tuple(answers), positives, hard, plain)
+    return Example(qid, query.strip().replace("’", "'"), tuple(answers), positives, hard, plain, unused)
 
 
 def _passages(record: Mapping[str, Any], key: str, where: str) -> tuple[Passage, ...]:

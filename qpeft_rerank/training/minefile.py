@@ -10,7 +10,7 @@ from qpeft_rerank.files import append, hold
 from qpeft_rerank.training.mining import Mined, Tally
 from qpeft_rerank.trec.output import write_lines
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 class DamagedError(InputError):
@@ -79,7 +79,7 @@ class MineFile:
             try:
                 record = json.loads(line)
                 if number > 1:
-                    record["outcome"], record["false_negatives"]
+                    record["outcome"], record["false_negatives"], record["absent"]
                 yield line, record
             except (ValueError, TypeError, KeyError):
                 raise DamagedError(f"{self.path}:{number}: damaged; use --overwrite to start afresh") from None
@@ -98,6 +98,7 @@ class MineFile:
             tally.without_positive += record["outcome"] == "no positive"
             tally.without_negative += record["outcome"] == "no negative"
             tally.false_negatives += record["false_negatives"]
+            tally.absent += record["absent"]
         return tally
 
     def _outcomes(self) -> Iterator[dict[str, Any]]:
@@ -111,6 +112,7 @@ class MineFile:
         for mined in outcomes:
             record: dict[str, Any] = {"topic": mined.topic, "outcome": mined.outcome}
             record["false_negatives"] = mined.false_negatives
+            record["absent"] = mined.absent
             if mined.example is not None:
                 record["example"] = mined.example.to_record()
             self._write(record)

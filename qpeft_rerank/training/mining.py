@@ -53,6 +53,7 @@ class Tally:
     without_positive: int = 0
     without_negative: int = 0
     false_negatives: int = 0
+    absent: int = 0
 
     def lines(self) -> Iterator[str]:
         """The report, a line for everything that happened."""
@@ -65,6 +66,8 @@ class Tally:
             yield f"{self.without_negative:,} topics have a positive but no negative"
         if self.false_negatives:
             yield f"{self.false_negatives:,} passages hold an answer though qrels do not list them: not taken"
+        if self.absent:
+            yield f"{self.absent:,} passages that qrels call relevant are not in the collection"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ class Mined:
     example: Example | None
     outcome: str = ""
     false_negatives: int = 0
+    absent: int = 0
 
     def count(self, tally: Tally) -> None:
         """Add this outcome to a tally."""
@@ -84,6 +88,7 @@ class Mined:
         tally.without_positive += self.outcome == "no positive"
         tally.without_negative += self.outcome == "no negative"
         tally.false_negatives += self.false_negatives
+        tally.absent += self.absent
 
 
 @dataclass(slots=True)
@@ -175,6 +180,7 @@ class Miner:
                     "give the collection that the run was made from"
                 )
             listed.append(texts[hit.docid])
+        absent = 0
         matcher = AnswerMatcher(topic.answers)
         holding = {passage.docid for passage in listed if matcher.matches(passage.text)}
         if self.qrels is None:
@@ -187,11 +193,12 @@ class Miner:
             # Those that the first stage found come first, in its order; then the other judged ones.
             positives = [passage for passage in listed if passage.docid in relevant]
             met = {passage.docid for passage in positives}
+            absent = len(relevant - texts.keys())
             positives += [texts[docid] for docid in judged if docid not in met and docid in texts]
         if not listed and not positives:
-            return Mined(topic.id, None, "unretrieved")
+            return Mined(topic.id, None, "unretrieved", absent=absent)
         if not positives:
-            return Mined(topic.id, None, "no positive")
+            return Mined(topic.id, None, "no positive", absent=absent)
         # A copy of a positive under another docid is no negative.
         same = {passage.text for passage in listed if passage.docid in relevant}
         sure = (p for p in listed if p.docid not in relevant | doubtful and p.text not in same and p.text.strip())
@@ -203,7 +210,7 @@ class Miner:
             tuple(positives[: self.mining.positives]),
             tuple(negatives),
         )
-        return Mined(topic.id, example, "" if negatives else "no negative", len(doubtful))
+        return Mined(topic.id, example, "" if negatives else "no negative", len(doubtful), absent)
 
 
 def _first(passages: Iterable[Passage], most: int) -> Iterator[Passage]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from qpeft_rerank.console import say
+from qpeft_rerank.likelihood.kv_cache import cache_argument, compute_cache
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.precision import ROUNDING
 from qpeft_rerank.likelihood.scorer import Hinter
@@ -67,9 +68,10 @@ def log_probs_after_prefix(
         filled = hinter(sequences, ids, embedded)
         suffix = filled.gather(1, inside[..., None].expand(-1, -1, filled.shape[2]))
     cache, mask = _prefix_cache(model, prefixes, starts, store)
-    states = model.model.base_model(
+    body = model.model.base_model
+    states = body(
+        **cache_argument(body, cache),
         inputs_embeds=suffix,
-        past_key_values=cache,
         attention_mask=torch.cat([mask, mask.new_ones(len(rows), width)], dim=1),
         position_ids=at,
         use_cache=True,
@@ -127,12 +129,7 @@ def _prefix_cache(
 
 def _compute(model: LanguageModel, prefixes: list[tuple[int, ...]]) -> list[States]:
     """The states of prefixes, in one forward pass."""
-    from transformers import DynamicCache
-
-    with torch.no_grad():
-        ids = padded(prefixes, model.device)
-        cache = model.model.base_model(input_ids=ids, past_key_values=DynamicCache(), use_cache=True).past_key_values
-    parts = [part for layer in cache.layers for part in (layer.keys, layer.values)]
+    parts = compute_cache(model.model.base_model, padded(prefixes, model.device))
     return [[part[row, :, : len(prefix)] for part in parts] for row, prefix in enumerate(prefixes)]
 
 

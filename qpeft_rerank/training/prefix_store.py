@@ -22,6 +22,7 @@ from torch import Tensor
 
 from qpeft_rerank.console import say
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.likelihood.kv_cache import compute_cache
 from qpeft_rerank.likelihood.language_model import LanguageModel
 
 # Raised when equal tokens get other files than before.
@@ -76,12 +77,8 @@ class PrefixStore:
         return self.folder / f"{hashlib.blake2b(named, digest_size=20).hexdigest()}.safetensors"
 
     def _compute(self, prefix: tuple[int, ...]) -> States:
-        from transformers import DynamicCache
-
-        with torch.no_grad():
-            ids = torch.tensor([prefix], device=self.model.device)
-            cache = self.model.model.base_model(input_ids=ids, past_key_values=DynamicCache(), use_cache=True)
-        return [part[0] for layer in cache.past_key_values.layers for part in (layer.keys, layer.values)]
+        ids = torch.tensor([prefix], device=self.model.device)
+        return [part[0] for part in compute_cache(self.model.model.base_model, ids)]
 
     def _rounded(self, states: States) -> States:
         limit = torch.finfo(torch.float16).max

@@ -152,8 +152,7 @@ class Session:
         self, student: Student, dev: DevSet | None, work: WorkFolder, store: PrefixStore | None, count: int
     ) -> None:
         for file in self.files:
-            dropped = f", {file.dropped:,} dropped for want of a positive" if file.dropped else ""
-            say(f"{file.path}: {len(file.examples):,} of {file.total:,} questions{dropped}")
+            say(file.summary)
         team = f", in {count} processes" if count > 1 else ""
         say(f"{self.adapter} on {student.model.source.name}: {student.trained:,} parameters learn{team}")
         if store is None and self.prefix_cache not in ("auto", "off"):
@@ -240,11 +239,14 @@ def _text(name: str) -> str:
 def check_files(files: Sequence[TrainingFile], recipe: Recipe) -> None:
     """Refuse questions without negatives where the loss compares with some."""
     examples = [example for file in files for example in file.examples]
-    sampling = recipe.sampling
-    if recipe.loss == "pointwise" or (sampling.in_batch and len(examples) > 1):
+    if recipe.loss == "pointwise":
         return
-    if not any(example.hard or example.plain for example in examples):
-        raise InputError(
-            f"{files[0].path}: no question has a negative passage, which --loss {recipe.loss} compares with; "
-            "mine some, or add --in-batch"
-        )
+    steps = EpochSampler(examples, recipe.sampling, recipe.seed).epoch(1)
+    if any(len(group.passages) > 1 for step in steps for group in step):
+        return
+    listed = any(example.hard or example.plain for example in examples)
+    which = "none without one of its answers" if listed else "no question has one"
+    raise InputError(
+        f"{files[0].path}: no negative passages ({which}), which --loss {recipe.loss} compares with; "
+        "mine some, or add --in-batch"
+    )

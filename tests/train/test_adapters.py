@@ -7,15 +7,17 @@ import torch
 
 from qpeft_rerank import train
 from qpeft_rerank.adapters.store import load_adapter
+from qpeft_rerank.collection.passages import Passage
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.prompt.templates import load_template
 from qpeft_rerank.training import prefix
 from qpeft_rerank.training.data import read_training_file
+from qpeft_rerank.training.examples import Example
 from qpeft_rerank.training.gradients import GradientAccumulator
 from qpeft_rerank.training.losses import make_loss
-from qpeft_rerank.training.sampler import EpochSampler, Sampling
-from qpeft_rerank.training.students import make_student
+from qpeft_rerank.training.sampler import EpochSampler, Group, Sampling
+from qpeft_rerank.training.students import VIRTUAL_TOKENS, make_student
 from tests.train.words import command
 
 ADAPTERS = ["qpeft-r", "qpeft-a", "soft-prompt", "lora", "prefix-tuning", "p-tuning", "p-tuning-v2", "prompt-tuning"]
@@ -41,6 +43,17 @@ def test_every_adapter_trains_saves_and_scores_again(files, model_folder, adapte
     dev = dev_from_examples(read_training_file(str(files / "train.jsonl")).examples)
     value = dev.metric(score_dev(dev, Scorer(model, loaded.template, loaded.hinter), 2048))
     assert value == pytest.approx(record["dev_by_epoch"][record["epoch"]])
+
+
+def test_virtual_tokens_take_room_in_training(files, model_folder):
+    model = LanguageModel.load(str(model_folder), "float32", "cpu")
+    long = Passage("d", "", "hot " * 400)
+    example = Example("q", "what is hot", (), (long,), ())
+    made = make_student("prompt-tuning", model, load_template("plain"), "corrected", {}, [example], 1)
+    ((sequence,),) = made.encode([Group(example.query, (long,))])
+    # As much as the context holds after the prompt's own vectors, as the scorer has it.
+    assert len(sequence) + VIRTUAL_TOKENS == model.max_tokens
+    assert sequence == made.scorer().encode([(example.query, "", long.text)])[0]
 
 
 PARTS = {

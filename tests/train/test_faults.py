@@ -128,7 +128,10 @@ def test_bad_data_is_one_line(files, model_folder, capsys):
     bare.write_text(json.dumps(record) + "\n")
     assert "bare.jsonl: none of its 1 questions has a positive" in refused("--train", bare)
     bare.write_text(json.dumps(record | {"positives": [{"text": "t"}]}) + "\n")
-    assert "no question has a negative passage" in refused("--train", bare)
+    assert "no negative passages (no question has one)" in refused("--train", bare)
+    false = {"answers": ["sun"], "positives": [{"text": "the sun"}], "negatives": [{"text": "a sun"}]}
+    bare.write_text(json.dumps(record | false) + "\n")
+    assert "no negative passages (none without one of its answers)" in refused("--train", bare)
     bare.write_text(json.dumps(record | {"query": ""}) + "\n")
     assert "bare.jsonl:1: the question is empty" in refused("--train", bare)
     (files / "run.trec").write_text("sun Q0 nowhere 1 1 x\n")
@@ -137,5 +140,8 @@ def test_bad_data_is_one_line(files, model_folder, capsys):
     assert "none of the dev run's 1 topics" in refused(dev="--dev-run")
     (files / "run.trec").write_text("sun Q0 moon 1 1 x\n")
     assert "no dev question has relevant and other candidates" in refused(dev="--dev-run")
+    (files / "qrels.txt").write_text("other 0 moon 1\n")
+    said = refused("--dev-qrels", files / "qrels.txt", dev="--dev-run")
+    assert "qrels.txt: none of the dev run's topics is judged there" in said
     assert "go together" in refused("--dev-topics", "t", dev="")
     assert "add --dev-corpus" in refused("--dev-topics", "t", "--dev-run", "r", dev="")

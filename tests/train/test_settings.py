@@ -5,6 +5,9 @@ import json
 import pytest
 
 from qpeft_rerank import train
+from qpeft_rerank.adapters.store import load_adapter
+from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.prompt.templates import load_template
 from qpeft_rerank.training import prefix
 from tests.train.words import command
 
@@ -23,9 +26,13 @@ def test_any_positive(files, model_folder):
     assert json.loads((files / "out" / "training.json").read_text())["recipe"]["sampling"]["any_positive"]
 
 
-def test_faithful_preset(files, model_folder):
-    more = ["--preset", "faithful", "--dataset", "nq", "--prompt", "qpeft"]
+@pytest.mark.parametrize("named", [[], ["--prompt", "upr"]])
+def test_faithful_preset(files, model_folder, named):
+    more = ["--preset", "faithful", "--dataset", "nq", *named]
     assert train.main(command(files, model_folder, *more, adapter="qpeft-r")) == 0
+    # The authors' prompt, where none is named.
+    template = load_adapter(str(files / "out"), LanguageModel.load(str(model_folder), "float32", "cpu")).template
+    assert template.to_dict() == load_template(named[-1] if named else "qpeft").to_dict()
     record = json.loads((files / "out" / "training.json").read_text())
     # Batches of 2 questions: 3 negatives each, 6 pairs, 3 steps; 3 batches an epoch.
     assert record["steps"] == 2 * 3 * 3
@@ -60,6 +67,15 @@ def test_states_that_cannot_be_kept(files, model_folder, capsys):
     assert train.main(command(files, model_folder, "--overwrite", "--prefix-cache", files / "file")) == 2
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert said.startswith("error: --prefix-cache") and "cannot be made" in said
+
+
+def test_dev_passages_past_the_fiftieth_are_told(files, model_folder, capsys):
+    (line, *_) = (files / "train.jsonl").read_text().splitlines()
+    record = json.loads(line)
+    record["negatives"] = [{"text": f"number {place}"} for place in range(53)]
+    (files / "dev.jsonl").write_text(json.dumps(record))
+    assert train.main(command(files, model_folder, "--dev", files / "dev.jsonl", "--epochs", 1)) == 0
+    assert "dev.jsonl: 1 of 1 questions, 3 passages past a question's 50th left out" in capsys.readouterr().err
 
 
 def test_k_larger_than_the_passages(files, model_folder):

@@ -94,7 +94,9 @@ def test_sample_depends_on_the_seed_only(tmp_path):
 def test_long_lists_are_cut(tmp_path):
     path = tmp_path / "mined.jsonl"
     path.write_text(mined(1, negatives=[{"title": "", "text": str(place)} for place in range(300)]))
-    assert len(read_training_file(str(path)).examples[0].hard) == MOST_KEPT
+    file = read_training_file(str(path))
+    assert len(file.examples[0].hard) == MOST_KEPT
+    assert f"{300 - MOST_KEPT} passages past a question's {MOST_KEPT}th left out" in file.summary
 
 
 @pytest.mark.parametrize(

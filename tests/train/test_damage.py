@@ -1,0 +1,76 @@
+"""A stopped training whose files were damaged meanwhile ends as one that never stopped, or says what is damaged."""
+
+import pytest
+
+from qpeft_rerank import train
+from qpeft_rerank.training.checkpoints import Checkpoints
+from qpeft_rerank.training.logbook import read_log
+from qpeft_rerank.training.loop import Trainer
+from tests.train.words import command
+
+WEIGHTS = "adapter_model.safetensors"
+
+
+@pytest.fixture
+def stopped(files, model_folder, monkeypatch):
+    """The work folder of a training that was stopped in its second epoch."""
+    step, done = Trainer._step, []
+
+    def failing(self, *arguments):
+        if len(done) == 4:
+            raise KeyboardInterrupt
+        done.append(1)
+        step(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", failing)
+        assert train.main(command(files, model_folder, "--checkpoint-steps", 1)) == 130
+    return files / "out.training"
+
+
+def uninterrupted(files, model_folder):
+    assert train.main(command(files, model_folder, "--output", files / "whole")) == 0
+    return files / "whole"
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("zero-shot.json", b"{"),
+        ("zero-shot.json", b'{"of": 1}'),
+        ("zero-shot.json", b"\xff\xfe"),
+        ("zero-shot.json", b"[]"),
+        ("log.csv", b""),
+        ("log.csv", b"\xff\xfe\x00"),
+        ("log.csv", b"step,epoch,loss,lr,grad_norm,tokens,seconds,dev\n1,1,often,,,,,\n2,1\n"),
+    ],
+)
+def test_what_can_be_made_again_is(files, model_folder, stopped, name, damage):
+    (stopped / name).write_bytes(damage)
+    assert train.main(command(files, model_folder, "--checkpoint-steps", 1)) == 0
+    whole = uninterrupted(files, model_folder)
+    assert (files / "out" / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
+    # What the log has lost is lost; what came after it is there.
+    steps = [int(row["step"]) for row in read_log(files / "out" / "log.csv") if row["loss"]]
+    assert steps == ([5, 6] if name == "log.csv" else [1, 2, 3, 4, 5, 6])
+
+
+def test_kept_weights_that_are_damaged(files, model_folder, stopped, capsys, monkeypatch):
+    (kept,) = (stopped / "checkpoints").glob("best-*")
+    kept.write_bytes(b"no weights")
+    # The epoch that ends now is no better, so that the damaged one is wanted.
+    monkeypatch.setattr("qpeft_rerank.training.dev.DevSet.metric", lambda *given: 0.0)
+    assert train.main(command(files, model_folder, "--checkpoint-steps", 1)) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith(f"error: {kept}: cannot be read") and said.endswith("train again with --overwrite")
+    monkeypatch.undo()
+    assert train.main(command(files, model_folder, "--overwrite")) == 0
+    whole = uninterrupted(files, model_folder)
+    assert (files / "out" / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
+
+
+def test_the_newest_checkpoint_is_damaged(files, model_folder, stopped, capsys):
+    newest = Checkpoints(stopped / "checkpoints")._complete()[-1]
+    (newest / "weights.safetensors").write_bytes(b"no weights")
+    assert train.main(command(files, model_folder, "--checkpoint-steps", 1)) == 2
+    assert f"error: {newest}: damaged" in capsys.readouterr().err
