@@ -1,5 +1,11 @@
 """Every command's faults are one line and status 2."""
 
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from qpeft_rerank.console import run
@@ -20,3 +26,43 @@ def test_one_line(fault: Exception, said: str, capsys: pytest.CaptureFixture[str
 
     assert run(command) == 2
     assert capsys.readouterr().err == said
+
+
+TREC = "1 Q0 d1 1 2.0 x\n", "1 0 d1 1\n"
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    for name, text in zip(("run.trec", "qrels"), TREC, strict=True):
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def shell(words: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a command of ours, as a shell does."""
+    line = f"{shlex.quote(sys.executable)} -m qpeft_rerank.{words}"
+    path = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    return subprocess.run(line, shell=True, cwd=folder, capture_output=True, env=os.environ | path | environment)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("evaluate --qrels qrels --run - <&-", b"error: stdin is closed; name a file instead of -\n"),
+        ("retrieve --index none --topics t --output - >&-", b"error: stdout is closed; name a file\n"),
+    ],
+)
+def test_closed_streams(files: Path, words: str, said: bytes) -> None:
+    done = shell(words, files)
+    assert (done.returncode, done.stderr) == (2, said)
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX", "en_US.ISO-8859-1", "tlh_XX.none"])
+def test_names_that_a_locale_has_no_letters_for(files: Path, locale: str) -> None:
+    (files / "läufe.trec").write_text(TREC[0])
+    odd = {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    done = shell("evaluate --qrels qrels --run läufe.trec --measures RR@10", files, **odd)
+    assert done.returncode == 0, done.stderr
+    assert b"1.0000" in done.stdout and b"ufe" in done.stdout
+    done = shell("evaluate --qrels qrels --run läufe.none", files, **odd)
+    assert done.returncode == 2 and done.stderr.count(b"\n") == 1 and b"no such file" in done.stderr

@@ -20,8 +20,7 @@ def write_lines(path: str, lines: Iterable[str]) -> None:
     be written.
     """
     if path == "-":
-        if sys.stdout is None:
-            raise InputError("stdout is closed; name a file")
+        _check_stdout()
         sys.stdout.writelines(lines)
         sys.stdout.flush()
         return
@@ -41,9 +40,15 @@ def write_lines(path: str, lines: Iterable[str]) -> None:
         ) from None
 
 
+def _check_stdout() -> None:
+    if sys.stdout is None:
+        raise InputError("stdout is closed; name a file")
+
+
 def check_output(path: str, overwrite: bool, flag: str = "--output") -> None:
     """Refuse an output that exists or cannot be written, before any work is done for it."""
     if path == "-":
+        _check_stdout()
         return
     parent = os.path.dirname(os.path.realpath(path))
     if os.path.isdir(path):
