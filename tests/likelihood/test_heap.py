@@ -28,27 +28,26 @@ print(json.dumps(found))
 """
 
 AGAIN = """
-import resource, torch
-from qpeft_rerank.likelihood.heap import keep_heap_small
+import resource, sys
+from qpeft_rerank import Reranker
 
-def faults():
+reranker = Reranker.from_pretrained(sys.argv[1], dtype="float32", device="cpu")
+pairs = [(f"what is {n} " + "and more " * (n * 5 % 7), f"passage {n} " * (1 + n * 3 % 17)) for n in range(400)]
+for _ in range(3):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    blocks = [torch.zeros(1 << 20) for _ in range(8)]
-    del blocks
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-keep_heap_small()
-for _ in range(4):
-    faults()
-print(faults())
+    reranker.score(pairs)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks for a switch of glibc's heap")
-def test_what_layers_free_is_not_fetched_again() -> None:
-    done = subprocess.run([sys.executable, "-c", AGAIN], capture_output=True, text=True, check=True, cwd=Path.cwd())
-    # 32 MB are 8,192 pages.
-    assert int(done.stdout) < 800
+def test_what_layers_free_is_not_fetched_again(tmp_path: Path) -> None:
+    folder = tiny.save_model(tmp_path / "model", vocab_size=2048, hidden_size=256, intermediate_size=768)
+    done = subprocess.run(
+        [sys.executable, "-c", AGAIN, str(folder)], capture_output=True, text=True, check=True, cwd=Path.cwd()
+    )
+    # Pages that came anew: 50 on a Zen 4, 58,000 there with glibc's own way.
+    assert int(done.stdout) < 5000
 
 
 @pytest.mark.slow
