@@ -23,6 +23,7 @@ from qpeft_rerank.prompt.templates import Template
 Config = TypeVar("Config", bound=AdapterConfig)
 #: Which weights decay: matrices (not E', prompt vectors and biases), or all, as with the authors.
 Decay = Literal["matrices", "all"]
+Role = Literal["embedding", "matrix"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +46,13 @@ class Trace:
 class TrainablePart:
     """One parameter that trains.
 
-    :param embedding: whether it is a set of vectors among the model's embeddings (E', prompt vectors).
+    :param role: ``embedding`` for vectors that live among the model's embeddings (E', prompt vectors) or are added to
+        such or weigh them (biases, the gate), ``matrix`` for everything else; it decides the learning rate.
     :param decay: whether weight decay applies.
     """
 
     parameter: nn.Parameter
-    embedding: bool
+    role: Role
     decay: bool
 
 
@@ -132,9 +134,9 @@ class Adapter(nn.Module, ABC, Generic[Config]):
         everything = getattr(self.config, "decay", "matrices") == "all"
         parts = {}
         for name, parameter in self.named_parameters():
-            vectors = name.endswith((".rows", ".vectors", "start"))
+            vectors = name.endswith((".rows", ".vectors")) or parameter.dim() < 2
             if parameter.requires_grad:
-                parts[name] = TrainablePart(parameter, vectors, everything or not (vectors or parameter.dim() < 2))
+                parts[name] = TrainablePart(parameter, "embedding" if vectors else "matrix", everything or not vectors)
         return parts
 
     def trainable_parameters(self, weight_decay: float = 0.0) -> list[dict[str, Any]]:

@@ -19,7 +19,8 @@ from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.prompt.segments import Sequence
 
 # Vectors before the input; keys and values before it; every other supported method sits inside layers.
-_VIRTUAL = ("PROMPT_TUNING", "P_TUNING")
+_PROMPT = "PROMPT_TUNING"
+_VIRTUAL = (_PROMPT, "P_TUNING")
 _PREFIX = "PREFIX_TUNING"
 
 
@@ -158,11 +159,13 @@ class PeftAdapter(nn.Module):
 
     def trainable_parts(self) -> dict[str, TrainablePart]:
         """The parameters that train, by name. Virtual tokens, vectors and biases do not decay."""
-        inside = self.in_layers
-        return {
-            name: TrainablePart(parameter, not inside, inside and parameter.dim() > 1)
-            for name, parameter in self._trained.items()
-        }
+        parts = {}
+        for name, parameter in self._trained.items():
+            # A prefix's numbers are keys and values, and P-tuning's those of a small network.
+            vectors = parameter.dim() < 2 or self.kind == _PROMPT
+            decays = self.in_layers and not vectors
+            parts[name] = TrainablePart(parameter, "embedding" if vectors else "matrix", decays)
+        return parts
 
     def trainable_parameters(self, weight_decay: float = 0.0) -> list[dict[str, Any]]:
         """The same as groups for an optimizer."""

@@ -162,7 +162,7 @@ class Trainer:
         rates = learning_rates(self.student.model.embedding.weight, recipe.lr)
         grouped: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
         for part in self.student.parts.values():
-            key = (rates[part.kind], recipe.weight_decay if part.decay else 0.0)
+            key = (rates[part.role], recipe.weight_decay if part.decay else 0.0)
             grouped.setdefault(key, []).append(part.parameter)
         groups = [{"params": held, "lr": lr, "weight_decay": decay} for (lr, decay), held in grouped.items()]
         return torch.optim.AdamW(groups), [lr for lr, _ in grouped]

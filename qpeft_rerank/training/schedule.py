@@ -19,7 +19,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from qpeft_rerank.training.student import Kind
+from qpeft_rerank.adapters.base import Role
 
 Decay = Literal["linear", "constant"]
 
@@ -47,8 +47,8 @@ class Schedule:
         return max(0.0, (self.steps - step) / max(1, self.steps - rising))
 
 
-def learning_rates(embeddings: Tensor, fixed: float | None = None) -> dict[Kind, float]:
-    """The rate of each kind of parameter for a model with this embedding table ``[V, d]``.
+def learning_rates(embeddings: Tensor, fixed: float | None = None) -> dict[Role, float]:
+    """The rate of each role of parameter for a model with this embedding table ``[V, d]``.
 
     :param fixed: one rate for everything, as the user or the authors set it.
     """

@@ -4,11 +4,11 @@ import contextlib
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from qpeft_rerank.adapters.base import TrainablePart
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.scorer import Hinter, Scorer, encode_pairs
 from qpeft_rerank.prompt.builder import PromptBuilder
@@ -17,22 +17,6 @@ from qpeft_rerank.prompt.templates import Template
 from qpeft_rerank.training.prefix_scorer import scorer_after_prefix
 from qpeft_rerank.training.prefix_store import PrefixStore
 from qpeft_rerank.training.sampler import Group
-
-Kind = Literal["embedding", "matrix"]
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One trainable parameter.
-
-    :param kind: ``embedding`` for vectors that live among the model's embeddings (E', prompt
-        vectors), ``matrix`` for everything else; it decides the learning rate.
-    :param decay: whether weight decay applies.
-    """
-
-    parameter: nn.Parameter
-    kind: Kind
-    decay: bool
 
 
 @dataclass(slots=True)
@@ -47,7 +31,7 @@ class Student:
     model: LanguageModel
     template: Template
     hinter: Hinter | None
-    parts: dict[str, Part]
+    parts: dict[str, TrainablePart]
     modules: tuple[nn.Module, ...] = ()
     max_passage_tokens: int | None = None
     builder: PromptBuilder = field(init=False)

@@ -4,8 +4,6 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
 
-from torch import nn
-
 from qpeft_rerank.adapters.peft_bridge import PeftAdapter
 from qpeft_rerank.adapters.registry import adapter_kinds, create_adapter, find_kind
 from qpeft_rerank.errors import InputError
@@ -13,7 +11,7 @@ from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.scorer import encode_pairs
 from qpeft_rerank.prompt.templates import Template
 from qpeft_rerank.training.examples import Example
-from qpeft_rerank.training.student import Part, Student
+from qpeft_rerank.training.student import Student
 
 PEFT_METHODS = ("lora", "prefix-tuning", "p-tuning", "p-tuning-v2", "prompt-tuning")
 VIRTUAL_TOKENS = 20
@@ -49,21 +47,12 @@ def make_student(
         adapter = create_adapter(name, model, template, preset, seed=seed, **options)
     student = Student(model, template, adapter, {}, (adapter,), max_passage_tokens)
     adapter.cover(_touched(student, adapter, examples))
-    decays = {id(part.parameter): part.decay for part in adapter.trainable_parts().values()}
-    student.parts.update(
-        (key, _part(key, parameter, decays[id(parameter)], name))
-        for key, parameter in adapter.named_parameters()
-        if parameter.requires_grad
-    )
+    # By the module's names, which are short and those of checkpoints.
+    parts = {id(part.parameter): part for part in adapter.trainable_parts().values()}
+    student.parts.update((key, parts[id(own)]) for key, own in adapter.named_parameters() if own.requires_grad)
     if not student.parts:
         raise InputError(f"--adapter {name} with these options has nothing to train")
     return student
-
-
-def _part(key: str, parameter: nn.Parameter, decays: bool, name: str) -> Part:
-    # Vectors among the embeddings, and biases, which are added to such.
-    among = parameter.dim() < 2 or key.endswith((".rows", ".vectors")) or name == "prompt-tuning"
-    return Part(parameter, "embedding" if among else "matrix", decays)
 
 
 def _touched(student: Student, adapter: Any, examples: Iterable[Example]) -> set[int]:

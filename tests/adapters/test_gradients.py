@@ -96,8 +96,10 @@ def test_groups(model, qpeft):
         id(adapter.attention.in_proj_weight),
         id(adapter.attention.out_proj.weight),
     }
-    embeddings = {name for name, part in adapter.trainable_parts().items() if part.embedding}
-    assert embeddings == {"table.rows", "soft.vectors", "start"}
+    embeddings = {name for name, part in adapter.trainable_parts().items() if part.role == "embedding"}
+    biases = {name for name, value in adapter.named_parameters() if name.endswith("bias")}
+    assert len(biases) == 4
+    assert embeddings == {"table.rows", "soft.vectors", "start", "gate"} | biases
     faithful = create_adapter("qpeft-a", model, qpeft, "faithful")
     assert [group["weight_decay"] for group in faithful.trainable_parameters(0.01)] == [0.01]
 

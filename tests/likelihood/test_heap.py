@@ -32,7 +32,7 @@ import resource, sys
 from qpeft_rerank import Reranker
 
 reranker = Reranker.from_pretrained(sys.argv[1], dtype="float32", device="cpu")
-pairs = [(f"what is {n} " + "and more " * (n * 5 % 7), f"passage {n} " * (1 + n * 3 % 17)) for n in range(400)]
+pairs = [(f"what is {n} " + "and more " * (n * 5 % 7), f"passage {n} " * (1 + n * 3 % 17)) for n in range(120)]
 for _ in range(3):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     reranker.score(pairs)

@@ -5,13 +5,14 @@ import tiny
 import torch
 from torch import nn
 
+from qpeft_rerank.adapters.base import TrainablePart
 from qpeft_rerank.collection.passages import Passage
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.sources import ModelSource
 from qpeft_rerank.prompt.templates import load_template
 from qpeft_rerank.training.examples import Example
 from qpeft_rerank.training.loop import Trainer
-from qpeft_rerank.training.student import Part, Student
+from qpeft_rerank.training.student import Student
 
 THINGS = {
     "sun": "The sun is a star at the centre of the solar system and it is hot",
@@ -69,7 +70,7 @@ def make_student(model_folder):
         language_model = LanguageModel.load(ModelSource("tiny", model_folder), "float32", "cpu")
         hinter = BagHinter(language_model.embedding, dropout)
         parts = {
-            name: Part(parameter, "embedding" if name == "rows" else "matrix", decay=name == "layer.weight")
+            name: TrainablePart(parameter, "embedding" if name == "rows" else "matrix", decay=name == "layer.weight")
             for name, parameter in hinter.named_parameters()
         }
         return Student(language_model, load_template(prompt), hinter.eval(), parts, (hinter,))

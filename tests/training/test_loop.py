@@ -200,7 +200,8 @@ PROGRAM = textwrap.dedent("""
     from qpeft_rerank.training.loop import Running, Trainer
     from qpeft_rerank.training.recipe import Recipe
     from qpeft_rerank.training.sampler import EpochSampler, Sampling
-    from qpeft_rerank.training.student import Part, Student
+    from qpeft_rerank.adapters.base import TrainablePart
+    from qpeft_rerank.training.student import Student
     from qpeft_rerank.training.workers import Workers
 
     names = list(tiny.THINGS)
@@ -211,7 +212,7 @@ PROGRAM = textwrap.dedent("""
     ]
     model = LanguageModel.load(ModelSource("tiny", Path(sys.argv[2])), "float32", "cpu")
     hinter = tiny.BagHinter(model.embedding, float(sys.argv[4]))
-    parts = {name: Part(value, "matrix", True) for name, value in hinter.named_parameters()}
+    parts = {name: TrainablePart(value, "matrix", True) for name, value in hinter.named_parameters()}
     student = Student(model, load_template("plain"), hinter.eval(), parts, (hinter,))
     recipe = Recipe(epochs=4, sampling=Sampling(3, 2), lr=3e-3, patience=9)
     folder = Path(sys.argv[3])
