@@ -1,10 +1,17 @@
 """A data folder in the shape that scale mini takes: two question sets over one small collection."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 import tiny
+
+from eval.chain import Chain
+from eval.conditions import conditions_of
+from eval.design import FOLDER, load_matrix
+from eval.store import Store
+from tests.eval import made
 
 CITIES = {
     "France": "Paris",
@@ -50,3 +57,27 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.save_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """Data folder, chain and store of finished runs of two sets, dev runs included."""
+    folder, matrix = tmp_path_factory.mktemp("mixing"), load_matrix()
+    data = made.data_folder(folder / "data", ("nq", "squad"), 16)
+    scale = dataclasses.replace(matrix.scales["mini"], model="no/model", depth=16, dev_queries=8)
+    chain, store = Chain(scale, data, FOLDER / "prompts"), Store(folder / "work")
+    table = dataclasses.replace(
+        matrix.tables["main"], datasets=["nq", "squad"], methods=["first-stage", "zero-shot", "qpeft-a"]
+    )
+    conditions = conditions_of(matrix, table)
+    made.finish(conditions, chain, store, dev=True)
+    return data, chain, store
+
+
+@pytest.fixture
+def mixed_words(mixed, tmp_path):
+    """The flags that mean them."""
+    data, _, store = mixed
+    named = ["--table", "main", "--datasets", "nq", "squad", "--methods", "first-stage", "zero-shot", "qpeft-a"]
+    size = ["--model", "no/model", "--depth", "16", "--dev-queries", "8"]
+    return [*named, *size, "--data", str(data), "--work", str(store.work), "--results", str(tmp_path / "out")]

@@ -9,15 +9,13 @@ import pytest
 from eval import fusion, runner
 from eval.chain import Chain
 from eval.commands import Commands
-from eval.conditions import conditions_of, parse_condition
-from eval.design import FOLDER, load_matrix
+from eval.conditions import parse_condition
+from eval.design import load_matrix
 from eval.mixing import ALPHAS, Fused, Scored, fuse, read_scored, sweep
-from eval.store import Store
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.trec.measures import evaluate
 from qpeft_rerank.trec.qrels import read_qrels
 from qpeft_rerank.trec.runs import Hit, read_run
-from tests.eval import made
 
 MATRIX = load_matrix()
 
@@ -44,31 +42,8 @@ def test_of_equal_alphas_the_middle_one_is_chosen(dev, alpha):
     assert ALPHAS[Fused(condition, "R@10", numpy.zeros((1, 21)), dev).chosen] == alpha
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """Finished runs of two sets, dev runs included."""
-    folder = tmp_path_factory.mktemp("mixing")
-    data = made.data_folder(folder / "data", ("nq", "squad"), 16)
-    scale = dataclasses.replace(MATRIX.scales["mini"], model="no/model", depth=16, dev_queries=8)
-    chain, store = Chain(scale, data, FOLDER / "prompts"), Store(folder / "work")
-    table = dataclasses.replace(
-        MATRIX.tables["main"], datasets=["nq", "squad"], methods=["first-stage", "zero-shot", "qpeft-a"]
-    )
-    conditions = conditions_of(MATRIX, table)
-    made.finish(conditions, chain, store, dev=True)
-    return data, chain, store
-
-
-@pytest.fixture
-def words(place, tmp_path):
-    data, _, store = place
-    named = ["--table", "main", "--datasets", "nq", "squad", "--methods", "first-stage", "zero-shot", "qpeft-a"]
-    size = ["--model", "no/model", "--depth", "16", "--dev-queries", "8"]
-    return [*named, *size, "--data", str(data), "--work", str(store.work), "--results", str(tmp_path / "out")]
-
-
-def test_the_ends_are_the_runs_themselves(place):
-    _, chain, store = place
+def test_the_ends_are_the_runs_themselves(mixed):
+    _, chain, store = mixed
     condition = parse_condition(MATRIX, "nq.bm25.qpeft-a")
     fused = fuse(condition, chain, store, "MRR@10")
     qrels = read_qrels(str(chain.judgements(condition).place(store.work)))
@@ -79,8 +54,8 @@ def test_the_ends_are_the_runs_themselves(place):
     assert len(fused.dev) == len(ALPHAS) and fused.dev[fused.chosen] == max(fused.dev)
 
 
-def test_without_a_dev_run_nothing_is_chosen(place):
-    data, chain, store = place
+def test_without_a_dev_run_nothing_is_chosen(mixed):
+    data, chain, store = mixed
     other = Chain(dataclasses.replace(chain.scale, dev_queries=5), data, chain.prompts)  # of these none was reranked
     fused = fuse(parse_condition(MATRIX, "nq.bm25.zero-shot"), other, store, "MRR@10")
     assert len(fused.curve) == len(ALPHAS) and fused.dev is None and fused.chosen is None
@@ -89,8 +64,8 @@ def test_without_a_dev_run_nothing_is_chosen(place):
     assert (row["Alpha"], row["Mixed"], row["p"]) == ("no dev", "–", "–")
 
 
-def test_dev_and_test_are_different_steps(place):
-    _, chain, _ = place
+def test_dev_and_test_are_different_steps(mixed):
+    _, chain, _ = mixed
     condition = parse_condition(MATRIX, "nq.bm25.qpeft-a")
     for step in (chain.topics, chain.candidates, chain.judgements, chain.rerank):
         assert step(condition).key != step(condition, "dev").key
@@ -98,9 +73,9 @@ def test_dev_and_test_are_different_steps(place):
     assert chain.adapter(condition) in chain.rerank(condition, "dev").needs
 
 
-def test_command(words, tmp_path, monkeypatch, capsys):
+def test_command(mixed_words, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(Commands, "__call__", lambda *_: pytest.fail("ran a finished step"))
-    assert fusion.main(words) == 0
+    assert fusion.main(mixed_words) == 0
     printed = capsys.readouterr().out
     assert printed in (tmp_path / "out" / "table.md").read_text() + "\n"
     assert printed.count("| NQ |") == printed.count("| SQuAD |") == 2 and "no dev" not in printed
@@ -128,9 +103,9 @@ def test_full_scale_has_dev_topics_where_pyserini_has(capsys, tmp_path):
         (["--data", "absent"], "no such folder"),
     ],
 )
-def test_refusals_are_one_line(words, more, said, capsys, monkeypatch):
+def test_refusals_are_one_line(mixed_words, more, said, capsys, monkeypatch):
     monkeypatch.setattr(runner, "run", lambda *_: 0)
-    assert fusion.main([*words, *more]) == 2
+    assert fusion.main([*mixed_words, *more]) == 2
     err = capsys.readouterr().err
     assert said in err and err.count("\n") == 1
 

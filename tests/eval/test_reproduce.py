@@ -87,7 +87,7 @@ def test_help_is_quick():
     started = time.monotonic()
     subprocess.run([sys.executable, "-m", "eval.reproduce", "--help"], cwd=ROOT, check=True, capture_output=True)
     assert time.monotonic() - started < 5  # a second on an idle machine
-    modules = "index sample candidates judge untrained fetch dpr_json fusion report".split()
+    modules = "index sample candidates judge untrained fetch dpr_json fusion report shifts".split()
     for name in modules:
         code = f"import sys, eval.{name}; assert not {{'torch', 'pandas', 'scipy', 'numpy'}} & set(sys.modules)"
         subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -1,0 +1,68 @@
+"""Shifts: what a method changes in the model's scores, beside the first stage and the judgements."""
+
+import pytest
+
+from eval import shifts
+from eval.commands import Commands
+from eval.mixing import Scored
+from qpeft_rerank.trec.runs import Hit
+
+FIRST = {"t": [Hit("a", 4.0, 1), Hit("b", 3.0, 2), Hit("c", 2.0, 3), Hit("d", 1.0, 4)]}
+QRELS = {"t": {"a": 0, "b": 1, "c": 0, "d": 1}}
+ALONE = {"t": {"a": -9.0, "b": -5.0, "c": -7.0, "d": -6.0}}
+
+
+def scored(likelihood, qrels=QRELS):
+    return Scored(FIRST, likelihood, qrels, ("t",))
+
+
+def shifted(**by):
+    return scored({"t": {docid: score + by[docid] for docid, score in ALONE["t"].items()}})
+
+
+def test_what_is_compared():
+    # The first stage's scores themselves: overlap and nothing else; b and d are at 3 and 1, a and c at 4 and 2.
+    ((first, alone, lift),) = shifts.shifts(scored(ALONE), shifted(a=4, b=3, c=2, d=1))
+    assert (first, lift) == (1.0, -1.0) and alone == pytest.approx(-0.4)
+    # Scores twice as far apart: the model's own order, sharpened.
+    ((first, alone, lift),) = shifts.shifts(scored(ALONE), shifted(**ALONE["t"]))
+    assert alone == 1.0 and first == pytest.approx(-0.4) and lift == 2.5
+
+
+def test_topics_that_tell_nothing():
+    relevant = {"t": dict.fromkeys("abcd", 1)}
+    for base, method in (
+        (scored(ALONE, relevant), shifted(a=1, b=2, c=3, d=4)),
+        (scored(ALONE), scored(ALONE)),
+    ):
+        assert shifts.shifts(base, method).shape == (0, 3)
+
+
+def test_command(mixed_words, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(Commands, "__call__", lambda *_: pytest.fail("ran a step"))
+    assert shifts.main(mixed_words) == 0
+    printed = capsys.readouterr().out
+    assert (tmp_path / "out" / "table.md").read_text().endswith(printed.rstrip() + "\n")
+    assert [line.split("|")[1].strip() for line in printed.splitlines() if "Q-PEFT-A" in line] == [
+        "NQ",
+        "SQuAD",
+        "Mean",
+    ]
+    # Made-up runs give relevant passages 2.0 nats alone and 2.9 with the adapter.
+    lift = float(next(line for line in printed.splitlines() if line.startswith("| Mean")).split("|")[5])
+    assert 0.3 < lift < 1.5
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--methods", "first-stage", "zero-shot"], "nothing to compare"),
+        (["--methods", "lora"], "nq.bm25.lora: not finished; run it with python -m eval.reproduce"),
+        (["--against", "zeroshot"], "--against: no method 'zeroshot'"),
+        (["--results", "/dev/null/out"], "--results /dev/null/out: cannot be made"),
+    ],
+)
+def test_refusals_are_one_line(mixed_words, more, said, capsys):
+    assert shifts.main([*mixed_words, *more]) == 2
+    err = capsys.readouterr().err
+    assert said in err and err.count("\n") == 1
