@@ -66,17 +66,13 @@ def _fuse(args: argparse.Namespace) -> int:
         return 0
     from eval import runner
     from eval.mixing import fuse
-    from eval.tables import markdown
+    from eval.tables import markdown, results_folder
     from qpeft_rerank.trec.output import write_lines
 
     with store.alone():
         runner.run(steps, store, args.together, selection.jobs(args, selected.scale))
         fused = [fuse(one, chain, store, one.dataset.measure(args.measure)) for one in conditions]
-    folder = args.results or args.work / "results" / selected.scale.name / "fusion"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--results {folder}: cannot be made ({error.strerror}); name another folder") from None
+    folder = results_folder(args.results or args.work / "results" / selected.scale.name / "fusion")
     text = markdown(summary(fused)) + "\n" + caption(fused) + "\n"
     write_lines(str(folder / "table.md"), [f"# Mixtures with the first stage\n\n{text}"])
     write_lines(str(folder / "sweep.csv"), [curves(fused).to_csv(index=False)])

@@ -12,7 +12,6 @@ from eval.results import comparisons, means
 from eval.steps import Source
 from eval.store import Store
 from eval.values import Values, answered_topics, read_values
-from qpeft_rerank.errors import InputError
 from qpeft_rerank.trec.output import write_lines
 
 # What every figure depends on; rerankers on what they read with as well, and those that learn on all else.
@@ -90,10 +89,7 @@ def publish(
     table = tables.markdown(costs.shown(cost).map(tables.MARKDOWN.plain))
     said = f"## Cost\n\n{table}\n{costs.CAPTION}\n"
     text.append(_commands(conditions, chain, store))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--results {folder}: cannot be made ({error.strerror}); name another folder") from None
+    tables.results_folder(folder)
     write_lines(str(folder / "table.md"), ["\n".join(text)])
     write_lines(str(folder / "table.tex"), ["\n".join(tex)])
     write_lines(str(folder / "table.csv"), [found.to_csv(index=False)])

@@ -65,15 +65,11 @@ def _compare(args: argparse.Namespace) -> int:
     if not pairs:
         raise InputError("nothing to compare: only first stages and the model alone were asked for")
     from eval.mixing import scored_of
-    from eval.tables import markdown
+    from eval.tables import markdown, results_folder
     from qpeft_rerank.trec.output import write_lines
 
     rows = [(one, shifts(scored_of(base, chain, store), scored_of(one, chain, store))) for base, one in pairs]
-    folder = args.results or args.work / "results" / selected.scale.name / "shifts"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--results {folder}: cannot be made ({error.strerror}); name another folder") from None
+    folder = results_folder(args.results or args.work / "results" / selected.scale.name / "shifts")
     text = f"{markdown(summary(rows))}\n{_CAPTION}\n"
     write_lines(str(folder / "table.md"), [f"# What methods change in the model's scores\n\n{text}"])
     print(text)

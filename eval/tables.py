@@ -3,9 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eval.results import MEAN, better
+from qpeft_rerank.errors import InputError
 
 if TYPE_CHECKING:
     import pandas
@@ -39,6 +41,15 @@ class Style:
     dagger: str
     double: str
     plain: Callable[[str], str]
+
+
+def results_folder(folder: Path) -> Path:
+    """Make the folder that tables go to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--results {folder}: cannot be made ({error.strerror}); name another folder") from None
+    return folder
 
 
 def p_value(p: float) -> str:
