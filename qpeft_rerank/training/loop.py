@@ -125,6 +125,7 @@ class Trainer:
             list(named.values()),
             state.batch_tokens,
             prefix.size_after_prefix if self._sharing else len,
+            cut=not self._sharing,
         )
         if self.workers.main:
             self._log = Logbook(running.folder / "log.csv", state.step, len(state.dev), running.tensorboard)

@@ -4,20 +4,21 @@ import pytest
 import torch
 
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.training import prefix
+from qpeft_rerank.training import gradients, prefix
 from qpeft_rerank.training.gradients import GradientAccumulator
 from qpeft_rerank.training.losses import make_loss
 from qpeft_rerank.training.sampler import EpochSampler, Sampling
 from qpeft_rerank.training.student import gradient_checkpointing
 
 
-def grads(student, groups, batch_tokens, loss="pointwise+hinge", way=prefix.means, of=None):
+def grads(student, groups, batch_tokens, loss="pointwise+hinge", way=prefix.means, of=None, cut=False):
     parameters = [part.parameter for part in student.parts.values()]
     accumulator = GradientAccumulator(
         lambda sequences: way(student.model, sequences, student.hinter),
         make_loss(loss, 0.5, 0.1),
         parameters,
         batch_tokens,
+        cut=cut,
     )
     with student.training():
         added = accumulator.add(student.encode(groups), of or len(groups), 7)
@@ -36,6 +37,24 @@ def test_split_invariance(make_student, groups, batch_tokens, loss):
     added, found = grads(make_student(), groups, batch_tokens, loss)
     assert added.loss == pytest.approx(whole.loss, rel=1e-5)
     assert added.tokens == whole.tokens
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["pointwise+hinge", "contrastive"])
+@pytest.mark.parametrize("batch_tokens", [60, 10**6])
+def test_passes_of_like_length_give_the_same(make_student, groups, batch_tokens, loss, monkeypatch):
+    whole, expected = grads(make_student(), groups, 10**6, loss)
+    monkeypatch.setattr(gradients, "_PASS_TOKENS", 150)
+    read = []
+
+    def way(model, sequences, hinter):
+        read.append([len(sequence) for sequence in sequences])
+        return prefix.means(model, sequences, hinter)
+
+    added, found = grads(make_student(), groups, batch_tokens, loss, way, cut=True)
+    assert len(read) > 2 and all(len(rows) * max(rows) <= 150 or len(rows) == 1 for rows in read)
+    assert added.loss == pytest.approx(whole.loss, rel=1e-5)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
 
