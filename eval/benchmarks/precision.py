@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from eval.benchmarks.command import options, publish
+from eval.benchmarks.command import about, options, publish
 from qpeft_rerank import console
 from qpeft_rerank.errors import InputError
 
@@ -60,7 +60,7 @@ def _precision(args: argparse.Namespace) -> int:
     check_output(args.output, overwrite=True)
     torch.set_num_threads(args.threads)
     rows = [row for name, given in _runs(args) for row in _compared(args, name, given)]
-    publish(args.output, markdown(_HEAD, rows))
+    publish(args.output, (about(args.threads), "", *markdown(_HEAD, rows)))
     return 0
 
 

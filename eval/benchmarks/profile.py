@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from eval.benchmarks.command import options, publish
+from eval.benchmarks.command import about, options, publish
 from qpeft_rerank import console
 
 #: What operators do, by the beginnings of their names; the first that fits counts.
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _profile(args: argparse.Namespace) -> int:
     import torch
 
-    from eval.benchmarks import machine, workloads
+    from eval.benchmarks import workloads
     from eval.benchmarks.table import markdown
     from qpeft_rerank.trec.output import check_output
 
@@ -59,8 +59,8 @@ def _profile(args: argparse.Namespace) -> int:
     rows.append(
         ("milliseconds a pair", *(f"{1000 * sum(parts.values()) / len(pairs):.1f}" for parts in taken.values()))
     )
-    about = f"{machine.sentence(machine.describe())}. {len(pairs)} pairs, threads: {args.threads}. Shares of the time."
-    publish(args.output, (about, "", *markdown(("part", *args.dtypes), rows)))
+    said = f"{about(args.threads)} {len(pairs)} pairs. Shares of the time."
+    publish(args.output, (said, "", *markdown(("part", *args.dtypes), rows)))
     return 0
 
 
