@@ -28,7 +28,6 @@ class _Runner:
         self.store = store
         self.jobs = jobs
         self.commands = Commands(store.work, jobs)
-        self.filled: set[str] = set()
         self.ran: list[Step] = []
 
     def run(self, joined: bool) -> int:
@@ -49,12 +48,13 @@ class _Runner:
     def _fill(self, members: list[Step]) -> None:
         say(f"together: {', '.join(member.label for member in members)}")
         together.fill(members, self.store, self.commands)
-        self.filled |= {member.key for member in members}
 
     def _step(self, step: Step) -> None:
         store = self.store
         if store.is_done(step):
             return
+        # With others, perhaps by a driver that was stopped since: what it would have taken alone is not known.
+        scored = together.is_scored(step, store.work)
         resumed = store.begin(step)
         if resumed and store.digest(step) is not None:
             # Its command writes the output whole or not at all; only the note of it was missing.
@@ -65,7 +65,7 @@ class _Runner:
         started = time.monotonic()
         peak = self.commands(step)
         seconds = time.monotonic() - started
-        store.finish(step, None if resumed or step.key in self.filled else seconds, peak, self.jobs)
+        store.finish(step, None if resumed or scored else seconds, peak, self.jobs)
         self.ran.append(step)
         if self.jobs > 1:
             say(f"{name}: done in {duration(seconds)}")

@@ -31,10 +31,15 @@ def groups(steps: Iterable[Step], store: Store) -> list[list[Step]]:
     """Rerank steps that are to do, not begun, and may be scored together; two or more each."""
     found: dict[str, list[Step]] = {}
     for step in steps:
-        if step.kind == "rerank" and step.joins and not store.is_done(step) and not _journal(step, store.work).exists():
+        if step.kind == "rerank" and step.joins and not store.is_done(step) and not is_scored(step, store.work):
             rest, _ = _split(step)
             found.setdefault(Step("", "", step.module, rest, "").key, []).append(step)
     return [members for members in found.values() if len(members) > 1]
+
+
+def is_scored(step: Step, work: Path) -> bool:
+    """Tell whether a step that reranks has scores already, some at least: its own or a group's."""
+    return step.kind == "rerank" and _journal(step, work).exists()
 
 
 def joint(members: Sequence[Step], work: Path) -> Step:

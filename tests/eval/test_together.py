@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from eval import reproduce
+from eval import reproduce, runner
 from eval.commands import Commands
 from qpeft_rerank.trec.runs import read_run
 from tests.eval import made
@@ -91,3 +91,22 @@ def test_they_rank_as_alone(words, tmp_path, in_process, capsys):
     in_process.clear()
     assert reproduce.main([*words, "--work", str(joined), "--together"]) == 0
     assert in_process == [] and "together" not in capsys.readouterr().err
+
+
+def test_stopped_once_they_were_scored(words, tmp_path, in_process, monkeypatch):
+    """What each would have taken alone is not known to the driver that goes on, either."""
+    work = tmp_path / "work"
+    with monkeypatch.context() as patch:
+        original = runner._Runner._step
+
+        def stopping(self, step):
+            if step.kind == "rerank":
+                raise KeyboardInterrupt
+            original(self, step)
+
+        patch.setattr(runner._Runner, "_step", stopping)
+        assert reproduce.main([*words, "--work", str(work), "--together"]) == 130
+    in_process.clear()
+    assert reproduce.main([*words, "--work", str(work), "--together"]) == 0
+    assert "joint" not in [kind for kind, *_ in in_process]
+    assert {label for label, (seconds, *_) in runs(work).items() if seconds} == {"dl19.bm25.zero-shot-upr"}
