@@ -8,7 +8,6 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eval import selection
@@ -33,8 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     what = selection.add_what(parser)
     what.add_argument("--measure", default="R@10", metavar="M", help="that alpha is chosen by, and shown (R@10)")
     what.add_argument("--dry-run", action="store_true", help="print the commands that are still to run; run nothing")
-    where = selection.add_where(parser)
-    where.add_argument("--results", type=Path, metavar="DIR", help="the table's folder (WORK/results/SCALE/fusion)")
+    selection.add_results(selection.add_where(parser), "fusion")
     selection.add_size(parser)
     selection.add_how(parser)
     return parser

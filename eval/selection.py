@@ -50,6 +50,11 @@ def add_where(parser: argparse.ArgumentParser) -> "argparse._ArgumentGroup":
     return where
 
 
+def add_results(where: "argparse._ArgumentGroup", name: str) -> None:
+    """The flag that names a table's folder."""
+    where.add_argument("--results", type=Path, metavar="DIR", help=f"the table's folder (WORK/results/SCALE/{name})")
+
+
 def add_size(parser: argparse.ArgumentParser) -> None:
     """Flags that change a scale's values, which are part of every step's key."""
     size = parser.add_argument_group("instead of the scale's own values")

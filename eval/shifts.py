@@ -8,7 +8,6 @@ each topic it is compared with the first stage's scores (does the method bring w
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eval import selection
@@ -36,8 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     what = selection.add_what(parser)
     what.add_argument("--against", default="zero-shot", metavar="M", help="the model alone (zero-shot)")
-    where = selection.add_where(parser)
-    where.add_argument("--results", type=Path, metavar="DIR", help="the table's folder (WORK/results/SCALE/shifts)")
+    selection.add_results(selection.add_where(parser), "shifts")
     selection.add_size(parser)
     return parser
 
@@ -52,14 +50,13 @@ def _compare(args: argparse.Namespace) -> int:
     selected = selection.select(args)
     known("--against", "method", [args.against], selected.matrix.methods)
     chain, store = selection.chain_of(args, selected), Store(args.work)
-    done = selection.finished(selected, chain, store)
     pairs = []
     for condition in (one for one in selected.conditions if one.method.kind != "first-stage"):
         base = Condition(condition.dataset, condition.first_stage, selected.matrix.methods[args.against])
         if condition.method.name == args.against:
             continue
         for one in (base, condition):
-            if not (done[one] if one in done else store.is_done(chain.evaluation(one))):
+            if not store.is_done(chain.evaluation(one)):
                 raise InputError(f"{one.name}: not finished; run it with python -m eval.reproduce and these options")
         pairs.append((base, condition))
     if not pairs:

@@ -22,6 +22,16 @@ def options(name: str, description: str, data: str | None = None) -> argparse.Ar
     return parser
 
 
+def begin(args: argparse.Namespace) -> None:
+    """Refuse an output that cannot be written, and take so many threads."""
+    import torch
+
+    from qpeft_rerank.trec.output import check_output
+
+    check_output(args.output, overwrite=True)
+    torch.set_num_threads(args.threads)
+
+
 def about(threads: int) -> str:
     """What was measured on, as a report's first line."""
     from eval.benchmarks import machine

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from eval.benchmarks.command import about, options, publish
+from eval.benchmarks.command import about, begin, options, publish
 from qpeft_rerank import console
 from qpeft_rerank.errors import InputError
 
@@ -52,13 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _precision(args: argparse.Namespace) -> int:
-    import torch
-
     from eval.benchmarks.table import markdown
-    from qpeft_rerank.trec.output import check_output
 
-    check_output(args.output, overwrite=True)
-    torch.set_num_threads(args.threads)
+    begin(args)
     rows = [row for name, given in _runs(args) for row in _compared(args, name, given)]
     publish(args.output, (about(args.threads), "", *markdown(_HEAD, rows)))
     return 0

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from eval.benchmarks.command import about, options, publish
+from eval.benchmarks.command import about, begin, options, publish
 from qpeft_rerank import console
 
 #: What operators do, by the beginnings of their names; the first that fits counts.
@@ -41,14 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _profile(args: argparse.Namespace) -> int:
-    import torch
-
     from eval.benchmarks import workloads
     from eval.benchmarks.table import markdown
-    from qpeft_rerank.trec.output import check_output
 
-    check_output(args.output, overwrite=True)
-    torch.set_num_threads(args.threads)
+    begin(args)
     pairs = workloads.build("dl19-topics", Path(args.data), None, args.pairs, 42).pairs
     texts = [(pair.query, pair.title, pair.text) for pair in pairs]
     taken = {dtype: _parts(args.model, dtype, texts) for dtype in args.dtypes}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eval.benchmarks.command import about, options, publish
+from eval.benchmarks.command import about, begin, options, publish
 from qpeft_rerank import console
 
 if TYPE_CHECKING:
@@ -49,13 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _training(args: argparse.Namespace) -> int:
-    import torch
-
     from eval.benchmarks.table import markdown
-    from qpeft_rerank.trec.output import check_output
 
-    check_output(args.output, overwrite=True)
-    torch.set_num_threads(args.threads)
+    begin(args)
     rows = [row for adapter in args.adapters for row in _rows(args, adapter)]
     said = (
         f"{about(args.threads)} Model: {args.model}, {args.dtype}. Medians of {args.steps} steps of 4 questions, each "

@@ -4,7 +4,7 @@ Groups are independent, so whole groups are packed under a budget of tokens and 
 group that alone exceeds the budget is computed twice: once without gradients for its log-probabilities,
 from which the loss's derivative by each follows, and again in parts for the gradients. On a CPU a micro-batch is
 read in several passes of sequences of like length: less padding, and states that stay in the processor's caches (a
-step of LoRA on 8 sequences of 120 to 220 tokens takes 0.7 of the time). Either way the result is that of one large
+step of LoRA on 8 sequences of 120 to 220 tokens takes 0.75 of the time). Either way the result is that of one large
 batch, up to rounding (and to the draws of dropout, where there is any).
 """
 

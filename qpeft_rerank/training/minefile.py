@@ -92,13 +92,7 @@ class MineFile:
         """What the file holds so far."""
         tally = Tally()
         for record in self._outcomes():
-            tally.topics += 1
-            tally.triples += "example" in record
-            tally.unretrieved += record["outcome"] == "unretrieved"
-            tally.without_positive += record["outcome"] == "no positive"
-            tally.without_negative += record["outcome"] == "no negative"
-            tally.false_negatives += record["false_negatives"]
-            tally.absent += record["absent"]
+            tally.add("example" in record, record["outcome"], record["false_negatives"], record["absent"])
         return tally
 
     def _outcomes(self) -> Iterator[dict[str, Any]]:

@@ -55,6 +55,19 @@ class Tally:
     false_negatives: int = 0
     absent: int = 0
 
+    def add(self, made: bool, outcome: str, false_negatives: int, absent: int) -> None:
+        """Count the outcome for one topic.
+
+        :param made: whether it gave a triple.
+        """
+        self.topics += 1
+        self.triples += made
+        self.unretrieved += outcome == "unretrieved"
+        self.without_positive += outcome == "no positive"
+        self.without_negative += outcome == "no negative"
+        self.false_negatives += false_negatives
+        self.absent += absent
+
     def lines(self) -> Iterator[str]:
         """The report, a line for everything that happened."""
         yield f"{self.triples:,} of {self.topics:,} topics gave triples"
@@ -82,13 +95,7 @@ class Mined:
 
     def count(self, tally: Tally) -> None:
         """Add this outcome to a tally."""
-        tally.topics += 1
-        tally.triples += self.example is not None
-        tally.unretrieved += self.outcome == "unretrieved"
-        tally.without_positive += self.outcome == "no positive"
-        tally.without_negative += self.outcome == "no negative"
-        tally.false_negatives += self.false_negatives
-        tally.absent += self.absent
+        tally.add(self.example is not None, self.outcome, self.false_negatives, self.absent)
 
 
 @dataclass(slots=True)

@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 import tiny
 
+# Both tests measure what `keep_heap_small` sets, which are switches of glibc's; other C libraries have none of them, and
+# no /proc that a script could read on the systems where they are.
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="switches of glibc's heap; this is none")
+
 SCRIPT = """
 import json, sys
 from qpeft_rerank import Reranker
@@ -40,7 +44,6 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks for a switch of glibc's heap")
 def test_what_layers_free_is_not_fetched_again(tmp_path: Path) -> None:
     folder = tiny.save_model(tmp_path / "model", vocab_size=2048, hidden_size=256, intermediate_size=768)
     done = subprocess.run(
@@ -51,8 +54,6 @@ def test_what_layers_free_is_not_fetched_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-# `keep_heap_small` sets a switch of glibc's, and the script reads Linux's /proc: elsewhere there is nothing to measure.
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="measures a switch of glibc's heap, through /proc")
 def test_memory_grows_little(tmp_path: Path) -> None:
     folder = tiny.save_model(tmp_path / "model", vocab_size=49152)
     done = subprocess.run(
