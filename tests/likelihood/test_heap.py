@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import tiny
 
-# Both tests measure what `keep_heap_small` sets, which are switches of glibc's; other C libraries have none of them, and
-# no /proc that a script could read on the systems where they are.
+# Both tests measure what `keep_heap_small` sets: switches of glibc's, which other C libraries have not.
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="switches of glibc's heap; this is none")
 
 SCRIPT = """
