@@ -38,4 +38,7 @@ def kill_until_done(
 
 
 def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+    try:  # in one step: the command may take the file away meanwhile
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -226,7 +226,10 @@ def _refuse_unused(tuned: Any, folder: Path, name: str) -> None:
     from safetensors import safe_open
 
     with safe_open(folder / "adapter_model.safetensors", "pt") as file:
-        unused = sorted(set(file.keys()) - set(get_peft_model_state_dict(tuned)))
+        there = set(file.keys())
+    # Said by the file: left to itself, PEFT asks the model hub whether embeddings belong to the adapter.
+    embeddings = any(".base_layer." in key for key in there)
+    unused = sorted(there - set(get_peft_model_state_dict(tuned, save_embedding_layers=embeddings)))
     if unused:
         raise InputError(
             f"adapter {name}: {len(unused)} of its weights have no place in what its configuration makes "

@@ -203,6 +203,19 @@ def test_weights_without_a_place(model, tmp_path):
         load_adapter(str(tmp_path / "adapter"), fresh(model))
 
 
+@pytest.mark.parametrize("kind", ["lora", "prompt"])
+def test_loading_asks_no_hub(kind, model, plain, tmp_path, monkeypatch):
+    asked = []
+    target = fresh(model)
+    folder = save_adapter(PeftAdapter.create(target, CONFIGS[kind]()), target, plain, tmp_path / "saved")
+    path = folder / "adapter_config.json"
+    # As an adapter of the embedded model or of a hub's has it: no folder of this machine.
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": "somebody/model"}))
+    monkeypatch.setattr("peft.utils.save_and_load.check_file_exists_on_hf_hub", lambda *of: asked.append(of))
+    load_adapter(str(folder), fresh(model))
+    assert not asked
+
+
 def test_unsupported(model, plain, tmp_path):
     target = fresh(model)
     adapter = PeftAdapter.create(target, CONFIGS["lora"]())
