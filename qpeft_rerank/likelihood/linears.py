@@ -49,6 +49,13 @@ class NarrowLinear(nn.Linear):
         return made if self.bias is None else made + self.bias
 
 
+def as_kept(layer: nn.Module, part: str, tensor: Tensor) -> Tensor:
+    """What a layer that took the place of a plain one keeps of its ``weight`` or ``bias``: the same, rounded perhaps."""
+    if part != "weight" or not isinstance(layer, NarrowLinear):
+        return tensor
+    return tensor.to(layer.products).to(layer.weight.dtype)
+
+
 class PackedLinear(nn.Linear):
     """The same through oneDNN, for float32 and bfloat16 products on a CPU. Frozen; gradients reach its inputs.
 

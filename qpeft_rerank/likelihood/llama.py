@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qpeft_rerank.likelihood.linears import as_kept
+
 # Ways to scale rotary positions whose angles do not depend on how long a sequence is.
 _STATIC_ROPE = {"default", "linear", "llama3", "yarn"}
 _PREFIX = "model."
@@ -132,9 +134,11 @@ def same_decoder(ours: tuple[Decoder, nn.Linear], theirs: tuple[Any, Any]) -> bo
         made, found = dict(one.named_parameters()), dict(other.named_parameters())
         if made.keys() != found.keys():
             return False
-        # Where the processor multiplies bfloat16 another way, theirs are rounded already.
-        if not all(torch.equal(tensor.to(found[name].dtype), found[name]) for name, tensor in made.items()):
-            return False
+        layers = dict(other.named_modules())
+        for name, tensor in made.items():
+            owner, _, part = name.rpartition(".")
+            if not torch.equal(as_kept(layers[owner], part, tensor), found[name]):
+                return False
     places = torch.arange(_POSITIONS, device=ours[0].embed_tokens.weight.device)[None]
     vectors = ours[0].embed_tokens.weight[None, :1]
     angles = zip(ours[0].rotary_emb(vectors, places), theirs[0].rotary_emb(vectors, places), strict=True)

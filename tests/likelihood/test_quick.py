@@ -13,6 +13,7 @@ from likelihood.test_body import ALL, PAIRS
 from qpeft_rerank import Reranker
 from qpeft_rerank.adapters.registry import create_adapter
 from qpeft_rerank.adapters.store import save_adapter
+from qpeft_rerank.likelihood import linears
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.quick import QuickModel, load_for_scoring
 from qpeft_rerank.likelihood.scorer import Scorer
@@ -61,6 +62,16 @@ def test_scores_and_tokens_are_the_whole_model_s(name: str, dtype: str, tmp_path
         rows = [[sequences[at] for at in range(place, len(PAIRS), 2)] for place in range(2)]
         found = [torch.cat(SharedScorer(scorer).log_probs(rows)) for scorer in (one, other)]
         assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_so_it_is_on_processors_that_multiply_another_way(
+    own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linears, "can_pack", lambda device: False)
+    monkeypatch.setattr(linears, "multiplies_bfloat16", lambda: own)
+    for name in sorted(QUICK):
+        test_scores_and_tokens_are_the_whole_model_s(name, "mixed", tmp_path / name)
 
 
 @pytest.mark.parametrize("saved", ["bfloat16", "float16"])
