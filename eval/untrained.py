@@ -1,11 +1,9 @@
 """An adapter as it is before training: ``python -m eval.untrained --adapter qpeft-r --preset textual --output DIR``."""
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from qpeft_rerank import console
 from qpeft_rerank.errors import InputError
@@ -32,15 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _save(args: argparse.Namespace) -> int:
-    options: dict[str, Any] = {}
-    for given in args.option:
-        name, equals, text = given.partition("=")
-        if not name or not equals:
-            raise InputError(f"--option {given}: write NAME=VALUE")
-        try:
-            options[name] = json.loads(text)
-        except ValueError:
-            options[name] = text
+    options = console.settings("--option", args.option)
     if Path(args.output).exists():
         raise InputError(f"--output {args.output}: exists; name another folder")
     from qpeft_rerank.adapters.registry import create_adapter, find_kind

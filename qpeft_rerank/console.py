@@ -2,11 +2,13 @@
 
 import argparse
 import io
+import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from qpeft_rerank.errors import InputError, first_line
 
@@ -36,6 +38,23 @@ def arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> ar
         if "" in (value if isinstance(value, list) else [value]):
             parser.error(f"argument --{name.replace('_', '-')}: is empty; give a value, or leave it out")
     return args
+
+
+def settings(flag: str, given: Iterable[str]) -> dict[str, Any]:
+    """Values given as ``NAME=VALUE``, read as JSON where they are that; of a name given twice the last.
+
+    :raises InputError: for one without a name or a sign of equality.
+    """
+    found: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise InputError(f"{flag} {text}: write NAME=VALUE")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
 
 
 def duration(seconds: float | None) -> str:

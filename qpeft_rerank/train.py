@@ -1,7 +1,6 @@
 """Train an adapter: ``python -m qpeft_rerank.train --adapter qpeft-a --train F.jsonl --dev D.jsonl --output DIR``."""
 
 import argparse
-import json
 import os
 import shlex
 import sys
@@ -172,15 +171,7 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
         if value is not None and args.adapter != owner:
             raise InputError(f"--{name} belongs to {owner}, not to {args.adapter}")
         options |= {name: value} if value is not None else {}
-    for given in args.option:
-        name, equals, text = given.partition("=")
-        if not name or not equals:
-            raise InputError(f"--option {given}: write NAME=VALUE")
-        try:
-            options[name] = json.loads(text)
-        except ValueError:
-            options[name] = text
-    return options
+    return options | console.settings("--option", args.option)
 
 
 def _recipe(args: argparse.Namespace) -> "Recipe":
