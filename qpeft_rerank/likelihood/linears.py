@@ -41,6 +41,7 @@ class NarrowLinear(nn.Linear):
         native = rounded.device.type != "cpu" or _as_multiplied(products) == products
         self.weight = nn.Parameter(rounded if native else rounded.float(), requires_grad=False)
         self.bias = linear.bias
+        _give_back(linear.weight)
 
     def forward(self, states: Tensor) -> Tensor:
         """``[..., inputs]`` to ``[..., outputs]`` of the same dtype."""
@@ -176,8 +177,11 @@ def _pack(weight: Tensor, products: torch.dtype) -> Tensor:
 
 def can_pack(device: torch.device) -> bool:
     """Whether :class:`PackedLinear` works here and is the faster way."""
-    if device.type != "cpu" or torch.backends.cpu.get_cpu_capability() != "AVX512":
-        return False
+    return device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX512" and packs()
+
+
+def packs() -> bool:
+    """Whether :class:`PackedLinear` works on this machine's CPU, be it faster or not."""
     try:
         weight, states = torch.eye(3, 2), torch.ones(2, 2)
         return bool(torch.equal(_linear(states, _pack(weight, torch.float32)), nn.functional.linear(states, weight)))

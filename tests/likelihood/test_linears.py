@@ -1,10 +1,13 @@
 """Layers that multiply faster give the scores, and the gradients, of those that they replace."""
 
+import sys
 from pathlib import Path
 
 import pytest
 import tiny
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from qpeft_rerank.likelihood import linears
@@ -15,8 +18,15 @@ from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.prompt import load_template
 
 CPU = torch.device("cpu")
-packing = pytest.mark.skipif(not linears.can_pack(CPU), reason="layers are packed on AVX-512 processors only")
+packing = pytest.mark.skipif(not linears.packs(), reason="this PyTorch or processor packs no layers")
+wide = pytest.mark.skipif(not linears.can_pack(CPU), reason="products in bfloat16 are not even imitated without AVX-512")
 PAIRS = [("who wrote it", "Ada", "Ada wrote the first program."), ("why", "", "The bug was a moth in a relay.")]
+
+
+@pytest.fixture
+def packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packed layers where they work, be they the faster ones or not."""
+    monkeypatch.setattr(linears, "can_pack", lambda device: device.type == "cpu")
 
 
 @pytest.fixture(scope="module", params=["bytes", "llama"])
@@ -52,6 +62,7 @@ def test_precisions_have_scores_of_their_own(folder: Path) -> None:
 
 
 @packing
+@pytest.mark.usefixtures("packed")
 @pytest.mark.parametrize("quick", [True, False])
 def test_a_mixed_model_is_float32_s_for_a_while(folder: Path, quick: bool) -> None:
     load_for_scoring(str(folder), "mixed", "cpu")  # which notes whether there is a quick way
@@ -89,7 +100,7 @@ def test_products_and_gradients(layer: type, products: torch.dtype, tolerance: f
         assert float((expected - found).abs().max() / expected.abs().max()) < tolerance
 
 
-@pytest.mark.parametrize("layer", [NarrowLinear, pytest.param(PackedLinear, marks=packing)])
+@pytest.mark.parametrize("layer", [NarrowLinear, pytest.param(PackedLinear, marks=wide)])
 def test_processors_without_bfloat16_round_alike(layer: type, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(1)
     plain = nn.Linear(240, 40, bias=False).requires_grad_(False)
@@ -123,6 +134,7 @@ def test_packed_rows_do_not_depend_on_the_batch() -> None:
 
 
 @packing
+@pytest.mark.usefixtures("packed")
 def test_only_plain_layers_are_replaced_and_the_head_stays_float32() -> None:
     class Special(nn.Linear):
         pass
@@ -134,6 +146,7 @@ def test_only_plain_layers_are_replaced_and_the_head_stays_float32() -> None:
 
 
 @packing
+@pytest.mark.usefixtures("packed")
 @pytest.mark.parametrize("dtype", ["float32", "mixed"])
 def test_products_have_few_numbers_of_rows(folder: Path, dtype: str) -> None:
     scorer = Scorer(LanguageModel.load(str(folder), dtype, "cpu"), load_template("plain"))
@@ -143,3 +156,24 @@ def test_products_have_few_numbers_of_rows(folder: Path, dtype: str) -> None:
     shapes = {event.input_shapes[0][0] for event in record.events() if event.name == "mkldnn::_linear_pointwise"}
     assert 1 < len(shapes) < 39 / 2
     assert all(rows % linears.ROWS == 0 for rows in shapes)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where a process's pages come from is told by Linux alone")
+@pytest.mark.parametrize("layer", [NarrowLinear, pytest.param(PackedLinear, marks=packing)])
+def test_a_file_s_pages_are_given_back_once_they_were_copied(layer: type, tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    save_file({"weight": torch.ones(1024, 1024)}, path)
+
+    def resident() -> int:
+        maps = Path("/proc/self/smaps").read_text().split("\n")
+        ours = [at for at, line in enumerate(maps) if line.endswith(str(path))]
+        return sum(int(line.split()[1]) for at in ours for line in maps[at : at + 5] if line.startswith("Rss:"))
+
+    with safe_open(path, "pt") as file:
+        plain = nn.Linear(1024, 1024, bias=False, device="meta")
+        plain.weight = nn.Parameter(file.get_tensor("weight"), requires_grad=False)
+    assert float(plain.weight.sum()) == 1024**2
+    assert resident() >= 4096
+    made = layer(plain, torch.bfloat16)
+    assert resident() < 256
+    assert float(made(torch.ones(1, 1024)).sum()) == 1024**2
