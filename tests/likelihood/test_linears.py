@@ -19,7 +19,9 @@ from qpeft_rerank.prompt import load_template
 
 CPU = torch.device("cpu")
 packing = pytest.mark.skipif(not linears.packs(), reason="this PyTorch or processor packs no layers")
-wide = pytest.mark.skipif(not linears.can_pack(CPU), reason="products in bfloat16 are not even imitated without AVX-512")
+wide = pytest.mark.skipif(
+    not linears.can_pack(CPU), reason="products in bfloat16 are not even imitated without AVX-512"
+)
 PAIRS = [("who wrote it", "Ada", "Ada wrote the first program."), ("why", "", "The bug was a moth in a relay.")]
 
 
