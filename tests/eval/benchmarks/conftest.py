@@ -47,7 +47,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch, data: Path) -> list[dict]:
+def one_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ceilings are measured by a small square and one product of each shape."""
+    monkeypatch.setattr("eval.benchmarks.ceiling._SQUARES", (32,))
+    monkeypatch.setattr("eval.benchmarks.ceiling._SECONDS", 0.0)
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, data: Path, one_product: None) -> list[dict]:
     """Jobs run in this process, one matrix product in ceilings; the list tells which ran."""
     done: list[dict] = []
 
@@ -64,6 +71,4 @@ def here(monkeypatch: pytest.MonkeyPatch, data: Path) -> list[dict]:
     # Of a package that someone edits while the tests run.
     monkeypatch.setattr("eval.benchmarks.measurements.code_digest", lambda folder: "the same")
     monkeypatch.setattr("eval.benchmarks.first_stage.trivia_run", lambda folder, index: data / "trivia.trec")
-    monkeypatch.setattr("eval.benchmarks.ceiling._SQUARES", (32,))
-    monkeypatch.setattr("eval.benchmarks.ceiling._SECONDS", 0.0)
     return done

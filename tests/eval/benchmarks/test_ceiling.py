@@ -7,6 +7,7 @@ from eval.benchmarks import ceiling
 from qpeft_rerank.likelihood.linears import NarrowLinear
 
 
+@pytest.mark.usefixtures("one_product")
 @pytest.mark.parametrize(("dtype", "rounds"), [("mixed", True), ("bfloat16", False), ("float32", False)])
 def test_without_packed_layers_mixed_is_tried_as_it_is_computed(
     dtype: str, rounds: bool, model: object, monkeypatch: pytest.MonkeyPatch
@@ -20,8 +21,6 @@ def test_without_packed_layers_mixed_is_tried_as_it_is_computed(
 
     monkeypatch.setattr(ceiling, "can_pack", lambda device: False)
     monkeypatch.setattr(ceiling, "NarrowLinear", Seen)
-    for name, value in (("_SQUARES", (32,)), ("_SECONDS", 0.0)):
-        monkeypatch.setattr(ceiling, name, value)
     found = ceiling.ceiling({"model": str(model), "dtype": dtype, "threads": 1})
     assert min(found.values()) > 0
     assert (Seen.rows > 0) == rounds
