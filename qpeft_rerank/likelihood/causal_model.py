@@ -10,15 +10,13 @@ import torch
 from torch import Tensor
 
 from qpeft_rerank.likelihood.body import Attend, Body
+from qpeft_rerank.likelihood.head import log_probs
 from qpeft_rerank.likelihood.linears import change_products, keeps_weights, products_of
 from qpeft_rerank.likelihood.processor import multiplies_bfloat16
 from qpeft_rerank.likelihood.sharing import Attention
 from qpeft_rerank.likelihood.sources import ModelSource
 from qpeft_rerank.prompt.pieces import Pieces
 from qpeft_rerank.prompt.segments import Sequence
-
-# Logits held at once, in numbers: 32 MB of float32. Twice as many cost a third more a logit on a CPU.
-_HEAD_CHUNK = 8 * 1024 * 1024
 
 
 class Embedder(Protocol):
@@ -210,7 +208,7 @@ class CausalModel(ABC):
 
     def _change_precision(self, precision: str) -> None:
         self.precision = precision
-        change_products(self.modules, products_of(precision), self.head)
+        change_products(self.modules, products_of(precision))
         self.body = self._made_body()
 
     def _forget(self) -> None:
@@ -239,16 +237,4 @@ class CausalModel(ABC):
 
     def head_log_probs(self, states: Tensor, targets: Tensor) -> Tensor:
         """Float32 log-probability ``[scored]`` of each target after its state ``[scored, d]``; see ``plain_head``."""
-        return chosen(states, targets, self.head, self.vocabulary)
-
-
-def chosen(states: Tensor, targets: Tensor, head: torch.nn.Module, vocabulary: int) -> Tensor:
-    """Float32 log-probability of each target ``[scored]``, the logits made a chunk at a time."""
-    step = max(1, _HEAD_CHUNK // vocabulary)
-    parts = [
-        -torch.nn.functional.cross_entropy(
-            head(states[start : start + step]).float(), targets[start : start + step], reduction="none"
-        )
-        for start in range(0, len(targets), step)
-    ]
-    return torch.cat(parts)
+        return log_probs(states, targets, self.head, self.vocabulary)

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from qpeft_rerank.errors import InputError, first_line
 from qpeft_rerank.likelihood.body import Body
-from qpeft_rerank.likelihood.causal_model import CausalModel, Tree, chosen
+from qpeft_rerank.likelihood.causal_model import CausalModel, Tree
+from qpeft_rerank.likelihood.head import log_probs
 from qpeft_rerank.likelihood.heap import keep_heap_small
 from qpeft_rerank.likelihood.int8 import quantize_layers
 from qpeft_rerank.likelihood.linears import products_of, replace_linears
@@ -109,8 +110,9 @@ class LanguageModel(CausalModel):
 
     @property
     def head(self) -> Any:
-        """The output layer."""
-        return self.model.get_output_embeddings()
+        """The output layer; where PEFT put another around it and that is off, the one inside."""
+        head = self.model.get_output_embeddings()
+        return head.base_layer if getattr(head, "disable_adapters", False) else head
 
     def _made_body(self) -> Body | None:
         return Body.of(self.model.base_model, self.precision) if self.plain_head else None
@@ -136,7 +138,7 @@ class LanguageModel(CausalModel):
         logits: Tensor = self.model(**inputs, use_cache=False, logits_to_keep=longest - first).logits
         if logits.shape[1] == longest:  # an architecture without logits_to_keep returns all of them
             first = 0
-        return chosen(logits[at[:, 0], at[:, 1] - first], targets, torch.nn.Identity(), self.vocabulary)
+        return log_probs(logits[at[:, 0], at[:, 1] - first], targets, torch.nn.Identity(), self.vocabulary)
 
     def scored_states(
         self, inputs: dict[str, Any], at: Tensor, longest: int, extra: Any, lead: int, tree: Tree | None = None
