@@ -110,9 +110,12 @@ class LanguageModel(CausalModel):
 
     @property
     def head(self) -> Any:
-        """The output layer; where PEFT put another around it and that is off, the one inside."""
+        """The output layer; where PEFT put another around it and that is off, the model's own."""
         head = self.model.get_output_embeddings()
-        return head.base_layer if getattr(head, "disable_adapters", False) else head
+        if not getattr(head, "disable_adapters", False):
+            return head
+        inside = dict(head.named_children())
+        return inside["base_layer"] if "base_layer" in inside else inside["original_module"]
 
     def _made_body(self) -> Body | None:
         return Body.of(self.model.base_model, self.precision) if self.plain_head else None

@@ -8,6 +8,7 @@ the same up to the order of summation, and several times as fast as PyTorch's im
 """
 
 import contextlib
+import copy
 import ctypes
 import math
 import sys
@@ -59,7 +60,15 @@ def as_kept(layer: nn.Module, part: str, tensor: Tensor) -> Tensor:
     return tensor.to(layer.products).to(layer.weight.dtype)
 
 
-class PackedLinear(nn.Linear):
+class _Frozen(nn.Linear):
+    """A layer whose products are with something made of its weights, which therefore must not change."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> nn.Linear:
+        """A plain layer: copies are made to be trained, as PEFT does with what ``modules_to_save`` names."""
+        return _linear_of(copy.deepcopy(self.weight, memo), copy.deepcopy(self.bias, memo))
+
+
+class PackedLinear(_Frozen):
     """The same through oneDNN, for float32 and bfloat16 products on a CPU. Frozen; gradients reach its inputs.
 
     ``weight`` stays what it was, for those who look at it; a copy in oneDNN's own layout does the work. A row of
@@ -109,7 +118,7 @@ class PackedLinear(nn.Linear):
         return self._transposed
 
 
-class SlicedLinear(nn.Linear):
+class SlicedLinear(_Frozen):
     """The output layer as layers after one another, each of a part of the vocabulary.
 
     What is computed of a part's logits is computed while they are in the processor's cache; and MKL's product with

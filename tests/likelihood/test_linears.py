@@ -1,5 +1,6 @@
 """Layers that multiply faster give the scores, and the gradients, of those that they replace."""
 
+import copy
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from torch import nn
 
 from qpeft_rerank.likelihood import linears
 from qpeft_rerank.likelihood.language_model import LanguageModel
-from qpeft_rerank.likelihood.linears import NarrowLinear, PackedLinear, replace_linears
+from qpeft_rerank.likelihood.linears import NarrowLinear, PackedLinear, SlicedLinear, replace_linears
 from qpeft_rerank.likelihood.quick import load_for_scoring
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.prompt import load_template
@@ -123,6 +124,18 @@ def test_processors_without_bfloat16_round_alike(layer: type, monkeypatch: pytes
         assert float((one == other).float().mean()) > 0.9
     # Rounded they are: float32's own products are others.
     assert not torch.allclose(ways[1][0], plain(states), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("packed", [False, pytest.param(True, marks=packing)])
+def test_a_copy_computes_with_its_own_weights(packed: bool) -> None:
+    plain = nn.Linear(24, 40).requires_grad_(False)
+    for layer in (SlicedLinear(plain, packed), *([PackedLinear(plain, torch.float32)] if packed else [])):
+        copied = copy.deepcopy(layer)
+        torch.testing.assert_close(copied(torch.ones(2, 24)), plain(torch.ones(2, 24)))
+        copied.weight.data.zero_()
+        copied.bias.data.zero_()
+        assert not copied(torch.ones(2, 24)).any()
+        assert layer(torch.ones(2, 24)).all()
 
 
 @packing
