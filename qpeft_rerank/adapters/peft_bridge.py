@@ -47,6 +47,10 @@ class PeftAdapter(nn.Module):
         self.shared = nn.ParameterList(self._trained.values())
         tuned.eval()
         self.eval()
+        self.body = model.body
+        if self.in_layers and model.body is not None:
+            with self.around(1):
+                self.body = model.made_body()
 
     @classmethod
     def create(cls, model: LanguageModel, config: Any, seed: int = 0) -> Self:

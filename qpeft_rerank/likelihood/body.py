@@ -7,6 +7,7 @@ that all rows begin with are read once, not once a batch and row.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -32,6 +33,44 @@ _HEAD_NORMS = {"q_norm", "k_norm"}
 _MLP = {"gate_proj", "up_proj", "down_proj", "act_fn"}
 
 
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """The modules of a layer as they are now: what is put in their places later is not part of this."""
+
+    norm: Any
+    queries: Any
+    keys: Any
+    values: Any
+    query_norm: Any
+    key_norm: Any
+    scale: float
+    own: Any
+    later_norm: Any
+    gate: Any
+    up: Any
+    down: Any
+    activation: Any
+
+    @classmethod
+    def of(cls, layer: Any) -> "_Layer":
+        attention, mlp = layer.self_attn, layer.mlp
+        return cls(
+            layer.input_layernorm,
+            attention.q_proj,
+            attention.k_proj,
+            attention.v_proj,
+            getattr(attention, "q_norm", None),
+            getattr(attention, "k_norm", None),
+            attention.scaling,
+            attention.o_proj,
+            layer.post_attention_layernorm,
+            mlp.gate_proj,
+            mlp.up_proj,
+            mlp.down_proj,
+            mlp.act_fn,
+        )
+
+
 class Body:
     """The layers between embeddings and head. Made by :meth:`of`, which asks the model whether it is of this kind.
 
@@ -40,9 +79,10 @@ class Body:
 
     def __init__(self, decoder: Any) -> None:
         self.decoder = decoder
-        self.layers = list(decoder.layers)
-        self.width = int(self.layers[0].self_attn.head_dim)
-        self.silu = all(_is_silu(layer.mlp.act_fn) for layer in self.layers)
+        self.layers = [_Layer.of(layer) for layer in decoder.layers]
+        self.norm, self.rotary = decoder.norm, decoder.rotary_emb
+        self.width = int(decoder.layers[0].self_attn.head_dim)
+        self.silu = all(_is_silu(layer.activation) for layer in self.layers)
         # The last lead read: its embeddings, and what attention needs of it in each layer.
         self._lead: tuple[Tensor, list[Attended]] | None = None
 
@@ -54,8 +94,7 @@ class Body:
         """
         if precision not in _TOLERANCE or not _of_kind(decoder):
             return None
-        device = decoder.embed_tokens.weight.device
-        last = decoder.embed_tokens.num_embeddings - 1
+        device, last = next(decoder.parameters()).device, decoder.config.vocab_size - 1
         ids = torch.linspace(0, last, _PROBE_ROWS * _PROBE_TOKENS, device=device).long()
         ids = ids[torch.arange(len(ids), device=device) * 7 % len(ids)].view(_PROBE_ROWS, _PROBE_TOKENS)
         try:
@@ -101,7 +140,7 @@ class Body:
             if layer is self.layers[-1]:
                 states, seen = (of[scored[:, 0], scored[:, 1] - ahead] for of in (states, seen))
             self._finish(layer, states, seen)
-        return _normed(states, self.decoder.norm)
+        return _normed(states, self.norm)
 
     def forget(self) -> None:
         """Drop the lead that was kept: the layers change."""
@@ -126,23 +165,21 @@ class Body:
 
     def _angles(self, vectors: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines of rotary positions, ``[rows, tokens, 1, width]``."""
-        cos, sin = self.decoder.rotary_emb(vectors, positions)
+        cos, sin = self.rotary(vectors, positions)
         return cos.float()[:, :, None], sin.float()[:, :, None]
 
     def _projected(
-        self, layer: Any, states: Tensor, cos: Tensor, sin: Tensor, before: Attended | None = None
+        self, layer: _Layer, states: Tensor, cos: Tensor, sin: Tensor, before: Attended | None = None
     ) -> Attended:
         """What attention needs of each token, and of those before it if there are any."""
-        attention = layer.self_attn
-        normed = in_rows(_normed(states, layer.input_layernorm), attention.q_proj)
+        normed = in_rows(_normed(states, layer.norm), layer.queries)
         shape = (*states.shape[:2], -1, self.width)
         queries, keys, values = (
-            out_of_rows(getattr(attention, name)(normed), shape[:2]).view(shape)
-            for name in ("q_proj", "k_proj", "v_proj")
+            out_of_rows(linear(normed), shape[:2]).view(shape) for linear in (layer.queries, layer.keys, layer.values)
         )
         queries, keys = queries.to(states.dtype), keys.to(states.dtype)
-        if hasattr(attention, "q_norm"):
-            queries, keys = _normed(queries, attention.q_norm), _normed(keys, attention.k_norm)
+        if layer.query_norm is not None:
+            queries, keys = _normed(queries, layer.query_norm), _normed(keys, layer.key_norm)
         first = before or (None, None, None)
         queries, keys = (_turned(of, cos, sin, own) for of, own in ((queries, first[0]), (keys, first[1])))
         if first[2] is None:
@@ -151,28 +188,28 @@ class Body:
         whole[:, -values.shape[1] :] = values
         return queries, keys, whole
 
-    def _seen(self, layer: Any, projected: Attended, attend: Attend, ahead: int = 0) -> Tensor:
+    def _seen(self, layer: _Layer, projected: Attended, attend: Attend, ahead: int = 0) -> Tensor:
         """What each token after the first ``ahead`` gathers from those that it sees, ``[rows, tokens, heads, width]``."""
         queries, keys, values = (of.transpose(1, 2) for of in projected)
-        made = attend(queries, keys, values, layer.self_attn.scaling)
+        made = attend(queries, keys, values, layer.scale)
         return made[:, :, ahead:].transpose(1, 2)
 
-    def _finish(self, layer: Any, states: Tensor, seen: Tensor) -> None:
+    def _finish(self, layer: _Layer, states: Tensor, seen: Tensor) -> None:
         """What a layer does after attention, to ``states`` in place.
 
         :param seen: what each token gathered from others, ``[..., heads, width]``.
         """
-        own, mlp, shape = layer.self_attn.o_proj, layer.mlp, states.shape[:-1]
-        states += out_of_rows(own(in_rows(seen, own)), shape)
-        normed = in_rows(_normed(states, layer.post_attention_layernorm), mlp.gate_proj)
-        states += out_of_rows(mlp.down_proj(self._gated(mlp, normed)), shape)
+        shape = states.shape[:-1]
+        states += out_of_rows(layer.own(in_rows(seen, layer.own)), shape)
+        normed = in_rows(_normed(states, layer.later_norm), layer.gate)
+        states += out_of_rows(layer.down(self._gated(layer, normed)), shape)
 
-    def _gated(self, mlp: Any, normed: Tensor) -> Tensor:
+    def _gated(self, layer: _Layer, normed: Tensor) -> Tensor:
         """The activated gate times the rest, ``[..., inner width]``."""
-        gate, up = mlp.gate_proj, mlp.up_proj
+        gate, up = layer.gate, layer.up
         if self.silu and isinstance(gate, PackedLinear) and isinstance(up, PackedLinear):
             return up.times(normed, gate.silu(normed))
-        return mlp.act_fn(gate(normed)) * up(normed)
+        return layer.activation(gate(normed)) * up(normed)
 
 
 def causal(queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:

@@ -34,6 +34,9 @@ class Embedder(Protocol):
 class ModelChanger(Protocol):
     """An embedder that also changes the model itself, for one forward pass at a time."""
 
+    #: The faster way through the layers while they are changed, or None where there is none.
+    body: Body | None
+
     def around(self, rows: int) -> AbstractContextManager[dict[str, Any]]:
         """Change the model inside the context, which gives further inputs for a batch of so many rows."""
         ...
@@ -99,7 +102,7 @@ class CausalModel(ABC):
         self.plain_head = plain_head
         self.attention = attention
         #: The faster way through the layers, or None where there is none.
-        self.body: Body | None = None if stock else self._made_body()
+        self.body: Body | None = None if stock else self.made_body()
 
     @property
     @abstractmethod
@@ -107,7 +110,7 @@ class CausalModel(ABC):
         """The output layer."""
 
     @abstractmethod
-    def _made_body(self) -> Body | None:
+    def made_body(self) -> Body | None:
         """A faster way through the layers as they are now."""
 
     @property
@@ -179,10 +182,13 @@ class CausalModel(ABC):
             yield {}
             return
         with embedder.around(rows) as extra:
-            self._forget()
+            own = self.body
+            self.body = embedder.body if own is not None else None
             try:
+                self._forget()
                 yield extra
             finally:
+                self.body = own
                 self._forget()
 
     @property
@@ -209,7 +215,7 @@ class CausalModel(ABC):
     def _change_precision(self, precision: str) -> None:
         self.precision = precision
         change_products(self.modules, products_of(precision))
-        self.body = self._made_body()
+        self.body = self.made_body()
 
     def _forget(self) -> None:
         """Drop what was computed with other layers."""

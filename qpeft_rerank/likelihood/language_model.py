@@ -117,7 +117,7 @@ class LanguageModel(CausalModel):
         inside = dict(head.named_children())
         return inside["base_layer"] if "base_layer" in inside else inside["original_module"]
 
-    def _made_body(self) -> Body | None:
+    def made_body(self) -> Body | None:
         return Body.of(self.model.base_model, self.precision) if self.plain_head else None
 
     def quick(self, longest: int, extra: Any) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from qpeft_rerank.likelihood.processor import multiplies_bfloat16
 
@@ -67,6 +68,11 @@ class _Frozen(nn.Linear):
         """A plain layer: copies are made to be trained, as PEFT does with what ``modules_to_save`` names."""
         return _linear_of(copy.deepcopy(self.weight, memo), copy.deepcopy(self.bias, memo))
 
+    @property
+    def parametrized(self) -> bool:
+        """Whether its weights are something else for now, as PEFT makes those that ``target_parameters`` names."""
+        return parametrize.is_parametrized(self, "weight")
+
 
 class PackedLinear(_Frozen):
     """The same through oneDNN, for float32 and bfloat16 products on a CPU. Frozen; gradients reach its inputs.
@@ -90,6 +96,8 @@ class PackedLinear(_Frozen):
 
     def forward(self, states: Tensor) -> Tensor:
         """``[..., inputs]`` to ``[..., outputs]`` of the same dtype."""
+        if self.parametrized:
+            return super().forward(states)
         made: Tensor = _Product.apply(states, self) if torch.is_grad_enabled() else _multiply(states, self, self.packed)
         return made if self.bias is None else made + self.bias
 
@@ -141,6 +149,8 @@ class SlicedLinear(_Frozen):
 
     def forward(self, states: Tensor) -> Tensor:
         """``[..., inputs]`` to ``[..., vocabulary]``."""
+        if self.parametrized:
+            return super().forward(states)
         return torch.cat([part(states) for part in self.parts], -1)
 
 

@@ -90,7 +90,7 @@ class QuickModel(CausalModel):
         """The output layer."""
         return self.modules.head
 
-    def _made_body(self) -> Body | None:
+    def made_body(self) -> Body | None:
         return Body(self.modules.decoder)
 
     @torch.no_grad()

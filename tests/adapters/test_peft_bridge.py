@@ -10,9 +10,11 @@ import torch
 from qpeft_rerank.adapters.peft_bridge import PeftAdapter
 from qpeft_rerank.adapters.store import load_adapter, save_adapter
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.likelihood import linears
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.scorer import Scorer
 
+packing = pytest.mark.skipif(not linears.packs(), reason="this PyTorch or processor packs no layers")
 LM = {"task_type": "CAUSAL_LM"}
 CONFIGS = {
     "lora": lambda: peft.LoraConfig(r=4, init_lora_weights=False, target_modules=["q_proj", "v_proj"], **LM),
@@ -23,9 +25,14 @@ CONFIGS = {
         modules_to_save=["embed_tokens"],
         **LM,
     ),
+    "lora-all": lambda: peft.LoraConfig(r=4, init_lora_weights=False, target_modules="all-linear", **LM),
     "saved-layers": lambda: peft.LoraConfig(
         r=4, init_lora_weights=False, target_modules=["v_proj"], modules_to_save=["lm_head", "q_proj"], **LM
     ),
+    "lora-parameters": lambda: peft.LoraConfig(
+        r=4, init_lora_weights=False, target_modules=[], target_parameters=["v_proj.weight", "lm_head.weight"], **LM
+    ),
+    "norms": lambda: peft.LNTuningConfig(target_modules=["input_layernorm", "norm"], **LM),
     "dora": lambda: peft.LoraConfig(r=4, init_lora_weights=False, use_dora=True, target_modules=["o_proj"], **LM),
     "ia3": lambda: peft.IA3Config(
         init_ia3_weights=False,
@@ -81,8 +88,9 @@ def reference(tuned, sequence):
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
-@pytest.mark.parametrize("saved_by", ["peft", "us"])
-def test_scores_are_those_of_peft(kind, saved_by, model, plain, tmp_path):
+@pytest.mark.parametrize(("saved_by", "packed"), [("peft", False), pytest.param("us", True, marks=packing)])
+def test_scores_are_those_of_peft(kind, saved_by, packed, model, plain, tmp_path, monkeypatch):
+    monkeypatch.setattr(linears, "can_pack", lambda device: packed)
     torch.manual_seed(1)
     tuned = peft.get_peft_model(stock(model).model, CONFIGS[kind]())
     randomised(tuned)
