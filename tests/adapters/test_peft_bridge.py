@@ -47,6 +47,19 @@ CONFIGS = {
         num_virtual_tokens=3, prefix_projection=True, encoder_hidden_size=16, **LM
     ),
 }
+# Others of PEFT's methods, whose scores alone are compared.
+KIN = {
+    "adalora": lambda: peft.AdaLoraConfig(total_step=10, target_modules=["q_proj", "down_proj"], **LM),
+    "loha": lambda: peft.LoHaConfig(init_weights=False, target_modules=["v_proj"], **LM),
+    "lokr": lambda: peft.LoKrConfig(init_weights=False, target_modules=["v_proj"], **LM),
+    "oft": lambda: peft.OFTConfig(r=0, oft_block_size=4, init_weights=False, target_modules=["q_proj"], **LM),
+    "hra": lambda: peft.HRAConfig(r=4, init_weights=False, target_modules=["q_proj"], **LM),
+    "vera": lambda: peft.VeraConfig(r=4, init_weights=False, target_modules=["q_proj"], **LM),
+    "fourier": lambda: peft.FourierFTConfig(n_frequency=20, target_modules=["q_proj"], **LM),
+    "tokens": lambda: peft.LoraConfig(
+        r=2, init_lora_weights=False, target_modules=["q_proj"], trainable_token_indices=[40, 41, 101], **LM
+    ),
+}
 PAIRS = [
     ("who wrote the first program", "Ada", "Ada Lovelace wrote the first program."),
     ("bug", "", "the bug " * 10),
@@ -87,12 +100,12 @@ def reference(tuned, sequence):
     return logits[-n - 1 : -1].gather(1, ids[0, -n:, None])[:, 0]
 
 
-@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("kind", [*CONFIGS, *KIN])
 @pytest.mark.parametrize(("saved_by", "packed"), [("peft", False), pytest.param("us", True, marks=packing)])
 def test_scores_are_those_of_peft(kind, saved_by, packed, model, plain, tmp_path, monkeypatch):
     monkeypatch.setattr(linears, "can_pack", lambda device: packed)
     torch.manual_seed(1)
-    tuned = peft.get_peft_model(stock(model).model, CONFIGS[kind]())
+    tuned = peft.get_peft_model(stock(model).model, (CONFIGS | KIN)[kind]())
     randomised(tuned)
     sequences = Scorer(model, plain).encode(PAIRS)
     expected = [reference(tuned, sequence) for sequence in sequences]
