@@ -14,6 +14,8 @@ from qpeft_rerank.likelihood import linears
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.scorer import Scorer
 
+# PEFT calls transformers by names that are going to change, and warns of its own tuning of norms.
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:Unsupported layer type")
 packing = pytest.mark.skipif(not linears.packs(), reason="this PyTorch or processor packs no layers")
 LM = {"task_type": "CAUSAL_LM"}
 CONFIGS = {
