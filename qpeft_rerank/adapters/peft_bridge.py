@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from qpeft_rerank.adapters.base import TrainablePart, parameter_groups
 from qpeft_rerank.errors import InputError, first_line
+from qpeft_rerank.likelihood.body import Body
 from qpeft_rerank.likelihood.kv_cache import cache_argument
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.prompt.segments import Sequence
@@ -47,10 +48,10 @@ class PeftAdapter(nn.Module):
         self.shared = nn.ParameterList(self._trained.values())
         tuned.eval()
         self.eval()
-        self.body = model.body
+        self._tuned_body: Body | None = None
         if self.in_layers and model.body is not None:
             with self.around(1):
-                self.body = model.made_body()
+                self._tuned_body = model.made_body()
 
     @classmethod
     def create(cls, model: LanguageModel, config: Any, seed: int = 0) -> Self:
@@ -130,6 +131,11 @@ class PeftAdapter(nn.Module):
     def _prefix(self, rows: int) -> dict[str, Any]:
         model, tuned = self._held
         return cache_argument(model.model, tuned.get_prompt(rows))
+
+    @property
+    def body(self) -> Body | None:
+        """The faster way through the model's layers while the adapter is on."""
+        return self._tuned_body if self.in_layers else self._held[0].body
 
     @contextlib.contextmanager
     def around(self, rows: int) -> Iterator[dict[str, Any]]:

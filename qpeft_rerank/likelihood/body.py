@@ -94,21 +94,26 @@ class Body:
         """
         if precision not in _TOLERANCE or not _of_kind(decoder):
             return None
+        # A module that takes or gives something else fails in as many ways as there are architectures.
+        try:
+            body = cls(decoder)
+            return body if body.agrees(precision) else None
+        except (ValueError, TypeError, AttributeError, IndexError, RuntimeError):
+            return None
+
+    @torch.inference_mode()
+    def agrees(self, precision: str) -> bool:
+        """Whether the decoder gives the same states for a few random tokens, up to this precision's rounding."""
+        decoder = self.decoder
         device, last = next(decoder.parameters()).device, decoder.config.vocab_size - 1
         ids = torch.linspace(0, last, _PROBE_ROWS * _PROBE_TOKENS, device=device).long()
         ids = ids[torch.arange(len(ids), device=device) * 7 % len(ids)].view(_PROBE_ROWS, _PROBE_TOKENS)
-        try:
-            with torch.inference_mode():
-                expected = decoder(input_ids=ids, use_cache=False).last_hidden_state
-                body = cls(decoder)
-                places = torch.arange(ids.numel(), device=device)
-                rows, at = places // _PROBE_TOKENS, places % _PROBE_TOKENS
-                found = body(decoder.embed_tokens(ids), torch.stack([rows, at], 1))
-        # A module that takes or gives something else fails in as many ways as there are architectures.
-        except (ValueError, TypeError, AttributeError, IndexError, RuntimeError):
-            return None
+        expected = decoder(input_ids=ids, use_cache=False).last_hidden_state
+        places = torch.arange(ids.numel(), device=device)
+        rows, at = places // _PROBE_TOKENS, places % _PROBE_TOKENS
+        found = self(decoder.embed_tokens(ids), torch.stack([rows, at], 1))
         gap = (found - expected.reshape(found.shape)).abs().max() / expected.abs().max()
-        return body if bool(gap <= _TOLERANCE[precision]) else None
+        return bool(gap <= _TOLERANCE[precision])
 
     def __call__(
         self,

@@ -113,6 +113,10 @@ class CausalModel(ABC):
     def made_body(self) -> Body | None:
         """A faster way through the layers as they are now."""
 
+    @abstractmethod
+    def computed_by(self, body: Body) -> bool:
+        """Whether a body computes what the layers do in the precision that they have now."""
+
     @property
     def device(self) -> torch.device:
         return self.embedding.weight.device
@@ -205,17 +209,20 @@ class CausalModel(ABC):
     @contextmanager
     def in_float32(self) -> Iterator[None]:
         """Inside the context, the model as if it had been loaded in float32, and no second one in memory."""
-        before = self.precision
-        self._change_precision("float32")
+        precision, body = self.precision, self.body
+        self._multiply_as("float32")
+        self.body = body if body is not None and self.computed_by(body) else None
         try:
             yield
         finally:
-            self._change_precision(before)
+            # The same body, not another: layers may have been put around the modules that it was made of.
+            self.body = body
+            self._multiply_as(precision)
 
-    def _change_precision(self, precision: str) -> None:
+    def _multiply_as(self, precision: str) -> None:
         self.precision = precision
         change_products(self.modules, products_of(precision))
-        self.body = self.made_body()
+        self._forget()
 
     def _forget(self) -> None:
         """Drop what was computed with other layers."""

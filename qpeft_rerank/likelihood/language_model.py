@@ -120,6 +120,10 @@ class LanguageModel(CausalModel):
     def made_body(self) -> Body | None:
         return Body.of(self.model.base_model, self.precision) if self.plain_head else None
 
+    def computed_by(self, body: Body) -> bool:
+        """See :meth:`CausalModel.computed_by`; a few tokens are read both ways."""
+        return body.agrees(self.precision)
+
     def quick(self, longest: int, extra: Any) -> bool:
         """Whether :attr:`body` may read a batch.
 
