@@ -6,6 +6,7 @@ import peft
 import pytest
 import tiny
 import torch
+from packing import packing
 
 from qpeft_rerank.adapters.peft_bridge import PeftAdapter
 from qpeft_rerank.adapters.store import load_adapter, save_adapter
@@ -16,7 +17,6 @@ from qpeft_rerank.likelihood.scorer import Scorer
 
 # PEFT calls transformers by names that are going to change, and warns of its own tuning of norms.
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:Unsupported layer type")
-packing = pytest.mark.skipif(not linears.packs(), reason="this PyTorch or processor packs no layers")
 LM = {"task_type": "CAUSAL_LM"}
 CONFIGS = {
     "lora": lambda: peft.LoraConfig(r=4, init_lora_weights=False, target_modules=["q_proj", "v_proj"], **LM),
@@ -79,18 +79,16 @@ def randomised(tuned, seed=0):
     return tuned.eval()
 
 
-def stock(model):
-    """Another copy, of layers as ``transformers`` makes them."""
-    return LanguageModel.load(str(model.source.folder), dtype="float32", device="cpu", stock=True)
-
-
 def loaded(folder, **settings):
     return LanguageModel.load(str(tiny.save_model(folder, **settings)), dtype="float32", device="cpu")
 
 
-def fresh(model):
-    """Another copy of a model: PEFT changes layers in place."""
-    return LanguageModel.load(str(model.source.folder), dtype="float32", device="cpu")
+def fresh(model, dtype="float32", stock=False):
+    """Another copy of a model: PEFT changes layers in place.
+
+    :param stock: of layers as ``transformers`` makes them.
+    """
+    return LanguageModel.load(str(model.source.folder), dtype, "cpu", stock)
 
 
 def reference(tuned, sequence):
@@ -107,7 +105,7 @@ def reference(tuned, sequence):
 def test_scores_are_those_of_peft(kind, saved_by, packed, model, plain, tmp_path, monkeypatch):
     monkeypatch.setattr(linears, "can_pack", lambda device: packed)
     torch.manual_seed(1)
-    tuned = peft.get_peft_model(stock(model).model, (CONFIGS | KIN)[kind]())
+    tuned = peft.get_peft_model(fresh(model, stock=True).model, (CONFIGS | KIN)[kind]())
     randomised(tuned)
     sequences = Scorer(model, plain).encode(PAIRS)
     expected = [reference(tuned, sequence) for sequence in sequences]
@@ -131,6 +129,22 @@ def test_scores_are_those_of_peft(kind, saved_by, packed, model, plain, tmp_path
     assert before != pytest.approx(alone, abs=1e-3)
     assert bare.fingerprint != scorer.fingerprint
     assert load_adapter(str(tmp_path / "saved"), fresh(model)).hinter.identity == back.hinter.identity
+
+
+@packing
+@pytest.mark.parametrize("kind", ["lora-all", "norms", "prompt"])
+def test_off_is_off_after_a_while_in_float32(kind, model, plain, monkeypatch):
+    monkeypatch.setattr(linears, "can_pack", lambda device: True)
+    target = fresh(model, "mixed")
+    bare = Scorer(target, plain)
+    sequences = bare.encode(PAIRS)
+    before = bare.score(sequences)
+    exactly = Scorer(fresh(model), plain).score(sequences)
+    tuned = Scorer(target, plain, PeftAdapter.create(target, CONFIGS[kind]()))
+    theirs = tuned.score(sequences)
+    with bare.in_float32() as exact:
+        assert exact.score(sequences) == exactly != before
+    assert (bare.score(sequences), tuned.score(sequences)) == (before, theirs)
 
 
 @pytest.mark.parametrize("kind", ["prompt", "prefix", "lora"])

@@ -2,14 +2,13 @@
 
 import pytest
 import torch
+from packing import packing
 from torch import Tensor, nn
 
-from qpeft_rerank.likelihood import linears
 from qpeft_rerank.likelihood.head import log_probs
 from qpeft_rerank.likelihood.linears import SlicedLinear
 
 WIDTH, VOCABULARY, SCORED = 24, 5000, 37
-packing = pytest.mark.skipif(not linears.packs(), reason="this PyTorch or processor packs no layers")
 
 
 @pytest.fixture(params=[True, False], ids=["bias", "no bias"])

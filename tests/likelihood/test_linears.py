@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from packing import packing
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -19,7 +20,6 @@ from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.prompt import load_template
 
 CPU = torch.device("cpu")
-packing = pytest.mark.skipif(not linears.packs(), reason="this PyTorch or processor packs no layers")
 # Without AVX-512 oneDNN refuses to lay out weights in bfloat16, so there is nothing to compare the rounding with.
 wide = pytest.mark.skipif(not linears.can_pack(CPU), reason="oneDNN takes no bfloat16 weights without AVX-512")
 PAIRS = [("who wrote it", "Ada", "Ada wrote the first program."), ("why", "", "The bug was a moth in a relay.")]
@@ -173,8 +173,7 @@ def test_products_have_few_numbers_of_rows(folder: Path, dtype: str) -> None:
     assert all(rows % linears.ROWS == 0 for rows in shapes)
 
 
-# Elsewhere nothing is given back, which `_give_back` says, and no /proc tells what is resident.
-@pytest.mark.skipif(sys.platform != "linux", reason="where a process's pages come from is told by Linux alone")
+@pytest.mark.skipif(sys.platform != "linux", reason="pages are given back, and told of in /proc, by Linux alone")
 @pytest.mark.parametrize("layer", [NarrowLinear, pytest.param(PackedLinear, marks=packing)])
 def test_a_file_s_pages_are_given_back_once_they_were_copied(layer: type, tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
