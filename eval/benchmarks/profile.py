@@ -13,7 +13,7 @@ from qpeft_rerank import console
 PARTS = {
     "products of the layers and the head": ("mkldnn::_linear", "aten::mm", "aten::addmm", "aten::linear"),
     "attention": ("aten::_scaled_dot_product", "aten::scaled_dot_product"),
-    "softmax over the vocabulary": ("aten::logsumexp", "aten::exp_", "aten::amax", "aten::_log_softmax"),
+    "softmax over the vocabulary": ("aten::logsumexp", "aten::exp_", "aten::amax", "aten::sub", "aten::sum"),
     "norms": ("aten::_fused_rms_norm", "aten::rms_norm", "aten::pow", "aten::mean", "aten::rsqrt"),
     "rotary positions": ("aten::mul", "aten::addcmul", "aten::cos", "aten::sin", "aten::cat"),
     "copies and casts": ("aten::copy_", "aten::_to_copy", "aten::clone", "aten::index", "aten::embedding"),

@@ -70,7 +70,7 @@ class _Frozen(nn.Linear):
 
     @property
     def parametrized(self) -> bool:
-        """Whether its weights are something else for now, as PEFT makes those that ``target_parameters`` names."""
+        """Whether its weights are computed from others, as PEFT has it with those that ``target_parameters`` names."""
         return parametrize.is_parametrized(self, "weight")
 
 
