@@ -99,7 +99,12 @@ def _miner(args: argparse.Namespace) -> tuple["Miner", dict[str, Any]]:
         first = open_index(args.index)
     else:
         first = passages
-    digest = hashlib.sha256(repr(sorted((t.id, t.text, t.answers) for t in topics.values())).encode("utf-8", "replace"))
+    if qrels is not None and qrels.keys().isdisjoint(topics):
+        raise InputError(
+            f"--qrels {args.qrels}: judges none of the {len(topics)} topics; give the qrels that belong to them"
+        )
+    # In order: a mining that was stopped goes on after so many topics.
+    digest = hashlib.sha256(repr([(t.id, t.text, t.answers) for t in topics.values()]).encode("utf-8", "replace"))
     settings = {name: getattr(args, name) for name in ("hits", "negatives", "positives", "limit", "seed")}
     settings["topics"] = digest.hexdigest()
     for name in ("index", "run", "corpus", "qrels"):

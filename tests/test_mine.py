@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from qpeft_rerank import mine
+from qpeft_rerank.collection.jsonl import CorpusFile
 from qpeft_rerank.training import minefile, mining
 from qpeft_rerank.training.data import read_training_file
 from tests.killing import kill_until_done
@@ -92,6 +93,27 @@ def test_positives_by_qrels(files, capsys):
     assert "1 passages that qrels call relevant are not in the collection" in said  # t3's d9
 
 
+def test_a_copy_of_a_judged_passage_is_no_negative(files):
+    # d6 has the text of d1, which is judged but was not retrieved.
+    (files / "run2.trec").write_text("t3 Q0 d6 1 2 x\nt3 Q0 d3 2 1 x\n")
+    (files / "qrels.txt").write_text("t3 0 d1 1\n")
+    assert mine.main(command(files, "--qrels", files / "qrels.txt", run="run2.trec")) == 0
+    (record,) = written(files).values()
+    assert docids(record, "positives") == ["d1"] and docids(record, "negatives") == ["d3"]
+
+
+def test_the_corpus_is_read_once(files, monkeypatch):
+    many = 3 * mining.BATCH
+    (files / "corpus.jsonl").write_text("".join(f'{{"id": "d{i}", "text": "text {i}"}}\n' for i in range(2 * many)))
+    (files / "topics.jsonl").write_text("".join(f'{{"id": "{i}", "question": "q {i}"}}\n' for i in range(many)))
+    (files / "run.trec").write_text("".join(f"{i} Q0 d{i} 1 1 x\n" for i in range(many)))
+    (files / "qrels.txt").write_text("".join(f"{i} 0 d{many + i} 1\n" for i in range(many)))
+    readings, records = [], CorpusFile._records
+    monkeypatch.setattr(CorpusFile, "_records", lambda self: readings.append(1) or records(self))
+    assert mine.main(command(files, "--qrels", files / "qrels.txt")) == 0
+    assert len(written(files)) == many and len(readings) == 1
+
+
 def test_hits_negatives_limit(files):
     assert mine.main(command(files, "--hits", 2, "--negatives", 1, "--limit", 1, "--seed", 3)) == 0
     (record,) = written(files).values()
@@ -101,26 +123,30 @@ def test_hits_negatives_limit(files):
     assert (files / "out.jsonl").read_bytes() == first
 
 
+def stopped(files, after):
+    """The status of the command when it is interrupted after so many topics."""
+    extend = minefile.MineFile.extend
+
+    def stopping(self, outcomes):
+        for number, mined in enumerate(extend(self, outcomes)):
+            if number == after:
+                raise KeyboardInterrupt
+            yield mined
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(minefile.MineFile, "extend", stopping)
+        return mine.main(command(files))
+
+
 @pytest.mark.parametrize("after", [0, 1, 2, 3])
-def test_goes_on_after_a_stop(files, monkeypatch, after):
+def test_goes_on_after_a_stop(files, after):
     assert mine.main(command(files)) == 0
     whole = (files / "out.jsonl").read_bytes()
     (files / "out.jsonl").unlink()
-    extend, calls = minefile.MineFile.extend, []
-
-    def stopping(self, outcomes):
-        for mined in extend(self, outcomes):
-            if len(calls) == after:
-                raise KeyboardInterrupt
-            calls.append(mined)
-            yield mined
-
-    monkeypatch.setattr(minefile.MineFile, "extend", stopping)
-    assert mine.main(command(files)) == 130
+    assert stopped(files, after) == 130
     assert not (files / "out.jsonl").exists()
     work = files / ".out.jsonl.work"
     work.write_bytes(work.read_bytes()[:-3] if after % 2 else work.read_bytes())
-    monkeypatch.setattr(minefile.MineFile, "extend", extend)
     assert mine.main(command(files)) == 0
     assert (files / "out.jsonl").read_bytes() == whole
     assert not work.exists()
@@ -133,6 +159,13 @@ def test_other_settings_do_not_go_on(files, capsys):
     assert "unfinished mining with other settings" in capsys.readouterr().err
     assert mine.main(command(files, "--overwrite")) == 0
     assert len(written(files)) == 3
+
+
+def test_topics_in_another_order_do_not_go_on(files, capsys):
+    assert stopped(files, after=2) == 130
+    lines = (files / "topics.jsonl").read_text().splitlines(keepends=True)
+    (files / "topics.jsonl").write_text("".join(reversed(lines)))
+    assert "unfinished mining with other settings" in bad(files, capsys)
 
 
 def bad(files, capsys, *more, **names):
@@ -151,6 +184,8 @@ def test_bad_input_is_one_line(files, capsys):
     assert "no topic has a positive" in bad(files, capsys, topics="never.jsonl")
     (files / "run2.trec").write_text("t1 Q0 d1 1 2 x\nt1 Q0 d99 2 1 x\n")
     assert "docid d99 (topic t1) is not in" in bad(files, capsys, run="run2.trec")
+    (files / "qrels.txt").write_text("t9 0 d1 1\n")
+    assert "judges none of the 4 topics" in bad(files, capsys, "--qrels", files / "qrels.txt")
     assert "no such topics file" in bad(files, capsys, topics="absent.jsonl")
     (files / "out.jsonl").write_text("x")
     assert "exists; add --overwrite" in bad(files, capsys)

@@ -145,26 +145,34 @@ class Miner:
         :raises InputError: for a candidate that the passages lack.
         """
         order = self._order[skip:]
-        if isinstance(self.first, dict):
-            run = self.first
-            depth = self.mining.hits
-            self.passages.prepare([hit.docid for topic in order for hit in run[topic][:depth]])
-        for start in range(0, len(order), BATCH):
-            if self.mining.limit is not None and made >= self.mining.limit:
-                return
-            for mined in self._batch(order[start : start + BATCH]):
-                yield mined
-                made += mined.example is not None
-                if self.mining.limit is not None and made >= self.mining.limit:
+        limit = self.mining.limit
+        indexed = self.passages is self.first
+        # An index looks passages up one by one; a file is read once for many topics.
+        many = BATCH if indexed else max(BATCH, 2 * limit) if limit else max(1, len(order))
+        for start in range(0, len(order), many):
+            ids = order[start : start + many]
+            found = self._candidates(ids)
+            if not indexed:
+                self.passages.prepare(self._wanted(ids, found))
+            for at in range(0, len(ids), BATCH):
+                if limit is not None and made >= limit:
                     return
+                for mined in self._batch(ids[at : at + BATCH], found):
+                    yield mined
+                    made += mined.example is not None
+                    if limit is not None and made >= limit:
+                        return
 
-    def _batch(self, ids: Sequence[str]) -> Iterator[Mined]:
-        found = self._candidates(ids)
-        judged = [docid for topic in ids for docid in self._relevant(topic)]
-        wanted = [hit.docid for topic in ids for hit in found[topic]] + judged
-        texts = self.passages.fetch(list(dict.fromkeys(wanted)))
+    def _batch(self, ids: Sequence[str], found: Mapping[str, list[Hit]]) -> Iterator[Mined]:
+        texts = self.passages.fetch(self._wanted(ids, found))
         for topic in ids:
             yield self._topic(self.topics[topic], found[topic], texts)
+
+    def _wanted(self, ids: Sequence[str], found: Mapping[str, list[Hit]]) -> list[str]:
+        """Docids of all candidates and of all that the qrels call relevant."""
+        wanted = dict.fromkeys(hit.docid for topic in ids for hit in found[topic])
+        wanted.update(dict.fromkeys(docid for topic in ids for docid in self._relevant(topic)))
+        return list(wanted)
 
     def _candidates(self, ids: Sequence[str]) -> dict[str, list[Hit]]:
         if isinstance(self.first, dict):
@@ -207,7 +215,7 @@ class Miner:
         if not positives:
             return Mined(topic.id, None, "no positive", absent=absent)
         # A copy of a positive under another docid is no negative.
-        same = {passage.text for passage in listed if passage.docid in relevant}
+        same = {passage.text for passage in positives}
         sure = (p for p in listed if p.docid not in relevant | doubtful and p.text not in same and p.text.strip())
         negatives = list(_first(sure, self.mining.negatives))
         example = Example(
