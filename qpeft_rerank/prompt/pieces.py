@@ -16,7 +16,8 @@ class Pieces:
 
     SentencePiece tokenizers of Llama's kind put a word mark in front of every text they are given.
     Inside a prompt that mark stands for the space before the piece, so it is taken in place of a
-    leading space, and dropped where the piece has none.
+    leading space, and dropped where the piece has none; where it is one token with the piece's first
+    letters, the piece is read after a line break, which keeps it off.
 
     :param tokenizer: any ``transformers`` tokenizer.
     :param model_type: the ``model_type`` of the model's configuration.
@@ -66,8 +67,17 @@ class Pieces:
             given = texts
         else:
             given = [text[1:] if text.startswith(" ") else text for text in texts]
-        result = []
-        for text, ids in zip(texts, self._encoded(given), strict=True):
-            lone = self._marks_start is not None and ids[:1] == [self._marks_start]
-            result.append(list(ids[1:] if lone and not text.startswith(" ") and not first else ids))
-        return result
+        found = [list(ids) for ids in self._encoded(given)]
+        if self._marks_start is None or first:
+            return found
+        return [
+            ids if text.startswith(" ") else self._unmarked(text, ids) for text, ids in zip(texts, found, strict=True)
+        ]
+
+    def _unmarked(self, text: str, ids: list[int]) -> list[int]:
+        """A piece without the word mark that was put before it."""
+        if not ids or ids[0] == self._marks_start:
+            return ids[1:]
+        before = self._raw("\n")
+        after = self._raw("\n" + text)
+        return after[len(before) :] if after[: len(before)] == before else ids

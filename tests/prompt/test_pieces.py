@@ -6,14 +6,17 @@ import tiny
 from qpeft_rerank.prompt import Pieces
 
 PIECES = ["Passage:", " Ada wrote the first program", "\nQuestion:", " who wrote it"]
+# As chat templates have them.
+LINES = ["Passage:\n", "the first program", "\nQuestion:\n", "who wrote it", '"', "quickly"]
 
 
+@pytest.mark.parametrize("parts", [PIECES, LINES])
 @pytest.mark.parametrize("kind", ["bytes", "llama", "gemma"])
-def test_pieces_make_the_tokens_of_the_whole_text(kind: str) -> None:
+def test_pieces_make_the_tokens_of_the_whole_text(kind: str, parts: list[str]) -> None:
     pieces = Pieces(tiny.tokenizer(kind), kind)
-    whole = pieces.tokenizer("".join(PIECES), add_special_tokens=False)["input_ids"]
-    first = pieces.encode(PIECES[:1], first=True)[0]
-    rest = [token for ids in pieces.encode(PIECES[1:]) for token in ids]
+    whole = pieces.tokenizer("".join(parts), add_special_tokens=False)["input_ids"]
+    first = pieces.encode(parts[:1], first=True)[0]
+    rest = [token for ids in pieces.encode(parts[1:]) for token in ids]
     assert first + rest == whole
 
 
