@@ -136,6 +136,26 @@ class CausalModel(ABC):
         :return: float32 nats ``[scored]``, the rows' targets one after another. Carries gradients
             if the embedder's parameters do and gradients are on.
         """
+        sides = self._sides(sequences, int(getattr(embedder, "virtual_tokens", 0)))
+        if len(sides) == 1:
+            return self._batch_log_probs(sequences, embedder)
+        found: list[Tensor] = [torch.empty(0)] * len(sequences)
+        for side in sides:
+            some = [sequences[index] for index in side]
+            flat = self._batch_log_probs(some, embedder)
+            for index, part in zip(side, flat.split([len(sequence.target) for sequence in some]), strict=True):
+                found[index] = part
+        return torch.cat(found)
+
+    def _sides(self, sequences: ListLike[Sequence], virtual: int) -> list[list[int]]:
+        """Places of the sequences that a batch may hold together: see :attr:`Attention.boundary`."""
+        boundary = self.attention.boundary
+        sides: dict[bool, list[int]] = {}
+        for index, sequence in enumerate(sequences):
+            sides.setdefault(boundary is not None and len(sequence) + virtual > boundary, []).append(index)
+        return list(sides.values())
+
+    def _batch_log_probs(self, sequences: ListLike[Sequence], embedder: Embedder | None) -> Tensor:
         rows = [sequence.ids for sequence in sequences]
         longest = max(map(len, rows))
         ids = sent(torch.tensor([row + [0] * (longest - len(row)) for row in rows]), self.device)

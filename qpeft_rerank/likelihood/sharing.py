@@ -28,17 +28,21 @@ class Attention:
     :param width: d of its states. A token's attention over n others costs what its matrices do at
         n = 6 d: 4 n d operations a layer against 2 x 12 d^2.
     :param reach: most tokens of a sequence that all its tokens see, or None for no such limit.
+    :param boundary: tokens above which the model computes something else, for a whole batch if one sequence is
+        longer; None where it does not. It is no farther than ``reach``.
     """
 
     width: int
     reach: int | None = None
+    boundary: int | None = None
 
     @classmethod
     def of(cls, config: Any) -> "Attention":
         """Read a text model's configuration."""
         named = [value for name, value in config.to_dict().items() if _REACH.search(name)]
         limits = [value for value in named if isinstance(value, int) and value > 0]
-        return cls(int(config.hidden_size), min(limits, default=None))
+        boundary = _boundary(config)
+        return cls(int(config.hidden_size), min([*limits, *([boundary] if boundary else [])], default=None), boundary)
 
     def cost(self, tokens: int) -> float:
         """Work of one row of so many tokens, in tokens without attention."""
@@ -49,6 +53,21 @@ class Attention:
         ``cost(n) / (n - prefix)``. Longer rows lose more to attention than they save of the prefix.
         """
         return min(_LONGEST, prefix + math.isqrt(prefix * prefix + 6 * self.width * prefix))
+
+
+def _boundary(config: Any) -> int | None:
+    """Tokens above which angles of positions, or queries, are scaled otherwise.
+
+    LongRoPE (Phi-3, Phi-4-mini) has frequencies for short and for long sequences, and takes one of them for all of a
+    batch; Ministral 3 scales queries beyond the context that it was first trained with.
+    """
+    rope = getattr(config, "rope_parameters", None) or {}
+    each = [rope, *(value for value in rope.values() if isinstance(value, dict))]
+    if not any(of.get("rope_type") == "longrope" or of.get("llama_4_scaling_beta") for of in each):
+        return None
+    found = [of.get("original_max_position_embeddings") for of in each]
+    found.append(getattr(config, "original_max_position_embeddings", None))
+    return min((int(value) for value in found if value), default=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from likelihood.test_shared import WIDE
 
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.linears import ROWS, PackedLinear
+from qpeft_rerank.likelihood.quick import note_of
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.likelihood.shared import SharedScorer
 from qpeft_rerank.prompt import load_template
@@ -81,6 +82,36 @@ def test_beyond_its_window_the_model_reads_itself(tmp_path: Path) -> None:
         assert quick.model.quick(len(short), {})
         assert not quick.model.quick(len(long), {})
         assert not quick.model.quick(len(short), {"past_key_values": None})
+
+
+LONG = {"rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 64}
+LONGROPE = LONG | {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [2.0, 4.0, 8.0, 16.0]}
+YARN = LONG | {"rope_type": "yarn", "llama_4_scaling_beta": 0.1, "beta_fast": 32.0, "beta_slow": 1.0}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"model_type": "phi3", "original_max_position_embeddings": 64, "rope_parameters": LONGROPE},
+        {"rope_parameters": LONGROPE},
+        {"model_type": "ministral3", "rope_parameters": YARN | {"mscale": 1.0, "mscale_all_dim": 1.0}},
+    ],
+    ids=["phi3", "llama", "ministral3"],
+)
+def test_what_changes_with_length_is_the_model_s_own(tmp_path: Path, settings: dict) -> None:
+    """On both sides of the context that the model was first trained with, in one batch."""
+    folder = tiny.save_model(tmp_path / "model", sliding_window=None, **settings)
+    pairs = [("who wrote it", "", "Ada. "), ("why", "", "A moth. " * 9), ("who wrote it", "", "A moth. " * 9)]
+    quick = scorer(folder)
+    sequences = quick.encode(pairs)
+    lengths = sorted(map(len, sequences))
+    assert lengths[0] < 64 < lengths[1]
+    # A model of its own for each, because angles may stay those of the longest sequence that it has read.
+    expected = torch.cat([scorer(folder, stock=True).log_probs([sequence])[0] for sequence in sequences])
+    assert torch.allclose(torch.cat(quick.log_probs(sequences)), expected, atol=1e-4, rtol=0)
+    shared = SharedScorer(quick, "on")
+    assert not any(batch.shares for batch in shared.plan(sequences, 1024))
+    assert note_of(quick.model) is None
 
 
 def test_gradients_go_through_the_model_s_own_layers(tmp_path: Path) -> None:
