@@ -2,11 +2,12 @@
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from qpeft_rerank.errors import InputError, first_line
-from qpeft_rerank.likelihood.language_model import DTYPES
+from qpeft_rerank.likelihood.language_model import DTYPES, context
 from qpeft_rerank.likelihood.linears import replace_linears
 from qpeft_rerank.likelihood.quiet import quiet_transformers
 from qpeft_rerank.likelihood.sharing import Attention
@@ -21,7 +22,7 @@ _EFFICIENCY = 0.6
 class ModelShape:
     """What is known of a model before its weights are read.
 
-    :param body: parameters that every token passes through: all but embeddings and head.
+    :param body: parameters that a token passes through: all but embeddings, head, and experts left aside.
     :param head: parameters that every scored token passes through as well.
     :param attention: what planning shared passages must know.
     """
@@ -54,8 +55,23 @@ def model_shape(source: ModelSource) -> ModelShape:
     head = model.get_output_embeddings()
     outside = table if head is None or head.weight is model.get_input_embeddings().weight else 2 * table
     body = sum(parameter.numel() for parameter in model.parameters()) - outside
-    context = int(getattr(config, "max_position_embeddings", None) or 2048)
-    return ModelShape(Pieces(tokenizer, config.model_type), context, body, table, Attention.of(config))
+    body -= _idle(model, config)
+    return ModelShape(Pieces(tokenizer, config.model_type), context(config), body, table, Attention.of(config))
+
+
+def _idle(model: Any, config: Any) -> int:
+    """Parameters of a mixture's experts that a token does not pass through."""
+    experts = _first_of(config, "num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+    taken = _first_of(config, "num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_topk", "moe_top_k")
+    if not experts or not taken or taken >= experts:
+        return 0
+    held = sum(parameter.numel() for name, parameter in model.named_parameters() if ".experts." in name)
+    return held - held * taken // experts
+
+
+def _first_of(config: Any, *names: str) -> int | None:
+    found = (getattr(config, name, None) for name in names)
+    return next((value for value in found if isinstance(value, int)), None)
 
 
 @torch.no_grad()

@@ -21,6 +21,9 @@ from qpeft_rerank.prompt.pieces import Pieces
 #: The same as :data:`~qpeft_rerank.likelihood.precision.STATES`, as torch has them.
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, states) for name, states in STATES.items()}
 
+# Most by which a logit may change with what follows, as a share of the largest; rounding depends on a batch's shape.
+_FOLLOWED = {"float32": 1e-3}
+
 
 def pick_device(name: str) -> torch.device:
     """Resolve ``--device``. ``auto`` takes CUDA, then MPS, then the CPU."""
@@ -75,8 +78,8 @@ class LanguageModel(CausalModel):
             Pieces(tokenizer, self.config.model_type),
             model.get_input_embeddings(),
             int(self.config.vocab_size),
-            int(getattr(self.config, "max_position_embeddings", None) or 2048),
-            _head_is_plain(model),
+            context(self.config),
+            _probe(model, source, precision),
             Attention.of(self.config),
             stock,
         )
@@ -158,16 +161,38 @@ class LanguageModel(CausalModel):
         return states[at[:, 0], at[:, 1]]
 
 
-@torch.no_grad()
-def _head_is_plain(model: Any) -> bool:
-    """Whether logits are nothing but the output matrix applied to the body's states.
+def context(config: Any) -> int:
+    """Tokens that a text model reads at most; 2,048 where its configuration does not say."""
+    named = (getattr(config, name, None) for name in ("max_position_embeddings", "max_seq_len"))  # MPT's is the latter
+    return next((int(value) for value in named if value), 2048)
 
-    Some architectures scale or cap them; those go through the model's own forward. Asking the
-    model itself is safer than a list of names.
+
+@torch.no_grad()
+def _probe(model: Any, source: ModelSource, precision: str) -> bool:
+    """Refuse a model whose scores would be none; tell whether its head is plain. A few tokens are read for it.
+
+    Asking the model itself is safer than a list of names.
+
+    :return: whether logits are nothing but the output matrix applied to the body's states. Some architectures
+        scale or cap them, or compute the head in another dtype; those go through the model's own forward.
     """
     head, body = model.get_output_embeddings(), model.base_model
+    ids = torch.tensor([[5, 6, 7, 0, 0]], device=model.get_input_embeddings().weight.device)
+    some = ids[:, :3]
+    try:
+        logits = model(input_ids=some, use_cache=False).logits
+        followed = model(input_ids=ids, use_cache=False).logits[:, : some.shape[1]]
+    except RuntimeError as error:
+        # Layers in another dtype than the rest, which the architecture multiplies by itself.
+        raise InputError(f"{source.name}: cannot be computed in {precision} ({first_line(error)})") from None
+    if not (logits - followed).abs().max() <= _FOLLOWED.get(precision, 0.05) * logits.abs().max():
+        raise InputError(
+            f"{source.name}: no causal language model, for a token's probability depends on what follows it; "
+            "give another --model"
+        )
     if head is None or body is model:
         return False
-    ids = torch.tensor([[1, 2, 3]], device=model.get_input_embeddings().weight.device)
-    whole = model(input_ids=ids, use_cache=False).logits
-    return bool(torch.equal(whole, head(body(input_ids=ids, use_cache=False).last_hidden_state)))
+    try:
+        return torch.equal(logits, head(body(input_ids=some, use_cache=False).last_hidden_state))
+    except (RuntimeError, AttributeError):
+        return False

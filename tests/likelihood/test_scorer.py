@@ -1,5 +1,6 @@
 """The reference scorer equals a plain forward pass of one pair at a time, whatever the batch."""
 
+import json
 import weakref
 from functools import cache
 from pathlib import Path
@@ -11,9 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.likelihood import linears
+from qpeft_rerank.likelihood.cost import model_shape
 from qpeft_rerank.likelihood.language_model import LanguageModel, pick_device, pick_precision
 from qpeft_rerank.likelihood.scorer import Scorer, refuse_nan
 from qpeft_rerank.likelihood.scores import Score
+from qpeft_rerank.likelihood.sources import find_model
 from qpeft_rerank.prompt import load_template
 
 WORDS = st.text("abcdefgh .?\n", max_size=120)
@@ -151,6 +155,52 @@ def test_bfloat16_is_near_float32(llama: LanguageModel) -> None:
     rough = Scorer(LanguageModel.load(llama.source, "bfloat16", "cpu"), load_template("plain"))
     for one, other in zip(exact.score(exact.encode(pairs)), rough.score(rough.encode(pairs)), strict=True):
         assert one.mean == pytest.approx(other.mean, abs=0.1)
+
+
+@pytest.mark.parametrize("settings", [{"model_type": "bert"}, {"model_type": "xlm-roberta"}])
+def test_a_model_that_looks_ahead_is_refused(tmp_path: Path, settings: dict) -> None:
+    with pytest.raises(InputError, match="no causal language model"):
+        LanguageModel.load(str(tiny.save_model(tmp_path / "model", **settings)), "float32", "cpu")
+
+
+def test_a_head_in_another_dtype_than_its_states(tmp_path: Path) -> None:
+    """Mamba's states stay float32 where its weights are bfloat16."""
+    folder = str(tiny.save_model(tmp_path / "model", model_type="mamba", state_size=4))
+    pair = [("who", "", "Ada wrote it.")]
+    exact, rough = (
+        Scorer(LanguageModel.load(folder, dtype, "cpu"), load_template("plain")) for dtype in ("float32", "bfloat16")
+    )
+    assert exact.model.plain_head and not rough.model.plain_head
+    assert rough.score(rough.encode(pair))[0].mean == pytest.approx(exact.score(exact.encode(pair))[0].mean, abs=0.1)
+
+
+def test_layers_that_cannot_be_computed_get_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mamba multiplies by a layer's weights itself, which a layer that rounds its inputs does not expect."""
+    monkeypatch.setattr(linears, "multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr(linears, "can_pack", lambda device: False)
+    folder = tiny.save_model(tmp_path / "model", model_type="mamba", state_size=4)
+    with pytest.raises(InputError, match="cannot be computed in mixed"):
+        LanguageModel.load(str(folder), "mixed", "cpu")
+
+
+@pytest.mark.parametrize(("settings", "context"), [({}, 256), ({"model_type": "mpt", "max_seq_len": 64}, 64)])
+def test_the_context_is_the_model_s(tmp_path: Path, settings: dict, context: int) -> None:
+    folder = tiny.save_model(tmp_path / "model", **settings)
+    if settings:  # which this architecture does not know
+        config = json.loads((folder / "config.json").read_text())
+        del config["max_position_embeddings"]
+        (folder / "config.json").write_text(json.dumps(config))
+    assert LanguageModel.load(str(folder), "float32", "cpu").max_tokens == context
+    assert model_shape(find_model(str(folder))).max_tokens == context
+
+
+def test_experts_that_a_token_does_not_pass_cost_nothing(tmp_path: Path) -> None:
+    shapes = []
+    for experts in (4, 64):
+        folder = tiny.save_model(tmp_path / str(experts), model_type="mixtral", num_local_experts=experts)
+        shapes.append(model_shape(find_model(str(folder))))
+    # Only the router grows: a row of its matrix for each expert.
+    assert shapes[1].body - shapes[0].body == 2 * 60 * 32
 
 
 def test_devices_and_dtypes_that_do_not_exist_get_one_line() -> None:
