@@ -155,6 +155,10 @@ class Team:
         except BrokenPipeError:
             self._end(0)
             raise
+        except OSError:  # a disk that is full: one line, too
+            if self._end(2):
+                raise
+            return 2
         except KeyboardInterrupt:
             self._end(130)
             if self.main:

@@ -98,7 +98,7 @@ class Body:
         try:
             body = cls(decoder)
             return body if body.agrees(precision) else None
-        except (ValueError, TypeError, AttributeError, IndexError, RuntimeError):
+        except (ValueError, TypeError, AttributeError, IndexError, RuntimeError, AssertionError):
             return None
 
     @torch.inference_mode()

@@ -25,9 +25,10 @@ WIDE = {
     "mistral": {"kind": "llama", "model_type": "mistral", "sliding_window": 60},
     "bloom": {"kind": "bytes", "model_type": "bloom", "n_layer": 2, "n_head": 4},
     "mamba": {"kind": "bytes", "model_type": "mamba"},
+    "xlm": {"kind": "bytes", "model_type": "xlm", "emb_dim": 32, "n_layers": 2, "n_heads": 4, "causal": True},
 }
-# Windows of 16 tokens, capped or scaled logits, positions made from the mask, a recurrent state.
-PLAIN = {"gemma3", "gemma2", "granite", "bloom", "mamba"}
+# Windows of 16 tokens, capped or scaled logits, positions made from the mask, a recurrent state, no mask taken.
+PLAIN = {"gemma3", "gemma2", "granite", "bloom", "mamba", "xlm"}
 WORDS = st.text("abcdefgh .?\n", max_size=60)
 GROUPED = st.lists(
     st.tuples(WORDS, WORDS, st.lists(WORDS.filter(str.strip), min_size=1, max_size=6)), min_size=1, max_size=5

@@ -1,5 +1,6 @@
 """One run scored by two processes: the run of one, also after a kill, and one line for whatever goes wrong."""
 
+import errno
 import json
 import os
 import random
@@ -15,8 +16,10 @@ from pathlib import Path
 import pytest
 import tiny
 
+from qpeft_rerank import console
 from qpeft_rerank.adapters.registry import create_adapter
 from qpeft_rerank.adapters.store import save_adapter
+from qpeft_rerank.engines.processes import Team
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.prompt import load_template
 from qpeft_rerank.rerank import main
@@ -191,6 +194,19 @@ def test_a_fault_ends_all_with_one_line(folder, words, tmp_path, line, more, sai
 
 
 @pytest.mark.slow
+def test_a_full_disk_is_one_line_too(capsys) -> None:
+    from torch.distributed import HashStore
+
+    team = Team.__new__(Team)  # without fellows to join
+    team._store, team.rank, team.count = HashStore(), 0, 1
+
+    def full(team: Team) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", "run.trec")
+
+    assert console.run(lambda: team.guard(full)) == 2
+    assert capsys.readouterr().err == "error: run.trec: No space left on device\n"
+
+
 def test_a_process_that_fails_stops_the_others_at_work(words, tmp_path) -> None:
     """One journal is in use, so its process cannot begin: the other does not wait for it."""
     from qpeft_rerank.likelihood.journal import Journal
