@@ -125,7 +125,7 @@ class LanguageModel(CausalModel):
 
     def computed_by(self, body: Body) -> bool:
         """See :meth:`CausalModel.computed_by`; a few tokens are read both ways."""
-        return body.agrees(self.precision)
+        return body.agrees()
 
     def quick(self, longest: int, extra: Any) -> bool:
         """Whether :attr:`body` may read a batch.

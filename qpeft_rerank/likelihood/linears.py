@@ -9,21 +9,17 @@ the same up to the order of summation, and several times as fast as PyTorch's im
 
 import contextlib
 import copy
-import ctypes
 import math
-import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from qpeft_rerank.likelihood.mapped import give_back
 from qpeft_rerank.likelihood.processor import multiplies_bfloat16
 
-# Linux's advice to drop pages that their file can give again. Unlike MADV_DONTNEED it keeps what was written to.
-_MADV_PAGEOUT = 21
-_PAGE = 4096
 # oneDNN compiles code for each number of rows and never lets all of it go: 2 MB a batch. Multiples of this are few.
 ROWS = 16
 # Tokens of the vocabulary whose logits are computed at a time: with a batch's rows they fit into a processor's cache.
@@ -37,6 +33,9 @@ class NarrowLinear(nn.Linear):
     :param products: dtype of the weights and of what they are multiplied with.
     """
 
+    #: See :func:`plain_products`.
+    plain = False
+
     def __init__(self, linear: nn.Linear, products: torch.dtype) -> None:
         nn.Module.__init__(self)
         self.in_features, self.out_features = linear.in_features, linear.out_features
@@ -45,10 +44,12 @@ class NarrowLinear(nn.Linear):
         native = rounded.device.type != "cpu" or _as_multiplied(products) == products
         self.weight = nn.Parameter(rounded if native else rounded.float(), requires_grad=False)
         self.bias = linear.bias
-        _give_back(linear.weight)
+        give_back(linear.weight)
 
     def forward(self, states: Tensor) -> Tensor:
         """``[..., inputs]`` to ``[..., outputs]`` of the same dtype."""
+        if self.plain:
+            return nn.functional.linear(states, self.weight.to(states.dtype), self.bias)
         rows = states.to(self.products).to(self.weight.dtype)
         made = nn.functional.linear(rows, self.weight).to(self.products).to(states.dtype)
         return made if self.bias is None else made + self.bias
@@ -81,6 +82,9 @@ class PackedLinear(_Frozen):
     the output depends on its own row of the input only, to the last bit.
     """
 
+    #: See :func:`plain_products`.
+    plain = False
+
     def __init__(self, linear: nn.Linear, products: torch.dtype) -> None:
         nn.Module.__init__(self)
         self.in_features, self.out_features = linear.in_features, linear.out_features
@@ -92,22 +96,26 @@ class PackedLinear(_Frozen):
         self.products = products
         self.packed = _pack(self.weight.detach(), products)
         self._transposed: Tensor | None = None
-        _give_back(self.weight)
+        give_back(self.weight)
 
     def forward(self, states: Tensor) -> Tensor:
         """``[..., inputs]`` to ``[..., outputs]`` of the same dtype."""
-        if self.parametrized:
+        if self.plain or self.parametrized:
             return super().forward(states)
         made: Tensor = _Product.apply(states, self) if torch.is_grad_enabled() else _multiply(states, self, self.packed)
         return made if self.bias is None else made + self.bias
 
     def silu(self, states: Tensor) -> Tensor:
         """``silu(forward(states))`` in one operation, for states in the products' dtype; without gradients."""
+        if self.plain:
+            return nn.functional.silu(self(states))
         rows = in_rows(states, self)
         return out_of_rows(_linear(rows, self.packed, self._narrow_bias, "swish"), states.shape[:-1])
 
     def times(self, states: Tensor, others: Tensor) -> Tensor:
         """``forward(states) * others`` in one operation, all in the products' dtype; without gradients."""
+        if self.plain:
+            return self(states) * others
         rows, factors = in_rows(states, self), _in_rows(others, others.shape[-1], self.products)
         dtype = self.packed.dtype
         made: Tensor = torch.ops.mkldnn._linear_pointwise.binary(
@@ -284,12 +292,15 @@ def change_products(model: nn.Module, products: torch.dtype) -> None:
             layer.multiply_in(products)
 
 
-def _give_back(weight: Tensor) -> None:
-    """Let the system forget a tensor's pages where they are a file's, as those of loaded weights are."""
-    if sys.platform != "linux":
-        return
-    start = -(-weight.data_ptr() // _PAGE) * _PAGE
-    length = (weight.data_ptr() + weight.nbytes - start) // _PAGE * _PAGE
-    if length > 0:
-        with contextlib.suppress(OSError, AttributeError):  # memory is all that is at stake
-            ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), _MADV_PAGEOUT)
+@contextlib.contextmanager
+def plain_products(model: nn.Module) -> Iterator[None]:
+    """Inside the context, products as PyTorch computes them, in the dtype of the states, of the weights that there are."""
+    changed = [layer for layer in model.modules() if isinstance(layer, PackedLinear | NarrowLinear)]
+    kept = [layer.products for layer in changed]
+    for layer in changed:
+        layer.plain, layer.products = True, torch.float32
+    try:
+        yield
+    finally:
+        for layer, products in zip(changed, kept, strict=True):
+            layer.plain, layer.products = False, products

@@ -7,7 +7,9 @@ import tiny
 import torch
 from likelihood.test_scorer import KINDS
 from likelihood.test_shared import WIDE
+from packing import packing
 
+from qpeft_rerank.likelihood import linears
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.linears import ROWS, PackedLinear
 from qpeft_rerank.likelihood.quick import note_of
@@ -21,6 +23,8 @@ ALL = {
     "qwen2": {"kind": "bytes", "model_type": "qwen2"},
     "biased": {"kind": "llama", "attention_bias": True, "mlp_bias": True},
     "gelu": {"kind": "bytes", "hidden_act": "gelu_pytorch_tanh"},
+    # Which turns no positions in its fourth layer; with these weights that changes states by less than bfloat16 does.
+    "smollm3": {"kind": "bytes", "model_type": "smollm3", "num_hidden_layers": 4, "initializer_range": 0.02},
     "half-turned": {"kind": "bytes", "model_type": "stablelm", "partial_rotary_factor": 0.5},
 }
 HAVE_ONE = {"smollm2", "llama", "mistral", "qwen2", "qwen3", "biased", "gelu"}
@@ -62,6 +66,16 @@ def test_mixed_has_a_body_too(found: tuple[str, Path]) -> None:
     sequences = quick.encode(PAIRS)
     for exact, logs in zip(scorer(folder, stock=True).log_probs(sequences), quick.log_probs(sequences), strict=True):
         assert float((exact - logs).abs().mean()) < 0.1  # of random weights; experts switch at a rounding
+
+
+@packing
+def test_packed_layers_in_mixed_have_a_body_too(found: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    name, folder = found
+    monkeypatch.setattr(linears, "can_pack", lambda device: True)
+    quick = scorer(folder, "mixed")
+    assert (quick.model.body is not None) == (name in HAVE_ONE)
+    packed = [layer for layer in quick.model.model.modules() if isinstance(layer, PackedLinear)]
+    assert not any(layer.plain or layer.products != torch.bfloat16 for layer in packed)
 
 
 def test_many_rests_attend_in_groups(tmp_path: Path) -> None:
