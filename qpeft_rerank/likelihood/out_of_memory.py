@@ -20,4 +20,5 @@ def attempt(compute: Callable[[], Made]) -> Made | None:
 
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether an error means that memory ran out, on a GPU or a CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    told = ("out of memory", "can't allocate memory")  # a GPU of Apple's in an error of no kind of its own; a CPU
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in told)

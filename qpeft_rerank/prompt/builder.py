@@ -94,6 +94,9 @@ class PromptBuilder:
         head = ([] if self._target_bos is None else [self._target_bos]) + lead_ids
         tail = [self.pieces.eos] if self.template.score_eos and self.pieces.eos is not None else []
         encoded = self.pieces.encode([space + query for query in queries])
+        for query, ids in zip(queries, encoded, strict=True):
+            if not ids:  # nothing but characters that the tokenizer drops
+                raise InputError(f"the query {query[:60]!r} has no tokens, so no likelihood; remove its topic")
         return [
             EncodedQuery(query, tuple(ids), tuple(head + ids + tail), (len(head), len(head) + len(ids)))
             for query, ids in zip(queries, encoded, strict=True)
@@ -114,8 +117,11 @@ class PromptBuilder:
         overhead = len(self._prompt) + len(self._before) + len(self._after) + len(self._question)
         overhead += (self._bos is not None) + sum(len(segment.ids) for segment in block)
         room = self.max_tokens - overhead - len(query.target)
-        # The first scored token needs something before it to be predicted from.
-        if room < 0 or overhead == 0:
+        if overhead == 0:
+            raise InputError(
+                "nothing precedes the query for its first token to be predicted from; give the prompt some words"
+            )
+        if room < 0:
             raise InputError(
                 f"the query {query.text[:60]!r} has {len(query.ids)} tokens and the prompt {overhead}, "
                 f"but the model reads {self.max_tokens}; shorten the query or take a model with a longer context"

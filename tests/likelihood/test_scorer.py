@@ -85,8 +85,12 @@ class Held:
 
 @pytest.mark.parametrize(
     ("kind", "said"),
-    [(torch.OutOfMemoryError, "no memory"), (RuntimeError, "DefaultCPUAllocator: can't allocate memory")],
-    ids=["gpu", "cpu"],
+    [
+        (torch.OutOfMemoryError, "no memory"),
+        (RuntimeError, "MPS backend out of memory (MPS allocated: 9 GB)"),
+        (RuntimeError, "DefaultCPUAllocator: can't allocate memory"),
+    ],
+    ids=["gpu", "mps", "cpu"],
 )
 def test_memory_running_out_halves_the_batch(
     llama: LanguageModel, monkeypatch: pytest.MonkeyPatch, kind: type, said: str

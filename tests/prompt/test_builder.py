@@ -4,6 +4,7 @@ import pytest
 import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import normalizers
 
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.prompt import Pieces, PromptBuilder, Template, load_template
@@ -91,6 +92,19 @@ def test_a_query_longer_than_the_context_is_refused() -> None:
 def test_an_empty_query_is_refused() -> None:
     with pytest.raises(InputError, match="empty query"):
         PromptBuilder(load_template("plain"), BYTES, 99).encode_queries(["fine", "  "])
+
+
+def test_a_query_without_tokens_is_refused() -> None:
+    dropping = Pieces(tiny.tokenizer("bytes"))
+    dropping.tokenizer.backend_tokenizer.normalizer = normalizers.Replace("\u200b", "")
+    builder = PromptBuilder(Template("x", "{passage}", "?", "{query}"), dropping, 99)
+    with pytest.raises(InputError, match="has no tokens"):
+        builder.encode_queries(["fine", "\u200b"])
+
+
+def test_a_prompt_of_nothing_is_told_as_such() -> None:
+    with pytest.raises(InputError, match="give the prompt some words"):
+        one(PromptBuilder(Template("x", "{passage}", "", "{query}"), BYTES, 99), "who", "", "")
 
 
 def test_bos_always_needs_one() -> None:
