@@ -23,7 +23,6 @@ class Card:
 
 def render(card: Card, title: str, kind: str, base: str, versions: Mapping[str, str]) -> str:
     """A model card in markdown, with the hub's metadata on top."""
-    # JSON strings are YAML strings, whatever is in them.
     head = {
         "base_model": base,
         "library_name": "qpeft_rerank",
@@ -32,7 +31,7 @@ def render(card: Card, title: str, kind: str, base: str, versions: Mapping[str, 
     }
     parts = [
         "---",
-        *(f"{key}: {json.dumps(value)}" for key, value in head.items()),
+        *(f"{key}: {_yaml(value)}" for key, value in head.items()),
         "---",
         "",
         f"# {title}",
@@ -54,6 +53,12 @@ def render(card: Card, title: str, kind: str, base: str, versions: Mapping[str, 
         "",
     ]
     return "\n".join(parts)
+
+
+def _yaml(value: object) -> str:
+    """A value as YAML. JSON is YAML, but for escapes by halves of a surrogate pair and for controls left as they are."""
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(letter if letter.isprintable() else f"\\U{ord(letter):08x}" for letter in text)
 
 
 def _cell(value: float | str) -> str:
