@@ -28,7 +28,9 @@ class WorkFolder:
         self.made = self.path / "made" / output.name
         self._lock: IO[bytes] | None = None
         full = output.is_dir() and any(output.iterdir())
-        if output.is_file() or (full and not overwrite):
+        if os.path.lexists(output) and not output.is_dir():
+            raise InputError(f"--output {output}: is a file; name another folder")
+        if full and not overwrite:
             raise InputError(f"--output {output}: exists; add --overwrite to replace it, or name another folder")
         if full and not (output / "adapter_config.json").is_file():
             raise InputError(f"--output {output}: holds something else than an adapter; name another folder")

@@ -82,6 +82,17 @@ def test_a_folder_that_is_no_adapter_is_not_overwritten(files, model_folder, cap
     assert (files / "out" / "thesis.txt").read_text() == "years of work"
 
 
+@pytest.mark.parametrize("link", [False, True])
+def test_a_file_is_not_overwritten(files, model_folder, link, capsys):
+    path = files / "out"
+    path.symlink_to(files / "nowhere") if link else path.write_text("years of work")
+    for more in ([], ["--overwrite"]):
+        assert train.main(command(files, model_folder, *more)) == 2
+        said = capsys.readouterr().err.strip().splitlines()[-1]
+        assert said == f"error: --output {path}: is a file; name another folder"
+    assert path.is_symlink() if link else path.read_text() == "years of work"
+
+
 @pytest.mark.parametrize("name", ["lock", "checkpoints", "zero-shot.json", "made"])
 def test_any_name_will_do(files, model_folder, name):
     for more in ([], ["--overwrite"]):
