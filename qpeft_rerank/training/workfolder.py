@@ -7,6 +7,7 @@ from typing import IO
 
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.files import hold
+from qpeft_rerank.trec.lines import is_text
 
 
 class WorkFolder:
@@ -23,6 +24,9 @@ class WorkFolder:
         self.output = output = Path(os.path.abspath(output))
         if not output.name:
             raise InputError(f"--output {output}: is no name of a folder to be made; name one")
+        if not is_text(str(output)):
+            # Checkpoints are read by safetensors, which opens no other path.
+            raise InputError(f"--output {output}: the path is not valid UTF-8; name another folder")
         self.path = output.with_name(f"{output.name}.training")
         #: Where the adapter's folder is made, apart from what the training keeps.
         self.made = self.path / "made" / output.name

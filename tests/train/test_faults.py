@@ -106,6 +106,15 @@ def test_a_folder_without_a_name_is_refused(files, model_folder, capsys):
     assert "--output /: is no name of a folder" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", [b"caf\xe9", b"caf\xe9/out"])
+def test_a_folder_whose_path_is_no_text_is_refused_at_once(files, model_folder, name, capsys):
+    output = files / os.fsdecode(name)
+    assert train.main(command(files, model_folder, "--output", output)) == 2
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if "parameters learn" in line or "error" in line]
+    assert said.startswith("error: --output") and "the path is not valid UTF-8; name another folder" in said
+    assert not list(files.glob("caf*"))
+
+
 def test_a_file_name_that_is_no_text(files, model_folder):
     odd = files / os.fsdecode(b"caf\xe9.jsonl")
     odd.write_bytes((files / "train.jsonl").read_bytes())
