@@ -246,7 +246,8 @@ def check_files(files: Sequence[TrainingFile], recipe: Recipe) -> None:
         return
     listed = any(example.hard or example.plain for example in examples)
     which = "none without one of its answers" if listed else "no question has one"
+    # One question has no others to take passages from.
+    others = ", or add --in-batch" if len(examples) > 1 and not recipe.sampling.in_batch else ""
     raise InputError(
-        f"{files[0].path}: no negative passages ({which}), which --loss {recipe.loss} compares with; "
-        "mine some, or add --in-batch"
+        f"{files[0].path}: no negative passages ({which}), which --loss {recipe.loss} compares with; mine some{others}"
     )

@@ -138,6 +138,24 @@ def test_a_dev_score_that_is_no_number_keeps_the_best_epoch(files, model_folder,
     assert load_adapter(str(files / "out"), LanguageModel.load(str(model_folder), "float32", "cpu"))
 
 
+@pytest.mark.parametrize(
+    ("questions", "more", "advice"),
+    [
+        (2, [], "mine some, or add --in-batch"),
+        (2, ["--in-batch", "--queries-per-step", "1"], "mine some"),
+        (1, ["--in-batch"], "mine some"),
+        (1, [], "mine some"),
+    ],
+)
+def test_in_batch_is_advised_where_it_helps(files, model_folder, questions, more, advice, capsys):
+    bare = files / "bare.jsonl"
+    lines = [json.dumps({"query": f"q {n}", "positives": [{"text": f"t {n}"}]}) for n in range(questions)]
+    bare.write_text("\n".join(lines))
+    assert train.main(command(files, model_folder, "--train", bare, *more)) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "no negative passages" in said and said.endswith(f"compares with; {advice}")
+
+
 def test_bad_data_is_one_line(files, model_folder, capsys):
     def refused(*more, dev="--dev"):
         assert train.main(command(files, model_folder, *more, dev=dev)) == 2
