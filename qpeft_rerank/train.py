@@ -92,7 +92,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--output", required=True, metavar="DIR", help="the adapter's folder")
     run.add_argument("--overwrite", action="store_true", help="replace an existing output")
     run.add_argument(
-        "--save-dtype", choices=["float32", "float16"], default="float32", help="of the saved adapter (float32)"
+        "--save-dtype",
+        choices=["float32", "float16"],
+        default="float32",
+        help="of the saved adapter (float32); PEFT's own adapters keep the dtype they have",
     )
     run.add_argument("--dtype", default="auto", choices=["auto", *STATES])
     run.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, cuda:N or mps")

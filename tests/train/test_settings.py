@@ -3,6 +3,8 @@
 import json
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from qpeft_rerank import train
 from qpeft_rerank.adapters.store import load_adapter
@@ -76,6 +78,15 @@ def test_dev_passages_past_the_fiftieth_are_told(files, model_folder, capsys):
     (files / "dev.jsonl").write_text(json.dumps(record))
     assert train.main(command(files, model_folder, "--dev", files / "dev.jsonl", "--epochs", 1)) == 0
     assert "dev.jsonl: 1 of 1 questions, 3 passages past a question's 50th left out" in capsys.readouterr().err
+
+
+def test_what_save_dtype_does_to_pefts_own(files, model_folder, capsys):
+    more = ["--save-dtype", "float16", "--epochs", 1]
+    assert train.main(command(files, model_folder, *more, adapter="lora")) == 0
+    assert {part.dtype for part in load_file(files / "out" / "adapter_model.safetensors").values()} == {torch.float32}
+    with pytest.raises(SystemExit):
+        train.main(["--help"])
+    assert "PEFT's own adapters keep the dtype they have" in " ".join(capsys.readouterr().out.split())
 
 
 def test_k_larger_than_the_passages(files, model_folder):
