@@ -66,15 +66,20 @@ def dev_from_run(
 ) -> DevSet:
     """A dev set from the first ``depth`` of a run, judged by ``qrels`` or by the topics' answers.
 
-    :param queries: take the first so many topics of the run, or all.
+    :param queries: take the first so many of the run's topics that count, or all. With ``qrels``, judged ones count.
     :raises InputError: if topics and run do not belong together, or a passage is missing.
     """
-    known = [topic for topic in run if topic in topics][:queries]
+    known = [topic for topic in run if topic in topics]
     if not known:
         raise InputError(
             f"none of the dev run's {len(run)} topics is among the {len(topics)} dev topics; "
             "give the topics that the run was made for"
         )
+    if qrels is not None:
+        known = [topic for topic in known if topic in qrels]
+        if not known:
+            raise InputError("none of the dev topics in the run is judged by --dev-qrels; give their judgements")
+    known = known[:queries]
     hits = {topic: run[topic][:depth] for topic in known}
     wanted = list(dict.fromkeys(hit.docid for listed in hits.values() for hit in listed))
     passages.prepare(wanted)
@@ -88,7 +93,7 @@ def dev_from_run(
         texts = {docid: passage.text for docid, passage in found.items()}
         judged = qrels_from_answers({topic: topics[topic] for topic in known}, hits, texts)
     else:
-        judged = {topic: qrels[topic] for topic in known if topic in qrels}
+        judged = {topic: qrels[topic] for topic in known}
     listed = {topic: [Candidate(topics[topic], found[hit.docid]) for hit in hits[topic]] for topic in judged}
     first = evaluate({topic: hits[topic] for topic in judged}, judged, [MEASURE]).mean[MEASURE]
     return _dev_set(listed, judged, first)

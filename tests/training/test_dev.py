@@ -63,6 +63,15 @@ def test_queries_and_depth_limit():
     assert dev.digest != dev_from_run(RUN, TOPICS, Store(), 2, 1, None).digest
 
 
+def test_judged_topics_alone_are_counted_and_fetched():
+    qrels = {"d": {"3": 1}, "c": {"7": 1}, "a": {"2": 1}}
+    dev = dev_from_run(RUN | {"b": [Hit("lost", 1.0, 1)]}, TOPICS, Store(), 3, 2, qrels)
+    # In the run's order, and none that is not judged among the two, nor its passages.
+    assert list(dev.qrels) == ["a", "c"]
+    assert [candidate.passage.docid for candidate in dev.candidates] == ["1", "7", "2"]
+    assert dev_from_run(RUN, TOPICS, Store(), 3, None, qrels).topics == 3
+
+
 def test_triples_need_negatives():
     alone = Example("q", "question", (), (Passage("1", "", "t"),), ())
     with pytest.raises(InputError, match="no dev triple has a negative"):
@@ -80,5 +89,7 @@ def test_bad_dev_sets():
         dev_from_run({"z": [Hit("1", 1.0, 1)]}, TOPICS, Store(), 3, None, None)
     with pytest.raises(InputError, match="no dev question has relevant and other candidates"):
         dev_from_run({"b": RUN["b"]}, TOPICS, Store(), 3, None, None)
+    with pytest.raises(InputError, match="none of the dev topics in the run is judged by --dev-qrels"):
+        dev_from_run({"z": [], "a": RUN["a"]}, TOPICS, Store(), 3, None, {"z": {"1": 1}, "b": {"1": 1}})
     with pytest.raises(InputError, match="has no answers"):
         dev_from_run({"a": RUN["a"]}, {"a": Topic("a", "q")}, Store(), 3, None, None)
