@@ -21,7 +21,7 @@ class Example:
     :param answers: strings that mark a passage as relevant; may be empty.
     :param positives: relevant passages, the best first; never empty.
     :param hard: passages that rank high and are not relevant; may be empty.
-    :param plain: other passages that are not relevant, used where ``hard`` is empty.
+    :param plain: other passages that are not relevant, used where none of ``hard`` can be.
     :param unused: passages of the file that are in none of these, being past the :data:`MOST_KEPT`-th of their kind.
     """
 

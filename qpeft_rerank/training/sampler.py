@@ -81,10 +81,8 @@ class EpochSampler:
         return groups
 
     def _hard(self, example: Example, draw: random.Random) -> list[Passage]:
-        # The pool is shuffled at every draw; ordinary negatives stand in where there are no hard ones.
-        pool = list(example.hard or example.plain)
-        if self.sampling.filter_answers:
-            pool = _without_false(example, pool)
+        # The pool is shuffled at every draw.
+        pool = negatives_of(example, self.sampling)
         draw.shuffle(pool)
         return pool[: self.sampling.negatives]
 
@@ -98,6 +96,13 @@ class EpochSampler:
             # A question without negatives stays as it is.
             pairs += [Group(group.query, (positive, negative)) for negative in negatives] or [group]
         return [pairs[start : start + size] for start in range(0, len(pairs), size)]
+
+
+def negatives_of(example: Example, sampling: Sampling) -> list[Passage]:
+    """What a question's own negatives are drawn from: ordinary ones stand in where no hard one is left."""
+    if not sampling.filter_answers:
+        return list(example.hard or example.plain)
+    return _without_false(example, example.hard) or _without_false(example, example.plain)
 
 
 def _without_false(example: Example, passages: Sequence[Passage]) -> list[Passage]:

@@ -91,6 +91,7 @@ class Session:
                 examples,
                 self.recipe.seed,
                 self.max_passage_tokens,
+                self.recipe.sampling,
             )
             trainer = Trainer(
                 student,

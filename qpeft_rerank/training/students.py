@@ -11,6 +11,7 @@ from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.scorer import encode_pairs
 from qpeft_rerank.prompt.templates import Template
 from qpeft_rerank.training.examples import Example
+from qpeft_rerank.training.sampler import Sampling, negatives_of
 from qpeft_rerank.training.student import Student
 
 PEFT_METHODS = ("lora", "prefix-tuning", "p-tuning", "p-tuning-v2", "prompt-tuning")
@@ -29,12 +30,13 @@ def make_student(
     examples: Iterable[Example],
     seed: int,
     max_passage_tokens: int | None = None,
+    sampling: Sampling | None = None,
 ) -> Student:
     """Put an untrained adapter on a model and make room for what the examples will train.
 
     :param name: a Q-PEFT adapter's name or one of :data:`PEFT_METHODS`.
     :param options: fields of the adapter's configuration that differ from the preset.
-    :param examples: all that the training may draw from.
+    :param examples: all that the training may draw from, as ``sampling`` says (None: as by default).
     :raises InputError: for an unknown name or option, or if the adapter does not suit the model.
     """
     if name in PEFT_METHODS:
@@ -46,7 +48,7 @@ def make_student(
         find_kind(name).config.from_dict(dict(options), f"--adapter {name}")  # names of fields, and none of ours
         adapter = create_adapter(name, model, template, preset, seed=seed, **options)
     student = Student(model, template, adapter, {}, (adapter,), max_passage_tokens)
-    adapter.cover(_touched(student, adapter, examples))
+    adapter.cover(_touched(student, adapter, examples, sampling or Sampling()))
     # By the module's names, which are short and those of checkpoints.
     parts = {id(part.parameter): part for part in adapter.trainable_parts().values()}
     student.parts.update((key, parts[id(own)]) for key, own in adapter.named_parameters() if own.requires_grad)
@@ -55,7 +57,7 @@ def make_student(
     return student
 
 
-def _touched(student: Student, adapter: Any, examples: Iterable[Example]) -> set[int]:
+def _touched(student: Student, adapter: Any, examples: Iterable[Example], sampling: Sampling) -> set[int]:
     """Token ids whose hint embeddings the examples may train."""
     ids: set[int] = set()
     stream = iter(examples)
@@ -63,7 +65,7 @@ def _touched(student: Student, adapter: Any, examples: Iterable[Example]) -> set
         pairs = [
             (example.query, passage.title, passage.text)
             for example in chunk
-            for passage in (*example.positives, *(example.hard or example.plain))
+            for passage in (*example.positives, *negatives_of(example, sampling))
         ]
         ids |= adapter.touched(encode_pairs(student.builder, pairs, adapter))
     return ids

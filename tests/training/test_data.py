@@ -1,5 +1,6 @@
 """Reading training files, and what an epoch draws from them."""
 
+import dataclasses
 import gzip
 import json
 import random
@@ -204,6 +205,18 @@ def test_ordinary_negatives_stand_in():
     assert docids(step[0])[1].startswith("a=")
     (step,) = EpochSampler([example("a", 0, 0)], Sampling(4, 1, pairs_per_step=2), 1).epoch(1)
     assert docids(step[0]) == ["a+"]
+
+
+def test_ordinary_negatives_stand_in_for_hard_ones_that_hold_an_answer():
+    false, bread, moon = passage("film", "a film called Paris"), passage("bread"), passage("moon")
+    made = Example("a", "capital of France", ("Paris",), (passage("a+"),), (false,), (false, bread))
+    (step,) = EpochSampler([made], Sampling(), 1).epoch(1)
+    assert docids(step[0]) == ["a+", "bread"]
+    # Not beside a hard one that is left, and not where nothing is checked.
+    (step,) = EpochSampler([dataclasses.replace(made, hard=(false, moon))], Sampling(negatives=2), 1).epoch(1)
+    assert docids(step[0]) == ["a+", "moon"]
+    (step,) = EpochSampler([made], Sampling(filter_answers=False), 1).epoch(1)
+    assert docids(step[0]) == ["a+", "film"]
 
 
 def test_false_negatives_are_left_out_unless_faithful():
