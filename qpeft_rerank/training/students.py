@@ -1,7 +1,6 @@
 """From an adapter's name to a student that is ready to train."""
 
-from collections.abc import Iterable, Mapping
-from itertools import islice
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from qpeft_rerank.adapters.peft_bridge import PeftAdapter
@@ -9,6 +8,7 @@ from qpeft_rerank.adapters.registry import adapter_kinds, create_adapter, find_k
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.scorer import encode_pairs
+from qpeft_rerank.prompt.builder import EncodedQuery
 from qpeft_rerank.prompt.templates import Template
 from qpeft_rerank.training.examples import Example
 from qpeft_rerank.training.sampler import Sampling, negatives_of
@@ -27,7 +27,7 @@ def make_student(
     template: Template,
     preset: str,
     options: Mapping[str, Any],
-    examples: Iterable[Example],
+    examples: Sequence[Example],
     seed: int,
     max_passage_tokens: int | None = None,
     sampling: Sampling | None = None,
@@ -57,18 +57,29 @@ def make_student(
     return student
 
 
-def _touched(student: Student, adapter: Any, examples: Iterable[Example], sampling: Sampling) -> set[int]:
+def _touched(student: Student, adapter: Any, examples: Sequence[Example], sampling: Sampling) -> set[int]:
     """Token ids whose hint embeddings the examples may train."""
     ids: set[int] = set()
-    stream = iter(examples)
-    while chunk := list(islice(stream, _CHUNK)):
-        pairs = [
-            (example.query, passage.title, passage.text)
-            for example in chunk
-            for passage in (*example.positives, *negatives_of(example, sampling))
-        ]
+    shortest = _shortest(student, examples) if sampling.in_batch else None
+    for chunk in _chunks(examples):
+        listed = [(example, (*example.positives, *negatives_of(example, sampling))) for example in chunk]
+        pairs = [(example.query, passage.title, passage.text) for example, passages in listed for passage in passages]
         ids |= adapter.touched(encode_pairs(student.builder, pairs, adapter))
+        if shortest is not None:
+            # Beside another question less of a passage may be cut off; without hints, no more than this is read.
+            texts = student.builder.encode_passages(dict.fromkeys((title, text) for _, title, text in pairs))
+            ids |= adapter.touched(student.builder.build(shortest, passage, 0) for passage in texts)
     return ids
+
+
+def _shortest(student: Student, examples: Sequence[Example]) -> EncodedQuery:
+    """The question of fewest tokens."""
+    encoded = (student.builder.encode_queries(example.query for example in chunk) for chunk in _chunks(examples))
+    return min((query for chunk in encoded for query in chunk), key=lambda query: len(query.target))
+
+
+def _chunks(examples: Sequence[Example]) -> Iterator[Sequence[Example]]:
+    return (examples[start : start + _CHUNK] for start in range(0, len(examples), _CHUNK))
 
 
 def _peft_config(name: str, model: LanguageModel, options: Mapping[str, Any]) -> Any:
