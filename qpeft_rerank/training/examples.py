@@ -1,7 +1,7 @@
 """Training questions with their passages, and the two file shapes they come in."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from qpeft_rerank.collection.passages import Passage
@@ -22,6 +22,7 @@ class Example:
     :param positives: relevant passages, the best first; never empty.
     :param hard: passages that rank high and are not relevant; may be empty.
     :param plain: other passages that are not relevant, used where none of ``hard`` can be.
+    :param where: its place in a file, for messages; empty where it is from none.
     :param unused: passages of the file that are in none of these, being past the :data:`MOST_KEPT`-th of their kind.
     """
 
@@ -32,6 +33,7 @@ class Example:
     hard: tuple[Passage, ...]
     plain: tuple[Passage, ...] = ()
     unused: int = 0
+    where: str = field(default="", compare=False)
 
     def to_record(self) -> dict[str, Any]:
         """The example as a line of mined JSONL."""
@@ -76,7 +78,7 @@ def example_from_record(record: Any, number: int, where: str) -> Example | None:
         return None
     unused = sum(max(0, len(record.get(key) or []) - MOST_KEPT) for key in keys if key)
     # DPR's files carry typographic apostrophes that topics files have as plain ones (method 3.1).
-    return Example(qid, query.strip().replace("’", "'"), tuple(answers), positives, hard, plain, unused)
+    return Example(qid, query.strip().replace("’", "'"), tuple(answers), positives, hard, plain, unused, where)
 
 
 def _passages(record: Mapping[str, Any], key: str, where: str) -> tuple[Passage, ...]:

@@ -62,14 +62,31 @@ def _touched(student: Student, adapter: Any, examples: Sequence[Example], sampli
     ids: set[int] = set()
     shortest = _shortest(student, examples) if sampling.in_batch else None
     for chunk in _chunks(examples):
-        listed = [(example, (*example.positives, *negatives_of(example, sampling))) for example in chunk]
-        pairs = [(example.query, passage.title, passage.text) for example, passages in listed for passage in passages]
-        ids |= adapter.touched(encode_pairs(student.builder, pairs, adapter))
+        pairs = [pair for example in chunk for pair in _pairs(example, sampling)]
+        try:
+            ids |= adapter.touched(encode_pairs(student.builder, pairs, adapter))
+        except InputError:
+            _name_refused(student, adapter, chunk, sampling)
+            raise
         if shortest is not None:
             # Beside another question less of a passage may be cut off; without hints, no more than this is read.
             texts = student.builder.encode_passages(dict.fromkeys((title, text) for _, title, text in pairs))
             ids |= adapter.touched(student.builder.build(shortest, passage, 0) for passage in texts)
     return ids
+
+
+def _pairs(example: Example, sampling: Sampling) -> list[tuple[str, str, str]]:
+    passages = (*example.positives, *negatives_of(example, sampling))
+    return [(example.query, passage.title, passage.text) for passage in passages]
+
+
+def _name_refused(student: Student, adapter: Any, examples: Sequence[Example], sampling: Sampling) -> None:
+    """Encode one by one, and say which question cannot be, for want of room in the context."""
+    for example in examples:
+        try:
+            encode_pairs(student.builder, _pairs(example, sampling), adapter)
+        except InputError as error:
+            raise InputError(f"{example.where or f'question {example.qid}'}: {error}") from None
 
 
 def _shortest(student: Student, examples: Sequence[Example]) -> EncodedQuery:

@@ -156,6 +156,16 @@ def test_in_batch_is_advised_where_it_helps(files, model_folder, questions, more
     assert "no negative passages" in said and said.endswith(f"compares with; {advice}")
 
 
+def test_a_question_too_long_is_named(files, model_folder, capsys):
+    lines = (files / "train.jsonl").read_text().splitlines()
+    lines.insert(2, json.dumps(json.loads(lines[0]) | {"query": "sun " * 300}))
+    (files / "train.jsonl").write_text("\n".join(lines))
+    for more in ([], ["--in-batch"]):
+        assert train.main(command(files, model_folder, *more)) == 2
+        said = capsys.readouterr().err.strip().splitlines()[-1]
+        assert said.startswith(f"error: {files / 'train.jsonl'}:3: the query 'sun sun") and "shorten the query" in said
+
+
 def test_bad_data_is_one_line(files, model_folder, capsys):
     def refused(*more, dev="--dev"):
         assert train.main(command(files, model_folder, *more, dev=dev)) == 2

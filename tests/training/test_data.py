@@ -58,6 +58,7 @@ def test_dpr_file(tmp_path, indent, packed):
     assert first.hard == (Passage("14", "", "hard ] one"),)
     assert first.plain == (Passage("13", "N", "plain"),)
     assert bare.positives == (Passage("", "", "t"),) and bare.answers == ()
+    assert first.where.startswith(f"{path}:")
 
 
 JSON_TEXT = st.text(st.sampled_from('a"\\{}[],: \n’é'), max_size=12)
