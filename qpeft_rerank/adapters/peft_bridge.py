@@ -228,6 +228,12 @@ def _refuse(model: LanguageModel, config: Any, name: str) -> None:
         raise InputError(f"adapter {name}: it changes the model's own weights (bias or init_lora_weights)")
     if _layers(model.model):
         raise InputError(f"adapter {name}: the model has a PEFT adapter already; load the model anew")
+    virtual = getattr(config, "num_virtual_tokens", None)
+    if isinstance(virtual, int) and virtual >= model.max_tokens:
+        raise InputError(
+            f"adapter {name}: its {virtual} virtual tokens fill the model's context of {model.max_tokens} tokens; "
+            "set num_virtual_tokens to fewer"
+        )
 
 
 def _refuse_unused(tuned: Any, folder: Path, name: str) -> None:

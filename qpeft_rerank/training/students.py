@@ -86,7 +86,9 @@ def _name_refused(student: Student, adapter: Any, examples: Sequence[Example], s
         try:
             encode_pairs(student.builder, _pairs(example, sampling), adapter)
         except InputError as error:
-            raise InputError(f"{example.where or f'question {example.qid}'}: {error}") from None
+            virtual = getattr(adapter, "virtual_tokens", 0)
+            fewer = f", or set num_virtual_tokens below {virtual}" if virtual else ""
+            raise InputError(f"{example.where or f'question {example.qid}'}: {error}{fewer}") from None
 
 
 def _shortest(student: Student, examples: Sequence[Example]) -> EncodedQuery:
