@@ -226,6 +226,14 @@ def _refuse(model: LanguageModel, config: Any, name: str) -> None:
     start = getattr(config, "init_lora_weights", True)
     if getattr(config, "bias", "none") != "none" or str(start).startswith(("pissa", "olora", "corda", "loftq")):
         raise InputError(f"adapter {name}: it changes the model's own weights (bias or init_lora_weights)")
+    if getattr(config, "alora_invocation_tokens", None) is not None:
+        # They are looked for in ids, which PEFT's own forward pass is given; here layers get embeddings.
+        raise InputError(f"adapter {name}: alora_invocation_tokens is not supported; leave it out for plain LoRA")
+    layers = model.config.num_hidden_layers
+    for field, only in (("num_layers", layers), ("num_transformer_submodules", 1)):
+        value = getattr(config, field, None)
+        if kind == _PREFIX and value not in (None, only):
+            raise InputError(f"adapter {name}: its {field} is {value}, this model's {only}; leave it out, or set that")
     if _layers(model.model):
         raise InputError(f"adapter {name}: the model has a PEFT adapter already; load the model anew")
     virtual = getattr(config, "num_virtual_tokens", None)

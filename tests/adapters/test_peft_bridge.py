@@ -209,16 +209,6 @@ def test_virtual_tokens_take_room(model, plain, tmp_path):
     assert sequence.truncated and len(sequence) == target.max_tokens - 5
 
 
-@pytest.mark.parametrize("kind", [peft.PromptTuningConfig, peft.PrefixTuningConfig])
-def test_more_virtual_tokens_than_the_context_holds(kind, model, tmp_path):
-    said = "its 256 virtual tokens fill the model's context of 256 tokens"
-    with pytest.raises(InputError, match=said):
-        PeftAdapter.create(fresh(model), kind(num_virtual_tokens=256, **LM))
-    peft.get_peft_model(fresh(model).model, kind(num_virtual_tokens=256, **LM)).save_pretrained(tmp_path / "saved")
-    with pytest.raises(InputError, match=said):
-        load_adapter(str(tmp_path / "saved"), fresh(model))
-
-
 def test_a_pickle_is_refused(model, tmp_path):
     tuned = peft.get_peft_model(fresh(model).model, CONFIGS["lora"]())
     tuned.save_pretrained(tmp_path / "saved", safe_serialization=False)

@@ -59,6 +59,8 @@ def test_nan_keeps_the_best_epoch(files, model_folder, monkeypatch, capsys):
         (["--adapter", "prompt-tuning", "--option", "num_virtual_tokens=1000"], "its 1000 virtual tokens fill the"),
         (["--adapter", "prompt-tuning", "--option", "num_virtual_tokens=250"], "reads 6; shorten the query"),
         (["--adapter", "prompt-tuning", "--option", "num_virtual_tokens=249"], ", or set num_virtual_tokens below 249"),
+        (["--adapter", "prefix-tuning", "--option", "num_layers=1"], "num_layers is 1, this model's 2"),
+        (["--adapter", "lora", "--option", "alora_invocation_tokens=[5]"], "alora_invocation_tokens is not supported"),
         (["--adapter", "soft-prompt"], "soft prompt needs a prompt piece"),
         (["--dev-run", "r"], "two ways"),
         (["--dev-corpus", "c"], "--dev-corpus: belongs to --dev-run"),

@@ -1,0 +1,45 @@
+"""Settings of PEFT's methods that suit no pass of this package are refused, in one line, new or loaded."""
+
+import json
+
+import peft
+import pytest
+
+from qpeft_rerank.adapters.peft_bridge import PeftAdapter
+from qpeft_rerank.adapters.store import load_adapter
+from qpeft_rerank.errors import InputError
+from tests.adapters.test_peft_bridge import CONFIGS, LM, fresh
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+
+
+@pytest.mark.parametrize("kind", [peft.PromptTuningConfig, peft.PrefixTuningConfig])
+def test_more_virtual_tokens_than_the_context_holds(kind, model, tmp_path):
+    said = "its 256 virtual tokens fill the model's context of 256 tokens"
+    with pytest.raises(InputError, match=said):
+        PeftAdapter.create(fresh(model), kind(num_virtual_tokens=256, **LM))
+    peft.get_peft_model(fresh(model).model, kind(num_virtual_tokens=256, **LM)).save_pretrained(tmp_path / "saved")
+    with pytest.raises(InputError, match=said):
+        load_adapter(str(tmp_path / "saved"), fresh(model))
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "said"),
+    [
+        ("prefix", {"num_layers": 1}, "num_layers is 1, this model's 2"),
+        ("prefix-mlp", {"num_layers": 3}, "num_layers is 3, this model's 2"),
+        ("prefix", {"num_transformer_submodules": 2}, "num_transformer_submodules is 2, this model's 1"),
+        ("lora", {"alora_invocation_tokens": [5]}, "alora_invocation_tokens is not supported"),
+    ],
+)
+def test_settings_that_fit_no_pass_of_ours(kind, changes, said, model, tmp_path):
+    config = CONFIGS[kind]()
+    for field, value in changes.items():
+        setattr(config, field, value)
+    with pytest.raises(InputError, match=said):
+        PeftAdapter.create(fresh(model), config)
+    peft.get_peft_model(fresh(model).model, CONFIGS[kind]()).save_pretrained(tmp_path / "saved")
+    path = tmp_path / "saved" / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(InputError, match=said):
+        load_adapter(str(tmp_path / "saved"), fresh(model))
