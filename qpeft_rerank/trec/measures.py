@@ -1,7 +1,8 @@
 """Measures over a run, by trec_eval itself (pytrec_eval), with its traps closed.
 
 The traps: topics that the run lacks are left out of pytrec_eval's result (here they count 0), only
-plain ``str``/``float``/``int`` are taken, and reciprocal rank has no cut-off.
+plain ``str``/``float``/``int`` are taken, reciprocal rank has no cut-off, and a topic whose highest
+grade is -2 or lower ends the process.
 """
 
 import re
@@ -162,7 +163,10 @@ def _trec_eval(
     """Return topic -> measure -> value for the topics in both ``scored`` and ``qrels``."""
     from pytrec_eval import RelevanceEvaluator
 
-    judged = {topic: qrels[topic] for topic in scored if qrels.get(topic)}
+    # Grades below 0 gain nothing, as 0 does, but trec_eval reserves memory by the highest, too little below -1.
+    judged = {
+        topic: {docid: max(grade, 0) for docid, grade in qrels[topic].items()} for topic in scored if qrels.get(topic)
+    }
     if not judged:
         return {}
     evaluator = RelevanceEvaluator(judged, names, relevance_level=relevant)

@@ -1,6 +1,8 @@
 """Measures: the definitions, and pytrec_eval's traps closed."""
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,7 @@ RUNS = st.dictionaries(
 )
 QRELS = st.dictionaries(
     st.sampled_from(TOPICS),
-    st.dictionaries(st.sampled_from(DOCIDS), st.integers(0, 3), max_size=9),
+    st.dictionaries(st.sampled_from(DOCIDS), st.integers(-4, 3), max_size=9),
     min_size=1,
 )
 
@@ -89,6 +91,19 @@ def test_topics_with_only_zero_grades_stay() -> None:
     found = evaluate({"1": {"a": 1.0}, "2": {"a": 1.0}}, {"1": {"a": 0}, "2": {"a": 1}}, ["R@5", "nDCG@5"])
     assert found.mean == {"R@5": 0.5, "nDCG@5": 0.5}
     assert found.missing == ()
+
+
+def test_a_topic_of_negative_grades_alone_counts_0() -> None:
+    # Given such a topic as it is, trec_eval ends the whole process with a segmentation fault.
+    code = (
+        "from qpeft_rerank.trec.measures import evaluate\n"
+        "run = {'1': {'a': 2.0, 'b': 1.0}, '2': {'a': 1.0}}\n"
+        "qrels = {'1': {'a': -2, 'b': -2000}, '2': {'a': 1}}\n"
+        "print(evaluate(run, qrels, ['nDCG@10', 'nDCG', 'R@5', 'AP', 'RR@10', 'P(rel=2)@5']).mean)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "{'nDCG@10': 0.5, 'nDCG': 0.5, 'R@5': 0.5, 'AP': 0.5, 'RR@10': 0.5, 'P(rel=2)@5': 0.0}\n"
 
 
 def test_a_higher_grade_may_be_asked_for() -> None:
