@@ -17,7 +17,7 @@ _HEAD = (
     "run",
     "precision",
     "pairs",
-    "mean |error|, nats",
+    "mean absolute error, nats",
     "largest",
     "tau",
     "top 10 as in float32",
