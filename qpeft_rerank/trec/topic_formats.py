@@ -3,24 +3,24 @@
 No record is judged here: :mod:`qpeft_rerank.trec.topics` checks ids and texts, the same for all.
 """
 
-import ast
 import json
 import re
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.trec.answer_lists import parse_answers, short, strings
 
 _ID_KEYS = ("id", "qid", "_id", "query_id")
 _TEXT_KEYS = ("question", "query", "text", "title")
 _ANSWER_KEYS = ("answers", "answer")
+# How headers name the two columns of id<TAB>text, in lower case and without punctuation.
+_ID_COLUMNS = ("id", "qid", "queryid", "questionid", "topic", "topicid", "tid")
+_TEXT_COLUMNS = ("question", "query", "text", "title", "querytext", "questiontext", "topictext")
 
 # How a list of strings begins.
 _STRINGS = ("['", '["')
-# An item in single quotes, or a bare one up to a comma that follows text directly.
-_LOST_QUOTES = re.compile(r"(?:'([^'\\]+)'|(.+?))(?:(?<=\S), |$)")
 # Classic TREC topics close few of their tags: a field ends where a tag or, for the number, the line does.
 _TOP = re.compile(r"<top>", re.IGNORECASE)
 _NUM = re.compile(r"<num>\s*(?:Number:)?([^<\n]*)", re.IGNORECASE)
@@ -64,14 +64,24 @@ def choose(path: str, lines: Lines) -> Callable[[Lines], Iterator[Record]]:
 
 
 def read_tsv(lines: Lines) -> Iterator[Record]:
-    """``id<TAB>text``; a further tab is white space of the text. A first line that names the columns is left out."""
+    """``id<TAB>text``; a further tab is white space of the text.
+
+    A first line that names the columns is left out, and of more than two only those of id and text are read.
+    """
+    others = False
     for place, (number, line) in enumerate(lines):
-        id_, tab, text = line.partition("\t")
-        if place == 0 and id_.strip().lower() in _ID_KEYS and text.strip().lower() in _TEXT_KEYS:
-            continue
-        if not tab:
+        id_, *cells = line.split("\t")
+        if not cells:
             raise FormatError(number, "no tab; expected id<TAB>query")
-        yield Record(number, id_, text.replace("\t", " "))
+        if place == 0 and _column(id_) in _ID_COLUMNS and _column(cells[0]) in _TEXT_COLUMNS:
+            others = len(cells) > 1
+            continue
+        yield Record(number, id_, cells[0] if others else " ".join(cells))
+
+
+def _column(cell: str) -> str:
+    """The name of a column, however it is written: ``query-id``, ``"Query ID"``, ``#query_id``."""
+    return re.sub(r"[\W_]", "", cell).lower()
 
 
 def _is_dpr(lines: Lines) -> bool:
@@ -140,63 +150,9 @@ def read_trec(lines: Lines) -> Iterator[Record]:
         yield Record(number, found[1].strip(), " ".join(title[1].split()) if title else "")
 
 
-def parse_answers(text: str) -> tuple[str, ...]:
-    """Return the answers that a string holds: a JSON or Python list of them, else the string itself.
-
-    Pyserini gives the answers of DPR's topics as such strings. Copies of NQ are about in which the
-    list's double quotes were lost (``['Kathy Bates', Annie O'Donnell]``); those are read too.
-    :class:`InputError` (without a file name, which the caller knows) for a list that cannot be read.
-    Nothing is evaluated.
-    """
-    text = text.strip()
-    if not text:
-        return ()
-    if not text.startswith("["):
-        return (text,)
-    try:
-        # Where a text is both JSON and Python the two agree, but for JSON's escapes (\/, surrogates).
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # '\d' in a regular expression is no concern of the user's
-                value = ast.literal_eval(text)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            found = _without_double_quotes(text)
-            if found:
-                return found
-            raise InputError(f"answers {_short(text)} are no list of strings; write a JSON list") from None
-    return _strings(value)
-
-
-def _without_double_quotes(text: str) -> tuple[str, ...]:
-    """Return the items of a printed Python list that lost its double quotes; nothing if it is no such.
-
-    Python prints an item in double quotes only if it holds an apostrophe, so every bare item must hold
-    one; a comma inside these tokenised texts has a space before it, one between items has not.
-    """
-    if '"' in text or not text.endswith("]"):
-        return ()
-    items: list[str] = []
-    for quoted, bare in _LOST_QUOTES.findall(text[1:-1]):
-        if bare and "'" not in bare:
-            return ()
-        items.append(quoted or bare)
-    return tuple(items)
-
-
-def _strings(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list | tuple):
-        raise InputError(f"answers {_short(value)} are no list of strings; write a JSON list")
-    for item in value:
-        if isinstance(item, bool) or not isinstance(item, str | int | float):
-            raise InputError(f"answer {_short(item)} is no string; write a JSON list of strings")
-    return tuple(str(item) for item in value)
-
-
 def _answers(line: int, value: Any) -> tuple[str, ...]:
     try:
-        return parse_answers(value) if isinstance(value, str) else _strings(value)
+        return parse_answers(value) if isinstance(value, str) else strings(value)
     except InputError as error:
         raise FormatError(line, str(error)) from None
 
@@ -230,7 +186,7 @@ def _record(line: int, item: Any) -> Record:
     if isinstance(item, _Pairs):
         item = dict(item)
     if not isinstance(item, dict):
-        raise FormatError(line, f"expected a JSON object, found {_short(item)}; write {{id, question}}")
+        raise FormatError(line, f"expected a JSON object, found {short(item)}; write {{id, question}}")
     return Record(line, _id(line, item), _text(line, item), _answers_of(line, item))
 
 
@@ -239,7 +195,7 @@ def _id(line: int, item: dict[str, Any]) -> str | None:
         if key in item:
             value = item[key]
             if isinstance(value, bool) or not isinstance(value, str | int):
-                raise FormatError(line, f"{key} {_short(value)} is no string or whole number; write one")
+                raise FormatError(line, f"{key} {short(value)} is no string or whole number; write one")
             return str(value)
     return None
 
@@ -248,7 +204,7 @@ def _text(line: int, item: dict[str, Any]) -> str:
     for key in _TEXT_KEYS:
         if key in item:
             if not isinstance(item[key], str):
-                raise FormatError(line, f"{key} {_short(item[key])} is no string; write the query's text")
+                raise FormatError(line, f"{key} {short(item[key])} is no string; write the query's text")
             return str(item[key])
     raise FormatError(line, f"no query; expected one of the keys {', '.join(_TEXT_KEYS)}")
 
@@ -302,8 +258,3 @@ def _unquote(cell: str) -> str:
     if len(cell) >= 2 and cell[0] == cell[-1] == '"' and '"' not in inner.replace('""', ""):
         return inner.replace('""', '"')
     return cell
-
-
-def _short(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 60 else shown[:57] + "..."

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.trec.answer_lists import parse_answers
 from qpeft_rerank.trec.lines import display_name, is_text, read_lines
-from qpeft_rerank.trec.topic_formats import FormatError, choose, parse_answers
+from qpeft_rerank.trec.topic_formats import FormatError, choose
 
 __all__ = ["Topic", "parse_answers", "read_topics"]
 
@@ -58,5 +59,5 @@ def read_topics(path: str) -> dict[str, Topic]:
         line, what = error.args
         raise InputError(f"{name}:{line}: {what}") from None
     if not topics:
-        raise InputError(f"{name}:{lines[0][0]}: no topics in the JSON value; add some")
+        raise InputError(f"{name}:{lines[0][0]}: no topics, only what is around them; add some")
     return topics

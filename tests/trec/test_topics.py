@@ -57,6 +57,30 @@ def test_a_query_in_brackets_is_no_list_of_answers(tmp_path: Path, query: str) -
     assert [(topic.id, topic.text) for topic in topics.values()] == [("1", query), ("2", "who discovered radium")]
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        "qid\tquery\tcategory",
+        "query-id\ttext\t-",
+        "topic\tquery\t-",
+        "Topic_ID\tTitle\t-",
+        '"Query ID"\t"Query"\t-',
+        "#id\ttext",
+    ],
+)
+def test_a_first_line_that_names_columns_is_no_topic(tmp_path: Path, header: str) -> None:
+    more = "\tx" * (header.count("\t") - 1)
+    text = header + "\n" + "".join(f"{t.id}\t{t.text}{more}\n" for t in TOPICS)
+    assert list(read_topics(put(tmp_path, "t.tsv", text)).values()) == TOPICS
+
+
+@pytest.mark.parametrize("line", ["7\tquery", "q1\ttext", "topic\twhat is a query", "id\tid", "x\ttitle\tquery"])
+def test_a_first_topic_that_looks_like_names_of_columns_stays(tmp_path: Path, line: str) -> None:
+    topics = read_topics(put(tmp_path, "t.tsv", f"{line}\n2\twho discovered radium\n"))
+    first = line.replace("\t", " ").split(" ", 1)
+    assert [(topic.id, topic.text) for topic in topics.values()] == [tuple(first), ("2", "who discovered radium")]
+
+
 def test_a_title_may_hold_a_less_than_sign(tmp_path: Path) -> None:
     text = "<top>\n<num> Number: 1\n<title> is 3 < 5 true\n<desc> Why\n</top>\n"
     assert read_topics(put(tmp_path, "t.trec", text)) == {"1": Topic("1", "is 3 < 5 true")}
@@ -141,6 +165,7 @@ def test_a_list_that_cannot_be_read_is_refused(text: str) -> None:
         ("t.trec", "<top>\n<num> Number: CT 1\n<title> a\n</top>\n", "1: topic id 'CT 1'"),
         ("t.jsonl", '{"id": 1, "text": "a", "answers": ["b\\ud800"]}\n', "1: topic '1' has half a surrogate pair"),
         ("t.tsv", "\n", "1: no topics"),
+        ("t.tsv", "id\tquery\n", "1: no topics"),
         ("t.jsonl", '{"id": 1, "text": "a"}\n{"id": 2,\n', "2: broken JSON"),
         ("t.jsonl", '{"id": 1, "text": "a"}\n[3]\n', "2: expected a JSON object"),
         ("t.jsonl", '{"id": 1, "body": "a"}\n', "1: no query; expected one of the keys question"),
