@@ -5,6 +5,10 @@ ROOT := $(patsubst %/,%,$(dir $(abspath $(lastword $(MAKEFILE_LIST)))))
 PYTHON ?= python3
 VENV ?= $(ROOT)/.venv
 TORCH ?= 2.13.0
+# make splits names at white space, and would install, and delete, in another folder.
+ifneq ($(words $(abspath $(filter-out $(MAKEFILES),$(MAKEFILE_LIST)))) $(words $(VENV)),1 1)
+$(error the name of the project's folder or of VENV has white space or is empty, with which make cannot work; rename it)
+endif
 BIN := $(VENV)/bin
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check --no-input
 # Their dependencies are not wanted: only a data file of each is read.

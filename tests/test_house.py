@@ -1,5 +1,7 @@
 """The house is kept: floors, style, types."""
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -37,3 +39,32 @@ def test_what_shipped_files_say() -> None:
         data = {path for path in folder.rglob("*") if path.suffix in (".yaml", ".jsonl") and path.is_file()}
         data = {path for path in data if path.parent.parent == folder}
         assert data <= {path for pattern in globs for path in folder.glob(pattern)}
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+@pytest.mark.parametrize(
+    ("folder", "words", "status"),
+    [
+        ("plain", [], 0),
+        ("with space", [], 2),
+        ("with space", ["-C", "..", "-f", "with space/Makefile"], 2),
+        ("plain", ["VENV=with space"], 2),
+        ("plain", ["VENV="], 2),
+    ],
+)
+def test_make_refuses_names_that_it_would_split(tmp_path: Path, folder: str, words: list[str], status: int) -> None:
+    place = tmp_path / folder
+    place.mkdir()
+    for name in ("Makefile", "setup.cfg"):
+        shutil.copy(ROOT / name, place)
+    # The settings of the make that may run these tests are not this one's.
+    clean = {name: value for name, value in os.environ.items() if name != "VENV" and not name.startswith("MAKE")}
+    command = ["make", "--dry-run", *words, "test"]
+    done = subprocess.run(command, cwd=place, env=clean, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stdout + done.stderr
+    if status:
+        complaint = [line for line in done.stderr.splitlines() if "***" in line]
+        assert len(complaint) == 1 and "the project's folder or of VENV has white space" in complaint[0]
+        assert "python" not in done.stdout
+    else:
+        assert f'"{place}/.venv/bin/python" -m pytest' in done.stdout and not done.stderr
