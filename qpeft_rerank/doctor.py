@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -49,13 +49,21 @@ def check_python() -> Iterator[Line]:
 
 
 def check_packages() -> Iterator[Line]:
-    """Versions of what the main job stands on; what only searching needs is reported."""
-    for names, required in ((REQUIRED, True), (OPTIONAL, False)):
-        for name in names:
-            try:
-                yield Line("package", f"{name} {version(name)}")
-            except PackageNotFoundError:
-                yield Line("package", f"{name} not installed", f"pip install {name}" if required else "")
+    """Versions of what the main job stands on (what only searching needs may be absent), and any that does not do."""
+    needs = _needs()
+    named = (*REQUIRED, *OPTIONAL)
+    for name in (*named, *sorted(needs.keys() - {name.lower() for name in named})):
+        need = needs.get(name.lower(), "")
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            if name in named:
+                yield Line("package", f"{name} not installed", f"pip install {name}" if name in REQUIRED else "")
+            continue
+        if _excluded(found, need):
+            yield Line("package", f"{name} {found}, but {need} is needed", f'pip install "{need}"')
+        elif name in named:
+            yield Line("package", f"{name} {found}")
 
 
 def check_java() -> Iterator[Line]:
@@ -178,6 +186,32 @@ def _doctor() -> int:
             print(line, flush=True)
     print(f"{failures} to fix" if failures else "all is well")
     return 2 if failures else 0
+
+
+def _needs() -> dict[str, str]:
+    """What this package requires, by name; nothing where its metadata or ``packaging`` is not there."""
+    try:
+        from packaging.requirements import Requirement
+        from packaging.utils import canonicalize_name
+
+        declared = [Requirement(line) for line in requires("qpeft_rerank") or ()]
+    except (ImportError, PackageNotFoundError):
+        return {}
+    mine = [one for one in declared if one.marker is None or one.marker.evaluate({"extra": ""})]  # no extras
+    return {canonicalize_name(one.name): f"{one.name}{one.specifier}" for one in mine}
+
+
+def _excluded(found: str, need: str) -> bool:
+    """Whether ``need``, which may be empty, excludes this version; one in no standard form may be anything."""
+    if not need:
+        return False
+    from packaging.requirements import Requirement
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        return not Requirement(need).specifier.contains(Version(found), prereleases=True)
+    except InvalidVersion:
+        return False
 
 
 def _reachable(host: str) -> bool:

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,46 @@ def test_missing_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = doctor.check_packages()
     assert first.fix == "pip install no-such-package-a"
     assert second.fix == ""
+
+
+def test_a_version_that_is_excluded_is_a_failure_with_its_fix(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    versions = {"torch": "2.13.0+cpu", "peft": "0.18.0.dev1", "transformers": "4.40.1", "pytrec-eval-terrier": "0.5.5"}
+    versions |= {"filelock": "3.1", "tqdm": "own"}
+    needs = ["torch>=2.6", "peft>=0.17", "transformers<6,>=4.57", "pytrec_eval-terrier>=0.5.6", "filelock>=3.12"]
+    needs += ["tqdm>=4", "absent>=1", 'torch>=9; extra == "more"']
+
+    def version(name: str) -> str:
+        if name not in versions:
+            raise PackageNotFoundError(name)
+        return versions[name]
+
+    monkeypatch.setattr(doctor, "version", version)
+    monkeypatch.setattr(doctor, "requires", lambda name: needs)
+    monkeypatch.setattr(doctor, "REQUIRED", ("torch", "peft", "transformers", "pytrec-eval-terrier"))
+    monkeypatch.setattr(doctor, "OPTIONAL", ())
+    monkeypatch.setattr(doctor, "CHECKS", (doctor.check_packages,))
+    assert doctor.main([]) == 2
+    assert capsys.readouterr().out.splitlines() == [
+        "ok    package      torch 2.13.0+cpu",
+        "ok    package      peft 0.18.0.dev1",
+        "FAIL  package      transformers 4.40.1, but transformers<6,>=4.57 is needed",
+        '      fix: pip install "transformers<6,>=4.57"',
+        "FAIL  package      pytrec-eval-terrier 0.5.5, but pytrec_eval-terrier>=0.5.6 is needed",
+        '      fix: pip install "pytrec_eval-terrier>=0.5.6"',
+        "FAIL  package      filelock 3.1, but filelock>=3.12 is needed",
+        '      fix: pip install "filelock>=3.12"',
+        "3 to fix",
+    ]
+
+
+def test_without_metadata_versions_are_only_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def requires(name: str) -> list[str]:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(doctor, "requires", requires)
+    assert not any(line.fix for line in doctor.check_packages())
 
 
 @pytest.fixture
