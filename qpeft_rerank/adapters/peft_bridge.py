@@ -42,6 +42,8 @@ class PeftAdapter(nn.Module):
         config = tuned.active_peft_config
         self.kind = str(config.peft_type.value)
         self.in_layers = not config.is_prompt_learning
+        #: Whether it gives every layer keys and values of its own.
+        self.own_keys = self.kind == _PREFIX
         self.virtual_tokens = 0 if self.in_layers else int(config.num_virtual_tokens)
         self._trained = {name: p for name, p in tuned.named_parameters() if p.requires_grad}
         #: The parameters that train, shared with the model's layers; none in a loaded prompt-learning adapter.
@@ -143,7 +145,7 @@ class PeftAdapter(nn.Module):
         if self.in_layers and not self.training:
             self._switch(True)
         try:
-            yield self._prefix(rows) if self.kind == _PREFIX else {}
+            yield self._prefix(rows) if self.own_keys else {}
         finally:
             if self.in_layers and not self.training:
                 self._switch(False)

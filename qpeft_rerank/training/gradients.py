@@ -48,6 +48,7 @@ class GradientAccumulator:
     :param batch_tokens: rows times largest row of one micro-batch; halved when memory runs out.
     :param size: tokens that a sequence's row takes, in memory for the gradient.
     :param cut: read a micro-batch in several passes where that is quicker; not where sequences share what is computed.
+    :param advise: tell of gradient checkpointing where one sequence does not fit into memory.
     """
 
     def __init__(
@@ -58,12 +59,14 @@ class GradientAccumulator:
         batch_tokens: int,
         size: Callable[[Sequence], int] = len,
         cut: bool = False,
+        advise: bool = False,
     ) -> None:
         self.mean_log_probs = mean_log_probs
         self.loss = loss
         self.parameters = parameters
         self.batch_tokens = batch_tokens
         self.size = size
+        self.advise = advise
         self.cut = cut and parameters[0].device.type == "cpu"
 
     def add(self, groups: Groups, of: int, seed: int) -> Accumulated:
@@ -143,9 +146,10 @@ class GradientAccumulator:
         used = max(sum(map(len, batch)) * self._largest(batch[0]) for _, batch in self._planned(groups))
         if min(used, self.batch_tokens) <= largest:
             longest = max(len(sequence) for group in groups for sequence in group)
+            add = "add --gradient-checkpointing, " if self.advise else ""
             raise InputError(
-                f"out of memory on one sequence of {longest} tokens; add --gradient-checkpointing, set "
-                "--max-passage-tokens, or take a smaller --dtype"
+                f"out of memory on one sequence of {longest} tokens; {add}set --max-passage-tokens, or take a smaller "
+                "--dtype"
             )
         self.batch_tokens = max(largest, min(used, self.batch_tokens) // 2)
         if torch.cuda.is_available():

@@ -126,6 +126,7 @@ class Trainer:
             state.batch_tokens,
             prefix.size_after_prefix if self._sharing else len,
             cut=not self._sharing,
+            advise=not (running.gradient_checkpointing or self.student.no_checkpointing),
         )
         if self.workers.main:
             self._log = Logbook(running.folder / "log.csv", state.step, len(state.dev), running.tensorboard)

@@ -93,6 +93,8 @@ class Session:
                 self.max_passage_tokens,
                 self.recipe.sampling,
             )
+            if self.gradient_checkpointing and student.no_checkpointing:
+                raise InputError(f"--gradient-checkpointing: {student.no_checkpointing}; leave it out")
             trainer = Trainer(
                 student,
                 EpochSampler(examples, self.recipe.sampling, self.recipe.seed),

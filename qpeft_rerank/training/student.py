@@ -49,6 +49,15 @@ class Student:
         """Number of parameters that learn."""
         return sum(part.parameter.numel() for part in self.parts.values())
 
+    @property
+    def no_checkpointing(self) -> str | None:
+        """Why its gradients cannot be checkpointed; None where they can."""
+        if getattr(self.hinter, "own_keys", False):
+            # Layers drop the cache that they are given, as they are to be run twice.
+            return "layers under it do not see the keys and values that this adapter gives them"
+        known = getattr(self.model.model, "supports_gradient_checkpointing", False)
+        return None if known else "transformers has none for this model"
+
     def encode(self, groups: list[Group]) -> list[list[Sequence]]:
         """The sequences of each group, the positive first; each distinct text is tokenised once."""
         pairs = [(group.query, passage.title, passage.text) for group in groups for passage in group.passages]
