@@ -1,8 +1,7 @@
 """Why a topic's passages rank as they do: each query token's log-probability and the adapter's hints, as one page."""
 
 import math
-import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as ListLike
 from dataclasses import dataclass
 from importlib import resources
@@ -18,7 +17,6 @@ from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.pages import page_template
 from qpeft_rerank.prompt.segments import Sequence
 from qpeft_rerank.results import RerankedRun
-from qpeft_rerank.trec.output import check_output
 from qpeft_rerank.trec.runs import Run
 from qpeft_rerank.trec.topics import Topic
 
@@ -150,15 +148,6 @@ class TokenText:
             for text, size in self.groups(ids)
             for place in range(1, size + 1)
         ]
-
-
-def check_page(path: str, overwrite: bool, others: Iterable[str | None]) -> None:
-    """Refuse a page that cannot be written, or that another output of the job would share its file with."""
-    if path == "-":
-        raise InputError("--explain -: stdout is for runs and tables; name a file")
-    check_output(path, overwrite, "--explain")
-    if any(os.path.realpath(other) == os.path.realpath(path) for other in others if other):
-        raise InputError(f"--explain {path}: is another output of this job too; name another file")
 
 
 def pick_topic(asked: str | None, among: Mapping[str, object], where: str) -> str:

@@ -3,17 +3,17 @@
 import argparse
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from qpeft_rerank import explain, sources
+from qpeft_rerank import sources
 from qpeft_rerank.cache import cache_dir
 from qpeft_rerank.collection.names import canonical_index_name
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.methods import DEFAULT_PROMPT, NO_ADAPTER
 from qpeft_rerank.prompt.templates import Template
 from qpeft_rerank.trec.lines import read_lines
-from qpeft_rerank.trec.output import check_output
+from qpeft_rerank.trec.output import input_fault, output_fault, refusal
 from qpeft_rerank.trec.runs import Run
 from qpeft_rerank.trec.topics import Topic
 
@@ -62,25 +62,39 @@ class Outputs:
         return cache_dir() / "journals" / f"{digest.hexdigest()}.journal"
 
     def check(self) -> None:
-        """Refuse what exists, cannot be written, or would be written twice; make the default folder."""
-        args = self.args
-        if args.output is None:
+        """Refuse what is read too, exists, cannot be written, or would be written twice; make the default folder."""
+        if self.args.output is None:
             Path(self.run).parent.mkdir(parents=True, exist_ok=True)
-        check_output(self.run, args.overwrite)
-        taken = [self.run, f"{self.run}.journal"] if self.is_file else [self.run]
-        if args.scores:
-            check_output(args.scores, args.overwrite, "--scores")
-            if _same(args.scores, taken):
-                raise InputError(f"--scores {args.scores}: is another output of this job too; name another file")
-            taken.append(args.scores)
+        for flag, path, fault in self.faults():
+            if fault:
+                raise refusal(flag, path, fault)
+
+    def faults(self) -> Iterator[tuple[str, str, str | None]]:
+        """Each file that the job writes: its flag, its place, and why it may not be written there, if so."""
+        args = self.args
         # Without the run itself they are what a stopped job wrote last: the same command goes on.
         stopped = os.path.isfile(f"{self.run}.journal") and not os.path.exists(self.run)
+        written = [("--output", self.run, False)]
+        if args.scores:
+            written.append(("--scores", args.scores, False))
         for path, method in zip(self.compared_runs, self.compared, strict=False):
-            check_output(path, args.overwrite or (stopped and _tag(path) == method), "--compare")
-            if _same(path, taken):
-                raise InputError(f"--compare: {path} is another output of this job too; name another --output")
+            written.append(("--compare", path, stopped and _tag(path) == method))
         if args.explain:
-            explain.check_page(args.explain, args.overwrite, (*taken, *self.compared_runs))
+            written.append(("--explain", args.explain, False))
+        taken = [f"{self.run}.journal"] if self.is_file else []
+        for flag, path, left in written:
+            fault = input_fault(path, self._inputs())
+            if path == "-" and flag == "--explain":
+                fault = "stdout is for runs and tables; name a file"
+            elif not fault and _same(path, taken):
+                fault = "is another output of this job too; name another file"
+            yield flag, path, fault or output_fault(path, args.overwrite or left)
+            taken.append(path)
+
+    def _inputs(self) -> Iterator[tuple[str, str | None]]:
+        for name in ("run", "corpus", "topics", "qrels", "index", "prompt", "model", "adapter"):
+            yield f"--{name}", getattr(self.args, name)
+        yield from (("--compare", name) for name in self.args.compare)
 
     def check_names(self) -> None:
         """Refuse two ways of scoring with one name, as nobody could tell their runs apart, and runs without a place."""

@@ -192,6 +192,18 @@ def test_bad_input_is_one_line(files, capsys):
     assert (files / "out.jsonl").read_text() == "x"
 
 
+@pytest.mark.parametrize("flag", ["run", "corpus", "topics", "qrels"])
+def test_an_input_is_not_overwritten(files, capsys, flag):
+    (files / "qrels.txt").write_text("t1 0 d1 1\n")
+    words = command(files, "--qrels", files / "qrels.txt", "--overwrite")
+    source = Path(words[words.index(f"--{flag}") + 1])
+    before = source.read_bytes()
+    words[words.index("--output") + 1] = str(source)
+    assert mine.main(words) == 2
+    assert f"--output {source}: is an input of this job (--{flag}); name another file" in capsys.readouterr().err
+    assert source.read_bytes() == before and not list(files.glob(".*.work"))
+
+
 @pytest.mark.parametrize("line", ["no record", "{}", "[1]"])
 def test_a_damaged_work_file_can_be_overwritten(files, capsys, line):
     with minefile.MineFile(files / "out.jsonl", {"hits": 5}) as file:

@@ -119,6 +119,17 @@ def test_existing_output_is_kept(
     assert "Anserini" in output.read_text()
 
 
+def test_the_topics_are_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    topics = tmp_path / "topics.tsv"
+    topics.write_text("1\tradium\n")
+    (tmp_path / "segments_1").write_text("an index's")
+    args = ["--index", str(tmp_path), "--topics", str(topics), "--overwrite", "--output"]
+    for name, flag in (("topics.tsv", "topics"), ("segments_1", "index")):
+        assert main([*args, str(tmp_path / name)]) == 2
+        assert f"{name}: is an input of this job (--{flag}); name another file" in capsys.readouterr().err
+    assert topics.read_text() == "1\tradium\n"
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [

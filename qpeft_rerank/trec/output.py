@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -9,6 +10,13 @@ from contextlib import contextmanager
 from typing import IO
 
 from qpeft_rerank.errors import InputError
+
+#: A job's flags that name what it reads, each with the value given.
+Inputs = Iterable[tuple[str, str | None]]
+
+_STDOUT_CLOSED = "stdout is closed; name a file"
+# What is read in the folder of a model, an adapter or a Lucene index. Other files may be beside them.
+_READ_IN_FOLDERS = re.compile(r"\.(json|safetensors|bin|model|txt|jinja)$|^segments_|^_\w+\.\w+$")
 
 
 def write_lines(path: str, lines: Iterable[str]) -> None:
@@ -42,32 +50,62 @@ def write_lines(path: str, lines: Iterable[str]) -> None:
 
 def _check_stdout() -> None:
     if sys.stdout is None:
-        raise InputError("stdout is closed; name a file")
+        raise InputError(_STDOUT_CLOSED)
 
 
-def check_output(path: str, overwrite: bool, flag: str = "--output") -> None:
-    """Refuse an output that exists or cannot be written, before any work is done for it."""
+def check_output(path: str, overwrite: bool, flag: str = "--output", inputs: Inputs = ()) -> None:
+    """Refuse an output that exists or cannot be written, before any work is done for it.
+
+    :param inputs: what the job reads, which ``overwrite`` does not allow to be replaced.
+    """
+    fault = input_fault(path, inputs) or output_fault(path, overwrite)
+    if fault:
+        raise refusal(flag, path, fault)
+
+
+def refusal(flag: str, path: str, fault: str) -> InputError:
+    """The error that says why an output may not be written."""
+    return InputError(fault if fault == _STDOUT_CLOSED else f"{flag} {path}: {fault}")
+
+
+def input_fault(path: str, inputs: Inputs) -> str | None:
+    """Why an output may not go to a file that its own job reads, if it is one; links are followed.
+
+    :param inputs: flags with the values given: files, folders of a model, an adapter or an index, or names.
+    """
+    if not os.path.isfile(path):
+        return None
+    place = os.path.realpath(path)
+    for flag, given in inputs:
+        if given is None or not os.path.exists(given):
+            continue
+        source = os.path.realpath(given)
+        within = os.path.dirname(place) == source and _READ_IN_FOLDERS.search(os.path.basename(place))
+        if place == source or within:
+            return f"is an input of this job ({flag}); name another file"
+    return None
+
+
+def output_fault(path: str, overwrite: bool) -> str | None:
+    """Why an output cannot be written, and what helps; None if it can be."""
     if path == "-":
-        _check_stdout()
-        return
+        return _STDOUT_CLOSED if sys.stdout is None else None
     parent = os.path.dirname(os.path.realpath(path))
     if os.path.isdir(path):
-        raise InputError(f"{flag} {path}: is a folder; name a file in it")
+        return "is a folder; name a file in it"
     if os.path.isfile(path) and not overwrite:
-        raise InputError(f"{flag} {path}: exists; add --overwrite to replace it, or name another file")
+        return "exists; add --overwrite to replace it, or name another file"
     if os.path.exists(path) and not os.path.isfile(path):
         # A device or a pipe such as /dev/stdout is written to directly.
-        if not os.access(path, os.W_OK):
-            raise InputError(f"{flag} {path}: cannot be written; name another file")
-        return
+        return None if os.access(path, os.W_OK) else "cannot be written; name another file"
     if not os.path.isdir(parent):
-        raise InputError(f"{flag} {path}: the folder {parent} does not exist; create it first")
+        return f"the folder {parent} does not exist; create it first"
     try:
         # Tried, not asked: permissions say nothing of read-only file systems, nor to root.
         with tempfile.TemporaryFile(dir=parent):
-            pass
+            return None
     except OSError:
-        raise InputError(f"{flag} {path}: the folder {parent} cannot be written; name another") from None
+        return f"the folder {parent} cannot be written; name another"
 
 
 @contextmanager
