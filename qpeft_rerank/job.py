@@ -3,7 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,11 +18,10 @@ from qpeft_rerank.outputs import Outputs
 from qpeft_rerank.parts import Share, collect
 from qpeft_rerank.prompt.templates import load_template
 from qpeft_rerank.reranker import Reranker
-from qpeft_rerank.results import RerankedRun, score_lines
+from qpeft_rerank.results import RerankedRun
 from qpeft_rerank.trec.measures import evaluate, parse_measure
-from qpeft_rerank.trec.output import write_lines
 from qpeft_rerank.trec.qrels import Qrels
-from qpeft_rerank.trec.runs import Run, locate, read_run, write_run
+from qpeft_rerank.trec.runs import Run, locate, read_run
 from qpeft_rerank.trec.topics import Topic
 
 if TYPE_CHECKING:
@@ -124,15 +123,9 @@ class Job:
                 )
             *others, result = self._rerank(reranker, given, journal, share)
             self._say_found(result)
-            for path, method, other in zip(self.outputs.compared_runs, self.outputs.compared, others, strict=False):
-                write_run(path, other.run, method)
-            write_run(self.outputs.run, result.run, self.outputs.method)
-            if self.args.scores:
-                write_lines(self.args.scores, score_lines(result))
-            if self.args.explain:
-                topic = topics[given.explained]
-                page = explain.page(reranker.scorer, topic, run, result, self.passages, self.outputs.method)
-                write_lines(self.args.explain, [page])
+            scorer, topic, method = reranker.scorer, topics[given.explained], self.outputs.method
+            page = partial(explain.page, scorer, topic, run, result, self.passages, method)
+            self.outputs.write([*others, result], page)
             if share:
                 share.finish(journal)
             if not self.outputs.is_file:

@@ -3,18 +3,18 @@
 import argparse
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from qpeft_rerank import sources
+from qpeft_rerank import leftovers, sources
 from qpeft_rerank.cache import cache_dir
 from qpeft_rerank.collection.names import canonical_index_name
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.methods import DEFAULT_PROMPT, NO_ADAPTER
 from qpeft_rerank.prompt.templates import Template
-from qpeft_rerank.trec.lines import read_lines
-from qpeft_rerank.trec.output import input_fault, output_fault, refusal
-from qpeft_rerank.trec.runs import Run
+from qpeft_rerank.results import RerankedRun, score_lines
+from qpeft_rerank.trec.output import input_fault, output_fault, refusal, write_lines
+from qpeft_rerank.trec.runs import Run, write_run
 from qpeft_rerank.trec.topics import Topic
 
 
@@ -76,11 +76,11 @@ class Outputs:
         stopped = os.path.isfile(f"{self.run}.journal") and not os.path.exists(self.run)
         written = [("--output", self.run, False)]
         if args.scores:
-            written.append(("--scores", args.scores, False))
+            written.append(("--scores", args.scores, stopped and leftovers.is_scores(args.scores)))
         for path, method in zip(self.compared_runs, self.compared, strict=False):
-            written.append(("--compare", path, stopped and _tag(path) == method))
+            written.append(("--compare", path, stopped and leftovers.is_run(path, method)))
         if args.explain:
-            written.append(("--explain", args.explain, False))
+            written.append(("--explain", args.explain, stopped and leftovers.is_page(args.explain, self.method)))
         taken = [f"{self.run}.journal"] if self.is_file else []
         for flag, path, left in written:
             fault = input_fault(path, self._inputs())
@@ -95,6 +95,24 @@ class Outputs:
         for name in ("run", "corpus", "topics", "qrels", "index", "prompt", "model", "adapter"):
             yield f"--{name}", getattr(self.args, name)
         yield from (("--compare", name) for name in self.args.compare)
+
+    def write(self, results: Sequence[RerankedRun], page: Callable[[], str]) -> None:
+        """Write everything, the run last: where it is a file, it says that the job is done.
+
+        :param results: of the compared ways, then the job's own.
+        :param page: makes what ``--explain`` shows.
+        """
+        *others, result = results
+        if not self.is_file:
+            write_run(self.run, result.run, self.method)
+        for path, method, other in zip(self.compared_runs, self.compared, others, strict=False):
+            write_run(path, other.run, method)
+        if self.args.scores:
+            write_lines(self.args.scores, score_lines(result))
+        if self.args.explain:
+            write_lines(self.args.explain, [page()])
+        if self.is_file:
+            write_run(self.run, result.run, self.method)
 
     def check_names(self) -> None:
         """Refuse two ways of scoring with one name, as nobody could tell their runs apart, and runs without a place."""
@@ -128,12 +146,3 @@ def _name(given: str) -> str:
 
 def _same(path: str, others: Iterable[str]) -> bool:
     return any(path == other or os.path.realpath(path) == os.path.realpath(other) for other in others)
-
-
-def _tag(path: str) -> str | None:
-    """The tag of the first line of a run; None where there is no such."""
-    try:
-        _, line = next(iter(read_lines(path)))
-        return line.split()[5]
-    except (InputError, StopIteration, IndexError):
-        return None

@@ -1,0 +1,61 @@
+"""A job that stops while it writes its results: the same command goes on."""
+
+from pathlib import Path
+
+import pytest
+
+from qpeft_rerank import outputs
+from qpeft_rerank.rerank import main
+
+
+class Stop(BaseException):
+    """As sudden as SIGKILL."""
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_stopped_between_its_outputs_it_goes_on(
+    command, tmp_path: Path, place: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [tmp_path / name for name in ("scores.jsonl.gz", "page.html", "out.trec")]
+    options = {"scores": files[0], "explain": files[1]}
+    assert main(command(**options)) == 0
+    whole = [path.read_bytes() for path in files]
+    for path in files:
+        path.unlink()
+
+    def stopping(write):
+        def stop(path: str, *what: object) -> None:
+            if path == str(files[place]):
+                raise Stop
+            write(path, *what)
+
+        return stop
+
+    with monkeypatch.context() as patch:
+        for name in ("write_lines", "write_run"):
+            patch.setattr(outputs, name, stopping(getattr(outputs, name)))
+        with pytest.raises(Stop):
+            main(command(**options))
+    assert [path.exists() for path in files] == [number < place for number in range(3)]
+    assert main(command(**options)) == 0
+    assert [path.read_bytes() for path in files] == whole
+
+
+@pytest.mark.parametrize("flag", ["scores", "explain"])
+@pytest.mark.parametrize("text", ["precious\n", "5\n", '{"qid": "10"}\n', "<title>mine – ql-plain</title>\n"])
+def test_what_no_stopped_job_wrote_is_kept(
+    command, tmp_path: Path, flag: str, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out.trec.journal").touch()
+    (tmp_path / "mine").write_text(text, "utf-8")
+    assert main(command(**{flag: tmp_path / "mine"})) == 2
+    assert f"--{flag} {tmp_path / 'mine'}: exists; add --overwrite" in capsys.readouterr().err
+    assert (tmp_path / "mine").read_text("utf-8") == text
+
+
+def test_beside_a_finished_run_scores_need_overwrite(command, tmp_path: Path) -> None:
+    assert main(command(scores=tmp_path / "scores")) == 0
+    (tmp_path / "other.trec").write_text("10 Q0 42 1 1 x\n")
+    (tmp_path / "other.trec.journal").touch()
+    assert main(command(output=tmp_path / "other.trec", scores=tmp_path / "scores")) == 2
+    assert main(command(output=tmp_path / "new.trec", scores=tmp_path / "scores")) == 2
