@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from itertools import islice
 
-from qpeft_rerank.collection.passages import Passages
+from qpeft_rerank.collection.passages import Passages, Surveyed
 from qpeft_rerank.engines.local import Candidate
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.trec.pairs import listed
@@ -40,6 +40,25 @@ def check_topics(run: Run, topics: Mapping[str, Topic]) -> None:
         )
 
 
+def check_passages(run: Run, passages: Passages, depth: int) -> None:
+    """Refuse a run with a passage that the collection lacks, where that can be told without fetching any."""
+    if not isinstance(passages, Surveyed):
+        return
+    docid = passages.first_absent(list(dict.fromkeys(hit.docid for hits in run.values() for hit in hits[:depth])))
+    if docid is not None:
+        topic = next(topic for topic, hits in run.items() if any(hit.docid == docid for hit in hits[:depth]))
+        raise _absent(topic, docid, passages)
+
+
+def _absent(topic: str, docid: str, passages: Passages) -> UnjoinedError:
+    return UnjoinedError(
+        topic,
+        docid,
+        f"docid {docid} (topic {topic}) is not in {passages.name}; give the collection that the run "
+        "was made from, or --missing skip",
+    )
+
+
 def candidates(
     run: Run,
     topics: Mapping[str, Topic],
@@ -64,9 +83,4 @@ def candidates(
                 if absent is not None:
                     absent.append((topic, docid))
             else:
-                raise UnjoinedError(
-                    topic,
-                    docid,
-                    f"docid {docid} (topic {topic}) is not in {passages.name}; give the collection that the run "
-                    "was made from, or --missing skip",
-                )
+                raise _absent(topic, docid, passages)

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from qpeft_rerank import explain, sources
-from qpeft_rerank.candidates import UnjoinedError, check_topics, count_pairs
+from qpeft_rerank.candidates import UnjoinedError, check_passages, check_topics, count_pairs
 from qpeft_rerank.collection.passages import Passages
 from qpeft_rerank.console import say
 from qpeft_rerank.errors import InputError
@@ -108,6 +108,9 @@ class Job:
             return 0
         place = self.outputs.journal(given.run, given.topics)
         share = Share(self.team, place) if self.team else None
+        if self.args.missing == "strict" and (self.args.run or self.args.corpus):
+            part = share.part(given.run, self.args.depth) if share else given.run
+            check_passages(part, self.passages, self.args.depth)
         if share and not share.team.main:
             self._rerank(self._reranker(), given, None, share)
             share.finish()

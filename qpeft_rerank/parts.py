@@ -81,6 +81,10 @@ class Share:
         self.path = path.with_name(f"{_stem(path)}.rank{team.rank}of{team.count}.journal")
         self._parts: list[Part] = []
 
+    def part(self, run: Run, depth: int) -> Run:
+        """What this process scores of a run."""
+        return divide(run, depth, self.team.count)[self.team.rank]
+
     def rerank(
         self,
         run: Run,
@@ -98,7 +102,7 @@ class Share:
         :returns: nothing in other processes.
         """
         known = self.team.from_main(lambda: journal.scores() if journal else {})
-        part = divide(run, depth, self.team.count)[self.team.rank]
+        part = self.part(run, depth)
         with Journal(self.path, known) as own:
             found = score(part, own, lambda scores: done(self.team.add(scores)))
             mine = Part([result.pairs for result in found], found[-1].missing, own.written())

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from qpeft_rerank.collection import ids
 from qpeft_rerank.collection.names import bm25_parameters
 from qpeft_rerank.collection.passages import Passage, passage_from_raw
 from qpeft_rerank.errors import InputError, first_line
@@ -29,6 +30,11 @@ class LuceneIndex:
 
     def prepare(self, docids: Sequence[str]) -> None:
         """Do nothing: Lucene finds a passage by id without reading the others."""
+
+    def first_absent(self, docids: Sequence[str]) -> str | None:
+        """Return the first of ``docids`` that the index lacks, without a look at any text."""
+        reader = getattr(self._searcher.object, "reader", None)  # Anserini's own, not an interface of Pyserini's
+        return None if reader is None else ids.first_absent(reader, docids)
 
     def fetch(self, docids: Sequence[str]) -> dict[str, Passage]:
         """Return the passages that exist among ``docids``; :class:`InputError` if the index stores no text."""

@@ -50,6 +50,11 @@ class CorpusFile:
                 raise InputError(f"{self.path}:{lineno}: {error}") from None
         self._looked_for |= wanted
 
+    def first_absent(self, docids: Sequence[str]) -> str | None:
+        """Return the first of ``docids`` that the file lacks; it is read as by :meth:`prepare`."""
+        self.prepare(docids)
+        return next((docid for docid in docids if docid not in self._kept), None)
+
     def fetch(self, docids: Sequence[str]) -> dict[str, Passage]:
         """Return the passages that exist among ``docids``; unprepared ids cost one more pass over the file."""
         self.prepare(docids)

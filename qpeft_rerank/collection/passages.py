@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.trec.lines import is_text
@@ -33,6 +33,17 @@ class Passages(Protocol):
 
     def fetch(self, docids: Sequence[str]) -> dict[str, Passage]:
         """Return the passages that exist among ``docids``, keyed by docid; absent ids are left out."""
+
+
+@runtime_checkable
+class Surveyed(Protocol):
+    """Passages that can tell what they lack at far less than the cost of fetching; not every source can."""
+
+    def first_absent(self, docids: Sequence[str]) -> str | None:
+        """Return the first of ``docids`` (each once) that is not there; None if all are, or it takes fetching to tell.
+
+        As :meth:`Passages.prepare`, it says which ids will be asked for.
+        """
 
 
 def passage_from_raw(docid: str, raw: str) -> Passage:

@@ -1,0 +1,52 @@
+"""A passage that the collection lacks is told before the model is loaded."""
+
+from pathlib import Path
+
+import pytest
+
+from qpeft_rerank.collection import ids
+from qpeft_rerank.collection.jsonl import CorpusFile
+from qpeft_rerank.collection.lucene import open_folder
+from qpeft_rerank.job import Job
+from qpeft_rerank.rerank import main
+from tests.conftest import PASSAGES
+from tests.rerank.first_stage import RUN
+
+
+@pytest.mark.parametrize("source", ["corpus", "index"])
+@pytest.mark.parametrize("share", ["on", "off"])
+def test_it_is_told_with_its_line_before_the_model_is_loaded(
+    command,
+    tmp_path: Path,
+    tiny_index: Path,
+    source: str,
+    share: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def load(self: Job) -> None:
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr(Job, "_reranker", load)
+    (tmp_path / "first.trec").write_text(RUN + "9 Q0 D404 9 0.5 x\n9 Q0 D405 9 0.4 x\n10 Q0 D404 9 0.5 x\n", "utf-8")
+    options = {"corpus": None, "index": tiny_index} if source == "index" else {}
+    assert main(command(**options, share_passages=share)) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"error: {tmp_path}/first.trec:9: docid D404 (topic 10) is not in ")
+    assert said.endswith("; give the collection that the run was made from, or --missing skip")
+    for allowed in ({"missing": "skip"}, {"depth": 2}):
+        with pytest.raises(AssertionError, match="was loaded"):
+            main(command(**options, **allowed))
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 1024])
+def test_the_first_absent_one_is_found(
+    tiny_index: Path, tiny_corpus: Path, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ids, "_AT_ONCE", at_once)
+    there = [docid for docid, _, _ in PASSAGES]
+    for passages in (open_folder(tiny_index, "tiny"), CorpusFile(str(tiny_corpus))):
+        assert passages.first_absent(there) is None and passages.first_absent([]) is None
+        for place in range(len(there) + 1):
+            some = [*there[:place], '(x)AND+"y*', *there[place:], "z"]
+            assert passages.first_absent(some) == '(x)AND+"y*'
