@@ -17,12 +17,21 @@ _STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 def positive(text: str) -> int:
     """The argparse type of a count: a whole number from 1."""
+    return _whole(text, 1)
+
+
+def from_zero(text: str) -> int:
+    """The argparse type of a count that may be none: a whole number from 0."""
+    return _whole(text, 0)
+
+
+def _whole(text: str, least: int) -> int:
     try:
         value = int(text)
     except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least}")
     return value
 
 

@@ -7,7 +7,7 @@ from functools import cached_property, partial
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from qpeft_rerank import explain, sources
+from qpeft_rerank import explain, report, sources
 from qpeft_rerank.candidates import UnjoinedError, check_passages, check_topics, count_pairs
 from qpeft_rerank.collection.passages import Passages
 from qpeft_rerank.console import say
@@ -56,8 +56,7 @@ class Job:
             raise InputError(f"--alpha {args.alpha}: give a number from 0 (first stage only) to 1 (likelihood only)")
         if args.max_passage_tokens is not None and args.max_passage_tokens < 1:
             raise InputError(f"--max-passage-tokens {args.max_passage_tokens}: give a positive number")
-        for measure in args.measures:
-            parse_measure(measure)
+        args.measures = report.measures(args.measures, judged=bool(args.qrels))
         # Read now only to refuse a bad one early; an adapter brings its own.
         self.prompt = load_template(args.prompt) if args.prompt else None
         check_compared(args.adapter, args.compare)
@@ -269,8 +268,6 @@ class Job:
         passages: Passages,
         qrels: Qrels,
     ) -> None:
-        from qpeft_rerank import report
-
         # stdout belongs to the run when it goes there.
         out = sys.stdout if self.outputs.is_file else sys.stderr
         for line in report.before_and_after(run, results[-1].run, topics, passages, qrels, self.args.show):

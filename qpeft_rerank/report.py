@@ -4,12 +4,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 from qpeft_rerank.collection.passages import Passages
+from qpeft_rerank.errors import InputError
+from qpeft_rerank.trec.measures import parse_measure
 from qpeft_rerank.trec.qrels import Qrels
 from qpeft_rerank.trec.runs import Run
 from qpeft_rerank.trec.topics import Topic
 
+DEFAULT_MEASURES = ("Success@1", "Success@5", "Success@10", "RR@10")
 _TOP = 3
 _WIDTH = 100
+
+
+def measures(asked: Sequence[str] | None, judged: bool) -> list[str]:
+    """The measures of a job, known ones all: those asked for, else :data:`DEFAULT_MEASURES`.
+
+    :param judged: whether there is anything to measure by; if not, none may be asked for.
+    """
+    for measure in asked or ():
+        parse_measure(measure)
+    if asked and not judged:
+        raise InputError("--measures: needs judgements; add --qrels")
+    return list(asked or DEFAULT_MEASURES)
 
 
 def table(rows: Sequence[tuple[str, Mapping[str, float]]], measures: Sequence[str]) -> Iterator[str]:

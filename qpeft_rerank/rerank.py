@@ -12,8 +12,6 @@ from qpeft_rerank.likelihood.precision import STATES
 if TYPE_CHECKING:
     from qpeft_rerank.engines.processes import Team
 
-DEFAULT_MEASURES = ["Success@1", "Success@5", "Success@10", "RR@10"]
-
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -93,9 +91,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="measure both by a file, a Pyserini name, ir_datasets:ID, 'answers' or 'answers-regex' (CuratedTREC)",
     )
-    output.add_argument("--measures", nargs="+", metavar="M", default=DEFAULT_MEASURES, help="e.g. nDCG@10 R@100")
+    output.add_argument("--measures", nargs="+", metavar="M", help="of --qrels, e.g. nDCG@10 R@100")
     output.add_argument(
-        "--show", type=int, default=0, metavar="N", help="show N topics' top passages, before and after"
+        "--show", type=console.from_zero, default=0, metavar="N", help="show N topics' top passages, before and after"
     )
     output.add_argument("--explain", metavar="F.html", help="also write a page that shows why one topic ranks so")
     output.add_argument("--explain-topic", metavar="ID", help="the topic of that page (the run's first)")

@@ -26,6 +26,7 @@ from tests.rerank.first_stage import RUN
         ({"qrels": "absent.qrels.txt"}, "absent.qrels.txt"),
         ({"qrels": "answers"}, "none of the topics has answers"),
         ({"measures": "nDGC@10"}, "nDGC@10"),
+        ({"measures": "nDCG@10"}, "--measures: needs judgements; add --qrels"),
         ({"output": "/no/such/folder/out.trec"}, "/no/such/folder"),
         ({"run": "-", "topics": "-"}, "only one of them"),
         ({"run": "-", "qrels": "-"}, "only one of them"),
@@ -81,6 +82,14 @@ def test_an_empty_value_is_refused(command, capsys: pytest.CaptureFixture[str]) 
         with pytest.raises(SystemExit) as stopped:
             main([*command(), flag, ""])
         assert stopped.value.code == 2 and f"argument {flag}: is empty" in capsys.readouterr().err
+
+
+def test_passages_of_less_than_no_topic_are_not_shown(command, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(command(show=-1))
+    assert stopped.value.code == 2
+    assert "argument --show: '-1' is not a whole number from 0" in capsys.readouterr().err
+    assert main(command(show=0)) == 0
 
 
 def test_judgements_of_other_topics_are_refused_before_scoring(
