@@ -8,11 +8,19 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 from qpeft_rerank.errors import InputError, first_line
 
 _STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+
+
+class Parser(argparse.ArgumentParser):
+    """A command's arguments, whose faults are told as all others: in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and end with status 2."""
+        self.exit(2, f"error: {' '.join(message.split())}\n")
 
 
 def positive(text: str) -> int:

@@ -1,6 +1,5 @@
 """What works on this machine and what does not: ``python -m qpeft_rerank.doctor``."""
 
-import argparse
 import os
 import platform
 import socket
@@ -173,7 +172,7 @@ CHECKS: tuple[Callable[[], Iterator[Line]], ...] = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the findings on stdout; return 0, or 2 if one of them needs a fix."""
-    parser = argparse.ArgumentParser(prog="python -m qpeft_rerank.doctor", description=__doc__)
+    parser = console.Parser(prog="python -m qpeft_rerank.doctor", description=__doc__)
     parser.parse_args(argv)
     return console.run(_doctor)
 

@@ -24,7 +24,7 @@ Table = list[list[str]]
 
 def parser() -> argparse.ArgumentParser:
     """Return the command's argument parser."""
-    result = argparse.ArgumentParser(
+    result = console.Parser(
         prog="python -m qpeft_rerank.evaluate",
         description="Evaluate TREC runs with trec_eval's measures. Topics missing from a run count 0.",
     )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = console.Parser(
         prog="python -m qpeft_rerank.mine",
         description="Make training triples: for each question a relevant passage and hard negatives, from BM25 "
         "or from a run. A mining that was stopped goes on when the same command is given again.",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = console.Parser(
         prog="python -m qpeft_rerank.rerank",
         description="Rerank a BM25 first stage, or any TREC run, by the likelihood that a causal language "
         "model gives the query after the passage. Stopped and started again, it goes on where it was. "

@@ -22,7 +22,7 @@ def run_lines(results: Iterable[tuple[str, Sequence[Hit]]], tag: str = TAG) -> I
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = console.Parser(
         prog="python -m qpeft_rerank.retrieve",
         description="Search a Lucene index with BM25 and write a TREC run, line by line what "
         "python -m pyserini.search.lucene writes.",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = console.Parser(
         prog="python -m qpeft_rerank.train",
         description="Train a Q-PEFT or PEFT adapter on a frozen language model. Stopped and started again with "
         "the same command, it goes on from its last checkpoint. For several GPUs: accelerate launch -m "

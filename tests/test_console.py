@@ -5,9 +5,11 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from qpeft_rerank import doctor, evaluate, mine, rerank, retrieve, train
 from qpeft_rerank.console import run
 from qpeft_rerank.errors import InputError
 
@@ -26,6 +28,26 @@ def test_one_line(fault: Exception, said: str, capsys: pytest.CaptureFixture[str
 
     assert run(command) == 2
     assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize("command", [rerank, retrieve, mine, train, evaluate, doctor])
+def test_bad_arguments_are_one_line_too(command: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    required = {
+        retrieve: "--index i --output o",
+        mine: "--index i --topics t --output o",
+        evaluate: "--qrels q --run r",
+    }
+    needed = required.get(command, "").split()
+    if command is train:
+        needed = "--adapter qpeft-a --train t --output o".split()
+    with pytest.raises(SystemExit) as stopped:
+        command.main([*needed, "--no-such", "two\nlines"])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == "error: unrecognized arguments: --no-such two lines\n"
+    with pytest.raises(SystemExit) as stopped:
+        command.main(["--help"])
+    told = capsys.readouterr()
+    assert stopped.value.code == 0 and told.out.startswith("usage: python -m qpeft_rerank.") and not told.err
 
 
 TREC = "1 Q0 d1 1 2.0 x\n", "1 0 d1 1\n"
