@@ -199,8 +199,8 @@ class Job:
         if self.args.adapter or self.args.compare:  # how many hints there are is the adapter's to say
             reranker = self._reranker()
             template, methods = reranker.scorer.template, reranker.methods
-        for path in [*self.outputs.compared_runs, self.outputs.run]:
-            say(f"output     {path}")
+        for line in self.outputs.plan():
+            say(line)
         for line in plan_lines(run, topics, passages, self.args, template, methods):
             say(line)
 

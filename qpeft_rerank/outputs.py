@@ -88,8 +88,20 @@ class Outputs:
                 fault = "stdout is for runs and tables; name a file"
             elif not fault and _same(path, taken):
                 fault = "is another output of this job too; name another file"
-            yield flag, path, fault or output_fault(path, args.overwrite or left)
+            yield flag, path, fault or output_fault(self._settled(path), args.overwrite or left)
             taken.append(path)
+
+    def plan(self) -> Iterator[str]:
+        """A line for each file that the job would write; one that it would refuse says why."""
+        for flag, path, fault in self.faults():
+            name = {"--scores": "scores", "--explain": "page"}.get(flag, "output")
+            yield f"{name:<10} {path}{f' ({fault})' if fault else ''}"
+
+    def _settled(self, path: str) -> str:
+        """The place to look at: of a file in the default folder that is yet to be made, that folder's."""
+        folder = Path(self.run).parent
+        made = self.args.output is not None or folder.is_dir() or Path(path).parent != folder
+        return path if made else str(folder)
 
     def _inputs(self) -> Iterator[tuple[str, str | None]]:
         for name in ("run", "corpus", "topics", "qrels", "index", "prompt", "model", "adapter"):

@@ -124,6 +124,26 @@ def test_a_dry_run_plans_and_writes_nothing(command, tmp_path: Path, capsys: pyt
         assert fact in said
 
 
+def test_a_dry_run_tells_what_the_job_would_refuse(
+    command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out.trec").write_text("mine")
+    options = {"scores": tmp_path / "none" / "scores", "explain": tmp_path / "page.html", "dry_run": True}
+    assert main(command(**options)) == 0
+    said = capsys.readouterr().err.splitlines()
+    exists = "(exists; add --overwrite to replace it, or name another file)"
+    assert f"output     {tmp_path / 'out.trec'} {exists}" in said
+    assert f"scores     {options['scores']} (the folder {tmp_path / 'none'} does not exist; create it first)" in said
+    assert f"page       {tmp_path / 'page.html'}" in said
+    assert main(command(overwrite=True, dry_run=True)) == 0
+    assert f"output     {tmp_path / 'out.trec'}" in capsys.readouterr().err.splitlines()
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    assert main(command(output=None, dry_run=True)) == 0
+    assert "output     runs/first.topics.ql-plain-tiny-llama.trec" in capsys.readouterr().err.splitlines()
+    assert not list((tmp_path / "empty").iterdir())
+
+
 def test_measures_before_and_after_and_passages_shown(
     command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
