@@ -15,6 +15,7 @@ from qpeft_rerank.collection.passages import Passage, Passages
 from qpeft_rerank.engines.joint import JointEngine
 from qpeft_rerank.engines.local import Candidate, LocalEngine
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.given import checked_passages, paired
 from qpeft_rerank.likelihood.causal_model import CausalModel
 from qpeft_rerank.likelihood.joint import Methods
 from qpeft_rerank.likelihood.journal import Journal
@@ -113,9 +114,7 @@ class Reranker:
 
     def score(self, pairs: Iterable[tuple[str, str | Passage]]) -> list[Score]:
         """Log-likelihood of each query given its passage, in the order given."""
-        candidates = [
-            Candidate(Topic(str(place), query), _passage(text, place)) for place, (query, text) in enumerate(pairs)
-        ]
+        candidates = list(paired(pairs))
         order = grouped([candidate.texts[1:] for candidate in candidates])
         engine = LocalEngine(self.scorer, self.batch_tokens, shared=self.shared)
         scores = dict(zip(order, engine.score(candidates[place] for place in order), strict=True))
@@ -123,7 +122,7 @@ class Reranker:
 
     def rerank(self, query: str, passages: ListLike[str | Passage]) -> list[Ranked]:
         """Passages of one query, the likeliest first; equal ones keep the order given."""
-        scores = self.score((query, passage) for passage in passages)
+        scores = self.score((query, passage) for passage in checked_passages(passages))
         order = sorted(range(len(scores)), key=lambda place: (-scores[place].total, place))
         return [Ranked(place, scores[place].total) for place in order]
 
@@ -301,7 +300,3 @@ def batch_size(batch_tokens: int | None, device: torch.device) -> int:
     if batch_tokens is not None and batch_tokens < 1:
         raise InputError(f"--batch-tokens {batch_tokens}: give a positive number")
     return batch_tokens or BATCH_TOKENS.get(device.type, BATCH_TOKENS["cpu"])
-
-
-def _passage(text: str | Passage, place: int) -> Passage:
-    return text if isinstance(text, Passage) else Passage(str(place), "", text)
