@@ -9,8 +9,13 @@ from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.prompt.templates import Template, load_template
 
 DEFAULT_PROMPT = "plain"
-#: What ``--compare`` calls the model without adapter.
+#: What ``--adapter`` and ``--compare`` call the model without adapter.
 NO_ADAPTER = "none"
+
+
+def named_adapter(name: str | None) -> str | None:
+    """The name of an adapter; None where none is meant."""
+    return None if name == NO_ADAPTER else name
 
 
 def check_compared(adapter: str | None, compare: Iterable[str]) -> None:
@@ -18,6 +23,7 @@ def check_compared(adapter: str | None, compare: Iterable[str]) -> None:
 
     :param adapter: the adapter that is compared with the others, or None for the model alone.
     """
+    adapter = named_adapter(adapter)
     main = find_adapter(adapter).resolve() if adapter else None
     taken = {main}
     for name in compare:
@@ -40,12 +46,12 @@ def load_scorers(
     All share one model, unless several put something into its layers.
 
     :param load: loads the model anew, whole (with layers that an adapter may change) or for scoring alone.
-    :param adapter: the main adapter, or None; it must have been trained with ``prompt``, if that is given.
+    :param adapter: the main adapter, or None or :data:`NO_ADAPTER`; it must have been trained with ``prompt``, if that is given.
     :param compare: adapters, each under its own prompt, or :data:`NO_ADAPTER`.
     :param prompt: of the model alone and of adapters that know none; None is :data:`DEFAULT_PROMPT`.
     :raises InputError: for an adapter that is not found, is damaged, or belongs to another model.
     """
-    names = [adapter, *(None if name == NO_ADAPTER else name for name in compare)]
+    names = [named_adapter(name) for name in (adapter, *compare)]
     whole = False
     if any(names):
         from qpeft_rerank.adapters.store import in_layers

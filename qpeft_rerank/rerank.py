@@ -47,7 +47,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="hub name, folder, GGUF file, or 'embedded' (default)",
     )
-    model.add_argument("--adapter", metavar="NAME", help="Q-PEFT or PEFT adapter: folder, hub name, or one that ships")
+    model.add_argument(
+        "--adapter",
+        metavar="NAME",
+        help="Q-PEFT or PEFT adapter: folder, hub name, one that ships, or 'none' (default)",
+    )
     model.add_argument(
         "--compare",
         nargs="+",

@@ -86,7 +86,7 @@ class Reranker:
         """Load a reranker.
 
         :param model: hub name, folder, GGUF file, or ``embedded`` (SmolLM2-135M-Instruct).
-        :param adapter: a Q-PEFT or PEFT adapter: folder, hub name, or the name of one that ships.
+        :param adapter: a Q-PEFT or PEFT adapter: folder, hub name, or the name of one that ships; None or ``none``.
         :param prompt: a prompt's name, a YAML file, or a :class:`Template`; None takes the adapter's
             own, else ``plain``.
         :param dtype: ``float32``, ``mixed`` (products in bfloat16, all else in float32), ``bfloat16``, ``float16``,
@@ -109,7 +109,6 @@ class Reranker:
             return load_scorers(partial(load, precision="float32"), adapter, (), template, max_passage_tokens)[0]
 
         scorer, *compared = load_scorers(load, adapter, compare, template, max_passage_tokens)
-
         return cls(scorer, batch_tokens, share_passages, compared, exact)
 
     def score(self, pairs: Iterable[tuple[str, str | Passage]]) -> list[Score]:

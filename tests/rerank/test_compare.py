@@ -113,6 +113,17 @@ def test_a_file_that_no_stopped_job_wrote_is_kept(command, tmp_path: Path, capsy
     assert (tmp_path / "out.ql-plain-tiny-llama.trec").read_text() == "precious\n"
 
 
+def test_no_adapter_has_a_name(command, tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(command(None, [])) == 0
+    assert main(command(None, [], "named.trec", "--adapter", "none")) == 0
+    assert (tmp_path / "named.trec").read_bytes() == (tmp_path / "out.trec").read_bytes()
+    assert main(command(None, ["none"], "both.trec", "--adapter", "none")) == 2
+    assert "that is what the others are compared with" in capsys.readouterr().err
+    options = {"dtype": "float32", "device": "cpu"}
+    named, alone = (Reranker.from_pretrained(str(folder / "tiny-llama"), name, **options) for name in ("none", None))
+    assert named.rerank("who", ["x", "y"]) == alone.rerank("who", ["x", "y"])
+
+
 def test_alpha_is_the_same_for_all(command, tmp_path: Path) -> None:
     assert main(command("hints-a", ["none"], "out.trec.gz", "--alpha", "0")) == 0
     first = [line.split()[2] for line in RUN.splitlines()]
