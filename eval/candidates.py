@@ -12,7 +12,7 @@ from qpeft_rerank.trec.topics import read_topics
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = console.Parser(
         prog="python -m eval.candidates",
         description="Cut a TREC run to some topics and a depth, and check that it covers them.",
     )
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _candidates(args: argparse.Namespace) -> int:
-    check_output(args.output, args.overwrite)
+    check_output(args.output, args.overwrite, inputs=[("--run", args.run), ("--topics", args.topics)])
     topics, run = read_topics(args.topics), read_run(args.run)
     kept: Run = {topic: run[topic][: args.depth] for topic in topics if topic in run}
     if not kept:

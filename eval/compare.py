@@ -19,7 +19,7 @@ _ALL = "all"
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = console.Parser(
         prog="python -m eval.compare",
         description="Means of several runs with paired t-tests against one of them, as a Markdown table. With "
         "--sets, topics named 'nq:12' belong to the set nq: each set gets its rows, and so does the mean of the sets.",

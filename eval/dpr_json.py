@@ -27,7 +27,7 @@ from qpeft_rerank.trec.topics import Topic, read_topics
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = console.Parser(
         prog="python -m eval.dpr_json", description="Convert DPR's and UPR's retriever JSON to TREC files and back."
     )
     commands = parser.add_subparsers(dest="command", required=True)
@@ -58,7 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _to_trec(args: argparse.Namespace) -> int:
     for flag in ("run", "topics", "qrels"):
         if getattr(args, flag):
-            check_output(getattr(args, flag), args.overwrite, f"--{flag}")
+            check_output(
+                getattr(args, flag), args.overwrite, f"--{flag}", [("the JSON", args.json), ("--like", args.like)]
+            )
     entries = _entries(args.json)
     topics = [_topic(entry, place, f"{args.json}: entry {place}") for place, entry in enumerate(entries)]
     if args.like:
@@ -90,7 +92,9 @@ def _to_trec(args: argparse.Namespace) -> int:
 
 
 def _to_json(args: argparse.Namespace) -> int:
-    check_output(args.output, args.overwrite)
+    check_output(
+        args.output, args.overwrite, inputs=[("--run", args.run), ("--topics", args.topics), ("--qrels", args.qrels)]
+    )
     topics, run = read_topics(args.topics), read_run(args.run)
     if run.keys().isdisjoint(topics):
         raise InputError(f"{args.run}: none of its topics is among those of {args.topics}; give the run's topics")

@@ -14,7 +14,7 @@ from qpeft_rerank.trec.output import check_output
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m eval.fetch", description="Download one file.")
+    parser = console.Parser(prog="python -m eval.fetch", description="Download one file.")
     parser.add_argument("address", metavar="URL", help="where it is")
     parser.add_argument("--output", required=True, metavar="FILE", help="where it goes")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output")

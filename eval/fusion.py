@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = console.Parser(
         prog="python -m eval.fusion",
         description="Choose the weight of the likelihood against the first stage on dev questions, show it on test.",
     )

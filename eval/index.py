@@ -11,7 +11,7 @@ from qpeft_rerank.errors import InputError
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m eval.index", description="Index a passage file with Lucene.")
+    parser = console.Parser(prog="python -m eval.index", description="Index a passage file with Lucene.")
     parser.add_argument("--corpus", required=True, metavar="FILE", help='JSONL, {"id", "contents"} a line')
     parser.add_argument("--output", required=True, metavar="DIR", help="the index; one that exists is left as it is")
     parser.add_argument("--threads", type=console.positive, default=1, metavar="N", help="indexing threads (1)")

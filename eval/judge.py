@@ -17,7 +17,7 @@ from qpeft_rerank.trec.topics import Topic
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = console.Parser(
         prog="python -m eval.judge",
         description="Judge every passage of a run: relevant if its text holds one of the topic's answers.",
     )
@@ -41,7 +41,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _judge(args: argparse.Namespace) -> int:
     from qpeft_rerank import sources
 
-    check_output(args.output, args.overwrite)
+    check_output(
+        args.output,
+        args.overwrite,
+        inputs=[
+            ("--run", args.run),
+            ("--topics", args.topics),
+            ("--index", args.index),
+            ("--corpus", args.corpus),
+            ("--qrels", args.qrels),
+        ],
+    )
     topics, run = sources.find_topics(args.topics), read_run(args.run)
     if run.keys().isdisjoint(topics):
         raise InputError(

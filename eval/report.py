@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = console.Parser(
         prog="python -m eval.report",
         description="Write tables and figures of all finished conditions as one HTML page. Runs no experiment; "
         "give the options that eval.reproduce was given.",

@@ -17,7 +17,7 @@ from qpeft_rerank.console import duration
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = console.Parser(
         prog="python -m eval.reproduce",
         description="Run experiments as chains of this project's commands. What is complete is not run again; "
         "stopped at any moment, the same command goes on.",

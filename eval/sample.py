@@ -34,7 +34,7 @@ def topic_line(topic: Topic) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m eval.sample", description="Draw topics and write them as JSONL.")
+    parser = console.Parser(prog="python -m eval.sample", description="Draw topics and write them as JSONL.")
     parser.add_argument("--topics", required=True, metavar="NAME", help="topics file, or Pyserini's name of some")
     parser.add_argument("--count", type=int, default=300, metavar="N", help="how many; 0 takes all (300)")
     parser.add_argument("--pick", choices=["seeded", "first"], default="seeded", help="which ones (seeded)")
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _sample(args: argparse.Namespace) -> int:
     from qpeft_rerank.sources import find_topics
 
-    check_output(args.output, args.overwrite)
+    check_output(args.output, args.overwrite, inputs=[("--topics", args.topics)])
     if args.count < 0:
         raise InputError(f"--count {args.count}: give a number, 0 for all")
     topics = find_topics(args.topics)

@@ -28,7 +28,7 @@ COLUMNS = ("With first stage", "With the model", "For relevant, nats")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = console.Parser(
         prog="python -m eval.shifts",
         description="Compare what finished methods change in the model's scores with the first stage's scores, with the "
         "model's own, and with the judgements. Runs no model.",

@@ -10,7 +10,7 @@ from qpeft_rerank.errors import InputError
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m eval.untrained", description="Save an adapter without training.")
+    parser = console.Parser(prog="python -m eval.untrained", description="Save an adapter without training.")
     parser.add_argument("--adapter", required=True, metavar="NAME", help="qpeft-a, qpeft-r or soft-prompt")
     parser.add_argument("--preset", default="corrected", help="where its configuration starts from (corrected)")
     parser.add_argument("--model", default="embedded", metavar="NAME", help="hub name, folder, GGUF or 'embedded'")

@@ -13,7 +13,7 @@ def options(name: str, description: str, data: str | None = None) -> argparse.Ar
     :param name: of the module, and of its report.
     :param data: what ``--data`` must hold; None for a command without it.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m eval.benchmarks.{name}", description=description)
+    parser = console.Parser(prog=f"python -m eval.benchmarks.{name}", description=description)
     if data is not None:
         parser.add_argument("--data", required=True, metavar="DIR", help=f"the folder that holds {data}")
     parser.add_argument("--model", default="embedded", metavar="NAME", help="hub name, folder, GGUF or 'embedded'")

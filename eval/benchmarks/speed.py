@@ -16,7 +16,7 @@ from qpeft_rerank.errors import InputError
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = console.Parser(
         prog="python -m eval.benchmarks.speed",
         description="Measure scoring beside other tools' ways to compute the same scores. Each measurement has a "
         "process of its own; stopped and started again, it goes on where it was.",

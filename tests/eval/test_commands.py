@@ -59,6 +59,23 @@ def files(tmp_path):
     return tmp_path
 
 
+@pytest.mark.parametrize("taken", ["run", "topics.jsonl", "corpus.jsonl"])
+def test_no_input_is_overwritten(files, capsys, taken):
+    before = (files / taken).read_bytes()
+    given = ["--run", files / "run", "--topics", files / "topics.jsonl", "--corpus", files / "corpus.jsonl"]
+    assert call(judge.main, *given, "--output", files / taken, "--overwrite") == 2
+    assert "is an input of this job" in one_line(capsys)
+    assert (files / taken).read_bytes() == before
+
+
+@pytest.mark.parametrize("command", [candidates, dpr_json, fetch, judge, sample, untrained])
+def test_bad_arguments_are_one_line(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        command.main(["--no-such"])
+    assert stopped.value.code == 2
+    one_line(capsys)
+
+
 def test_candidates(files, capsys):
     words = ("--run", files / "run", "--topics", files / "topics.jsonl", "--output", files / "out")
     assert call(candidates.main, *words, "--depth", 2) == 0
