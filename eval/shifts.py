@@ -115,19 +115,24 @@ def summary(rows: "Sequence[tuple[Condition, numpy.ndarray]]") -> "pandas.DataFr
 
 
 def _record(data: str, title: str, found: "Sequence[numpy.ndarray]") -> dict[str, str]:
-    """Means of the data sets' means, and p of a t-test of the lift over all topics against none."""
+    """Means of the data sets' means, and p of a t-test of the lift against none, in which sets count alike, too."""
     import numpy
 
+    from eval.results import weighted
     from eval.significance import paired_t
     from eval.tables import p_value
 
-    topics = numpy.concatenate(list(found))
+    some = [of for of in found if len(of)]
+    topics = sum(map(len, some))
     record = {"Data": data, "Method": title}
-    means = numpy.mean([of.mean(axis=0) for of in found if len(of)], axis=0) if len(topics) else None
+    means = numpy.mean([of.mean(axis=0) for of in some], axis=0) if some else None
     for place, column in enumerate(COLUMNS):
         record[column] = "–" if means is None else f"{means[place]:+.2f}"
-    record["p"] = p_value(float(paired_t(topics[:, 2:])[0])) if len(topics) > 1 else "–"
-    return record | {"Topics": str(len(topics))}
+    record["p"] = "–"
+    if topics > 1:
+        lifts = weighted([of[:, 2] for of in some])
+        record["p"] = p_value(float(paired_t(lifts[:, None])[0]))
+    return record | {"Topics": str(topics)}
 
 
 _CAPTION = (

@@ -6,7 +6,7 @@ from typing import Any
 
 from qpeft_rerank.collection.passages import Passage, passage_from_record, record_id
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.trec.lines import read_lines
+from qpeft_rerank.trec.lines import read_lines, unquote
 
 HEADER_IDS = {"id", "docid", "pid", "_id"}
 
@@ -113,7 +113,7 @@ class CorpusFile:
                 fix = "expected " + "<TAB>".join(expected)
             raise InputError(f"{self.path}:{lineno}: {len(cells)} tab-separated columns; {fix}")
         if columns is not None:
-            cells = [_unquote(cell) for cell in cells]
+            cells = [unquote(cell) for cell in cells]
         record: dict[str, Any] = dict(zip(expected, cells, strict=True))
         docid = record["id"].strip()
         if not docid:
@@ -125,10 +125,3 @@ def _header(line: str) -> list[str] | None:
     names = [cell.strip().lower() for cell in line.split("\t")]
     names = ["id" if name in HEADER_IDS else name for name in names]
     return names if "id" in names and "text" in names else None
-
-
-def _unquote(cell: str) -> str:
-    """Undo CSV quoting: DPR's writer wraps a field in quotes when it holds one, and doubles those inside."""
-    if len(cell) >= 2 and cell[0] == cell[-1] == '"':
-        return cell[1:-1].replace('""', '"')
-    return cell

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -259,8 +260,12 @@ class Trainer:
         except NotFiniteError:
             if not state.dev:  # the adapter has not learnt anything yet
                 raise
-            raise Diverged(self._not_a_number("a dev score is no number"), state.best) from None
-        value = self.dev.metric(workers.interleave(scores, len(self.dev.candidates)))
+            # Told to all: those that met none would wait for this process, and the main one could save nothing.
+            scores = [math.nan] * len(self.dev.candidates[share])
+        every = workers.interleave(scores, len(self.dev.candidates))
+        if any(map(math.isnan, every)):
+            raise Diverged(self._not_a_number("a dev score is no number"), state.best)
+        value = self.dev.metric(every)
         epoch = len(state.dev)
         state.dev.append(value)
         self._write({"step": state.step, "epoch": epoch, "dev": value})

@@ -81,3 +81,11 @@ def is_text(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def unquote(cell: str) -> str:
+    """Undo CSV quoting; a cell that merely begins and ends with a quote is left as it is."""
+    inner = cell[1:-1]
+    if len(cell) >= 2 and cell[0] == cell[-1] == '"' and '"' not in inner.replace('""', ""):
+        return inner.replace('""', '"')
+    return cell

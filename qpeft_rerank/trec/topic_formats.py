@@ -11,6 +11,7 @@ from typing import Any
 
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.trec.answer_lists import parse_answers, short, strings
+from qpeft_rerank.trec.lines import unquote
 
 _ID_KEYS = ("id", "qid", "_id", "query_id")
 _TEXT_KEYS = ("question", "query", "text", "title")
@@ -86,7 +87,7 @@ def _column(cell: str) -> str:
 
 def _is_dpr(lines: Lines) -> bool:
     """Whether the first line ends in a list of strings; a query may stand in brackets, too, but so do not all."""
-    cells = [_unquote(line.partition("\t")[2].strip()) for _, line in lines]
+    cells = [unquote(line.partition("\t")[2].strip()) for _, line in lines]
     if not (cells[0].startswith("[") and cells[0].endswith("]")):
         return False
     listed = all(cell.startswith("[") and cell.endswith("]") for cell in cells)
@@ -99,7 +100,7 @@ def read_dpr(lines: Lines) -> Iterator[Record]:
         cells = line.split("\t")
         if len(cells) != 2:
             raise FormatError(number, f"expected question<TAB>[answers], found {len(cells)} column(s)")
-        question, answers = (_unquote(cell.strip()) for cell in cells)
+        question, answers = (unquote(cell.strip()) for cell in cells)
         yield Record(number, None, question, _answers(number, answers))
 
 
@@ -250,11 +251,3 @@ def _parse(line: str, number: int) -> Any:
         raise FormatError(number, f"broken JSON ({error.msg}, column {error.colno}); mend the line") from None
     except (ValueError, RecursionError):
         raise FormatError(number, "JSON too deep or its numbers too long; expected a topic") from None
-
-
-def _unquote(cell: str) -> str:
-    """Undo CSV quoting; a cell that merely starts with a quote is left as it is."""
-    inner = cell[1:-1]
-    if len(cell) >= 2 and cell[0] == cell[-1] == '"' and '"' not in inner.replace('""', ""):
-        return inner.replace('""', '"')
-    return cell

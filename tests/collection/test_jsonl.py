@@ -46,6 +46,12 @@ def test_plain_tsv_is_verbatim(tmp_path: Path) -> None:
     assert [passage.text for passage in found.values()] == ['The "presence"', '"quoted" whole"', ""]
 
 
+def test_a_cell_of_several_quoted_words_is_not_unquoted(tmp_path: Path) -> None:
+    path = write(tmp_path / "collection.tsv", 'id\ttext\n0\t"A" and "B"\n1\t"one ""inner"" text"\n')
+    found = CorpusFile(path).fetch(["0", "1"])
+    assert [passage.text for passage in found.values()] == ['"A" and "B"', 'one "inner" text']
+
+
 def test_gz_bom_crlf_and_blank_lines(tmp_path: Path) -> None:
     path = tmp_path / "c.jsonl.gz"
     path.write_bytes(gzip.compress(b'\xef\xbb\xbf{"id": 1, "text": "a"}\r\n\r\n{"id": "2", "text": "b"}\r\n'))

@@ -1,8 +1,10 @@
 """Shifts: what a method changes in the model's scores, beside the first stage and the judgements."""
 
+import numpy
 import pytest
+from scipy import stats
 
-from eval import shifts
+from eval import shifts, tables
 from eval.commands import Commands
 from eval.mixing import Scored
 from qpeft_rerank.trec.runs import Hit
@@ -27,6 +29,17 @@ def test_what_is_compared():
     # Scores twice as far apart: the model's own order, sharpened.
     ((first, alone, lift),) = shifts.shifts(scored(ALONE), shifted(**ALONE["t"]))
     assert alone == 1.0 and first == pytest.approx(-0.4) and lift == 2.5
+
+
+def test_data_sets_count_alike_in_the_mean_and_its_p():
+    few, many = numpy.array([[0, 0, 4.0], [0, 0, 2.0]]), numpy.array([[0, 0, -1.0]] * 8 + [[0, 0, -2.0]] * 8)
+    one, other = (shifts._record("Mean", "A", [found]) for found in (few, many))
+    both = shifts._record("Mean", "A", [few, many])
+    lift = shifts.COLUMNS[2]
+    assert (one[lift], other[lift], both[lift]) == ("+3.00", "-1.50", "+0.75")
+    # Of all topics as they come the mean is -1.0, and far from chance.
+    expected = stats.ttest_1samp([4 * 4.5, 2 * 4.5, *[-1 * 9 / 16] * 8, *[-2 * 9 / 16] * 8], 0).pvalue
+    assert both["p"] == tables.p_value(float(expected)) and both["Topics"] == "18"
 
 
 def test_topics_that_tell_nothing():

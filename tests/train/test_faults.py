@@ -11,6 +11,7 @@ from qpeft_rerank.adapters.store import load_adapter
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.scorer import NotFiniteError
 from qpeft_rerank.training import loop, prefix
+from qpeft_rerank.training.workers import Workers
 from tests.train.words import command
 
 
@@ -125,6 +126,18 @@ def test_a_file_name_that_is_no_text(files, model_folder):
     odd.write_bytes((files / "train.jsonl").read_bytes())
     assert train.main(command(files, model_folder, "--train", odd, "--epochs", 1)) == 0
     assert json.loads((files / "out" / "training.json").read_text())["data"][0]["file"] == "caf\ufffd.jsonl"
+
+
+def test_another_process_s_dev_score_that_is_no_number_stops_this_one_too(files, model_folder, monkeypatch, capsys):
+    original, calls = Workers.interleave, []
+
+    def interleave(self, mine, length):
+        calls.append(1)
+        return [*original(self, mine, length)[:-1], float("nan")] if len(calls) > 2 else original(self, mine, length)
+
+    monkeypatch.setattr(Workers, "interleave", interleave)
+    assert train.main(command(files, model_folder, "--epochs", 3)) == 2
+    assert "holds the adapter of epoch 1" in capsys.readouterr().err
 
 
 def test_a_dev_score_that_is_no_number_keeps_the_best_epoch(files, model_folder, monkeypatch, capsys):
