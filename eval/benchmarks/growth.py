@@ -59,13 +59,15 @@ def _prepare(args: argparse.Namespace, folder: Path, workload: str, pairs: int, 
 
 
 def _scaling(args: argparse.Namespace, kept: Measurements, folder: Path) -> Iterator[str]:
-    given = {
-        "few": _prepare(args, folder, "dl19", args.pairs),
-        "texts": _prepare(args, folder, "dl19", _TEXTS),
-        **{f"depth {depth}": _prepare(args, folder, "trivia", args.pairs, depth) for depth in _VALUES["depth"]},
-    }
-    once = Once(kept, given["few"]["identity"])
     points = list(_points(args))
+    sources = {
+        "few": ("dl19", args.pairs, 100),
+        "texts": ("dl19", _TEXTS, 100),
+        **{f"depth {depth}": ("trivia", args.pairs, depth) for depth in _VALUES["depth"]},
+    }
+    needed = dict.fromkeys(point.workload for point in points)
+    given = {name: _prepare(args, folder, *sources[name]) for name in needed}
+    once = Once(kept, next(iter(given.values()))["identity"])
     found: dict[tuple[int, Point], list[dict[str, Any]]] = {}
     for repeat in range(args.repeats):
         for threads in args.threads:
@@ -78,8 +80,10 @@ def _scaling(args: argparse.Namespace, kept: Measurements, folder: Path) -> Iter
                 measured = once(label, job | {"repeat": repeat}, facts["digest"])
                 found.setdefault((threads, point), []).append(measured)
     for axis, (title, _) in AXES.items():
-        yield from ["", f"### {title}", ""]
         curves = {key: entries for key, entries in found.items() if key[1].axis == axis}
+        if not curves:
+            continue
+        yield from ["", f"### {title}", ""]
         rows = [_row(*key, entries) for key, entries in curves.items()]
         yield from markdown((title, "passages shared", "threads", "pairs/s", "s", "10⁹ operations/s", "peak MB"), rows)
         picture = Path(args.output).with_suffix(f".{axis}.svg")
@@ -93,6 +97,8 @@ def _scaling(args: argparse.Namespace, kept: Measurements, folder: Path) -> Iter
 
 def _points(args: argparse.Namespace) -> Iterator[Point]:
     for axis, values in _VALUES.items():
+        if args.curves and axis not in args.curves:
+            continue
         for value in (*values, *([_LARGE] if axis == "size" and args.large else [])):
             for share in ("off", "auto") if axis in _BOTH else ("auto",) if axis == "pairs" else ("off",):
                 workload = f"depth {value}" if axis == "depth" else "few" if axis in ("batch", "size") else "texts"

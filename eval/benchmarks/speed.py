@@ -10,6 +10,7 @@ from eval.benchmarks import contestants, machine
 from eval.benchmarks.command import publish
 from eval.benchmarks.contestants import Contestant
 from eval.benchmarks.measurements import Measurements
+from eval.benchmarks.plots import AXES
 from eval.benchmarks.workloads import NAMES
 from qpeft_rerank import console
 from qpeft_rerank.errors import InputError
@@ -36,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seed", type=int, default=42, help="of the samples (42)")
     parser.add_argument("--scaling", action="store_true", help="measure how cost grows, and plot it, instead")
+    parser.add_argument("--curves", nargs="+", choices=list(AXES), metavar="C", help=f"of --scaling: {', '.join(AXES)}")
     parser.add_argument("--overheads", action="store_true", help="measure what is not scoring, instead")
     parser.add_argument("--large", action="store_true", help="with --scaling: up to a billion parameters")
     parser.add_argument(
@@ -56,6 +58,8 @@ def _speed(args: argparse.Namespace) -> int:
     rows = contestants.choose(args.rows)
     if unknown := [name for name in args.workloads if name not in NAMES]:
         raise InputError(f"--workloads {unknown[0]}: there are {', '.join(NAMES)}")
+    if args.curves and not args.scaling:
+        raise InputError("--curves: are those of --scaling; add it")
     if not args.output.endswith(".md"):
         raise InputError(f"--output {args.output}: give a name that ends in .md")
     if not Path(args.data).is_dir():

@@ -37,6 +37,13 @@ def test_scaling(data, model, here, tmp_path, monkeypatch, capsys):
     here.clear()
     assert command(data, model, output, "--scaling") == 0
     assert {job["kind"] for job in here} == {"prepare"}
+    # Some of the curves: nothing is prepared for the others.
+    here.clear()
+    capsys.readouterr()
+    assert command(data, model, output, "--scaling", "--curves", "pairs") == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("###")] == ["### Pairs of a run"]
+    assert [job["kind"] for job in here] == ["prepare"]
+    assert command(data, model, output, "--curves", "pairs") == 2
 
 
 def test_overheads(data, model, here, tmp_path, monkeypatch, capsys):
