@@ -41,7 +41,6 @@ def test_what_shipped_files_say() -> None:
         assert data <= {path for pattern in globs for path in folder.glob(pattern)}
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
 @pytest.mark.parametrize(
     ("folder", "words", "status"),
     [

@@ -173,6 +173,7 @@ def test_products_have_few_numbers_of_rows(folder: Path, dtype: str) -> None:
     assert all(rows % linears.ROWS == 0 for rows in shapes)
 
 
+# Elsewhere nothing is given back, by design (likelihood/mapped.py), and there is no /proc to read what is resident from.
 @pytest.mark.skipif(sys.platform != "linux", reason="pages are given back, and told of in /proc, by Linux alone")
 @pytest.mark.parametrize("layer", [NarrowLinear, pytest.param(PackedLinear, marks=packing)])
 def test_a_file_s_pages_are_given_back_once_they_were_copied(layer: type, tmp_path: Path) -> None:
