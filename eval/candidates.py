@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _candidates(args: argparse.Namespace) -> int:
-    check_output(args.output, args.overwrite, inputs=[("--run", args.run), ("--topics", args.topics)])
+    check_output(args.output, args.overwrite, inputs=console.inputs(args, "run", "topics"))
     topics, run = read_topics(args.topics), read_run(args.run)
     kept: Run = {topic: run[topic][: args.depth] for topic in topics if topic in run}
     if not kept:

@@ -92,9 +92,7 @@ def _to_trec(args: argparse.Namespace) -> int:
 
 
 def _to_json(args: argparse.Namespace) -> int:
-    check_output(
-        args.output, args.overwrite, inputs=[("--run", args.run), ("--topics", args.topics), ("--qrels", args.qrels)]
-    )
+    check_output(args.output, args.overwrite, inputs=console.inputs(args, "run", "topics", "qrels"))
     topics, run = read_topics(args.topics), read_run(args.run)
     if run.keys().isdisjoint(topics):
         raise InputError(f"{args.run}: none of its topics is among those of {args.topics}; give the run's topics")

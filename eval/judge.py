@@ -41,17 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _judge(args: argparse.Namespace) -> int:
     from qpeft_rerank import sources
 
-    check_output(
-        args.output,
-        args.overwrite,
-        inputs=[
-            ("--run", args.run),
-            ("--topics", args.topics),
-            ("--index", args.index),
-            ("--corpus", args.corpus),
-            ("--qrels", args.qrels),
-        ],
-    )
+    read = console.inputs(args, "run", "topics", "index", "corpus", "qrels")
+    check_output(args.output, args.overwrite, inputs=read)
     topics, run = sources.find_topics(args.topics), read_run(args.run)
     if run.keys().isdisjoint(topics):
         raise InputError(

@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _sample(args: argparse.Namespace) -> int:
     from qpeft_rerank.sources import find_topics
 
-    check_output(args.output, args.overwrite, inputs=[("--topics", args.topics)])
+    check_output(args.output, args.overwrite, inputs=console.inputs(args, "topics"))
     if args.count < 0:
         raise InputError(f"--count {args.count}: give a number, 0 for all")
     topics = find_topics(args.topics)

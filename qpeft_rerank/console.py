@@ -57,6 +57,11 @@ def arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> ar
     return args
 
 
+def inputs(args: argparse.Namespace, *names: str) -> list[tuple[str, str | None]]:
+    """A command's arguments that name what it reads, each with its flag; see :func:`~qpeft_rerank.trec.output.check_output`."""
+    return [(f"--{name}", getattr(args, name)) for name in names]
+
+
 def settings(flag: str, given: Iterable[str]) -> dict[str, Any]:
     """Values given as ``NAME=VALUE``, read as JSON where they are that; of a name given twice the last.
 

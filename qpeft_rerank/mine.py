@@ -50,7 +50,7 @@ def _mine(args: argparse.Namespace) -> int:
     output = Path(args.output)
     if args.output == "-":
         raise InputError("--output -: name a file; it is made in steps and cannot go to stdout")
-    read = [(f"--{name}", getattr(args, name)) for name in ("index", "run", "corpus", "topics", "qrels")]
+    read = console.inputs(args, "index", "run", "corpus", "topics", "qrels")
     check_output(args.output, args.overwrite, inputs=read)
     if args.run and not args.corpus:
         raise InputError("--run names passages but does not hold them; add --corpus FILE")

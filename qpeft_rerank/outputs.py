@@ -9,6 +9,7 @@ from pathlib import Path
 from qpeft_rerank import leftovers, sources
 from qpeft_rerank.cache import cache_dir
 from qpeft_rerank.collection.names import canonical_index_name
+from qpeft_rerank.console import inputs
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.methods import DEFAULT_PROMPT, NO_ADAPTER
 from qpeft_rerank.prompt.templates import Template
@@ -104,8 +105,7 @@ class Outputs:
         return path if made else str(folder)
 
     def _inputs(self) -> Iterator[tuple[str, str | None]]:
-        for name in ("run", "corpus", "topics", "qrels", "index", "prompt", "model", "adapter"):
-            yield f"--{name}", getattr(self.args, name)
+        yield from inputs(self.args, "run", "corpus", "topics", "qrels", "index", "prompt", "model", "adapter")
         yield from (("--compare", name) for name in self.args.compare)
 
     def write(self, results: Sequence[RerankedRun], page: Callable[[], str]) -> None:

@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _retrieve(args: argparse.Namespace) -> int:
     if (args.k1 is None) != (args.b is None):
         raise InputError("--k1 and --b go together; set both or neither")
-    check_output(args.output, args.overwrite, inputs=[("--topics", args.topics), ("--index", args.index)])
+    check_output(args.output, args.overwrite, inputs=console.inputs(args, "topics", "index"))
     from qpeft_rerank.collection.lucene import check_index, open_index
 
     check_index(args.index)
