@@ -21,3 +21,8 @@ def first_line(error: BaseException) -> str:
 def one_line(error: BaseException) -> str:
     """All that a library's error says, line breaks and all white space made single spaces."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+#: What models of ``transformers`` raise where they refuse a mask, positions, embeddings or a cache made elsewhere: as many
+#: kinds as there are architectures.
+REFUSALS = (ValueError, TypeError, AttributeError, IndexError, RuntimeError, AssertionError)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from qpeft_rerank.errors import REFUSALS
 from qpeft_rerank.likelihood.linears import PackedLinear, in_rows, out_of_rows, plain_products
 
 #: (queries ``[rows, heads, tokens, width]``, keys and values ``[rows, key heads, tokens, width]``, scale) to
@@ -98,7 +99,7 @@ class Body:
         try:
             body = cls(decoder)
             return body if body.agrees() else None
-        except (ValueError, TypeError, AttributeError, IndexError, RuntimeError, AssertionError):
+        except REFUSALS:
             return None
 
     @torch.inference_mode()

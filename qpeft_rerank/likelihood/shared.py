@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from qpeft_rerank.console import say
-from qpeft_rerank.errors import InputError
+from qpeft_rerank.errors import REFUSALS, InputError
 from qpeft_rerank.likelihood.out_of_memory import attempt
 from qpeft_rerank.likelihood.precision import ROUNDING
 from qpeft_rerank.likelihood.scorer import BatchScorer, summed
@@ -68,7 +68,7 @@ class SharedScorer:
             return False
         # transformers refuses a mask, positions or embeddings in as many ways as it has architectures; whichever
         # it is, such a model is read plainly, and a fault of its own then shows in that reading.
-        except (ValueError, TypeError, AttributeError, IndexError, RuntimeError, AssertionError):
+        except REFUSALS:
             return False
         gap = (torch.cat(found) - torch.cat(expected)).abs().max()
         return bool(gap <= ROUNDING.get(model.precision, ROUNDING["float32"]))

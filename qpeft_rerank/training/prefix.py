@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from qpeft_rerank.console import say
+from qpeft_rerank.errors import REFUSALS
 from qpeft_rerank.likelihood.kv_cache import cache_argument, compute_cache
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.precision import ROUNDING
@@ -157,7 +158,7 @@ def prefix_works(
             found = means_after_prefix(model, sequences, hinter, store)
         # transformers refuses a cache made elsewhere in as many ways as it has architectures; whichever it is,
         # such a model trains plainly, and a fault of its own then shows in that training.
-        except (ValueError, TypeError, AttributeError, IndexError, RuntimeError, AssertionError):
+        except REFUSALS:
             return False
         gap = (found - means(model, sequences, hinter)).abs().max()
     return bool(gap <= _TOLERANCE.get(model.precision, _TOLERANCE["float32"]) + (_ROUNDED if store else 0.0))
