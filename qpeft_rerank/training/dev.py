@@ -2,15 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from qpeft_rerank.collection.passages import Passage, Passages
 from qpeft_rerank.engines.local import Candidate, LocalEngine
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.likelihood.scorer import Scorer
+from qpeft_rerank.likelihood.scorer import NotFiniteError, Scorer
 from qpeft_rerank.training.examples import Example
 from qpeft_rerank.training.prefix_scorer import PrefixEngine, PrefixScorer
+from qpeft_rerank.training.workers import Workers
 from qpeft_rerank.trec.answers import qrels_from_answers
 from qpeft_rerank.trec.measures import evaluate
 from qpeft_rerank.trec.qrels import Qrels
@@ -136,15 +138,27 @@ def _dev_set(listed: Mapping[str, list[Candidate]], qrels: Qrels, first_stage: f
     return DevSet(tuple(open_ones), qrels, settled, first_stage)
 
 
-def score_dev(
-    dev: DevSet,
-    scorer: Scorer,
-    batch_tokens: int,
-    share: slice = slice(None),
-    progress: Callable[[int], object] = lambda done: None,
-) -> list[float]:
+def score_dev(dev: DevSet, scorer: Scorer, batch_tokens: int, share: slice = slice(None)) -> list[float]:
     """Log-likelihood in nats of the candidates in ``share``, in order."""
     engine = (
         PrefixEngine(scorer, batch_tokens) if isinstance(scorer, PrefixScorer) else LocalEngine(scorer, batch_tokens)
     )
-    return [score.total for score in engine.score(dev.candidates[share], progress)]
+    return [score.total for score in engine.score(dev.candidates[share])]
+
+
+def judge(dev: DevSet, scorer: Scorer, batch_tokens: int, workers: Workers) -> float:
+    """MRR@10, from 0 to 1, of a dev set ranked by a scorer; each process scores every n-th candidate.
+
+    :raises NotFiniteError: in every process, if one of them met a score that is no number.
+    """
+    share = slice(workers.rank, None, workers.count)
+    said = "a dev score is no number"
+    try:
+        scores = score_dev(dev, scorer, batch_tokens, share)
+    except NotFiniteError as error:
+        # Told to all: those that met none would wait for this process, and the main one could save nothing.
+        said, scores = str(error), [math.nan] * len(dev.candidates[share])
+    every = workers.interleave(scores, len(dev.candidates))
+    if any(map(math.isnan, every)):
+        raise NotFiniteError(said)
+    return dev.metric(every)

@@ -1,11 +1,8 @@
 """The training loop: steps, epochs, the dev metric, checkpoints."""
 
-import contextlib
 import hashlib
 import json
-import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +16,8 @@ from qpeft_rerank.likelihood.scorer import NotFiniteError
 from qpeft_rerank.prompt.segments import Sequence
 from qpeft_rerank.training import prefix
 from qpeft_rerank.training.checkpoints import Checkpoints, State, pack_optimizer, unpack_optimizer
-from qpeft_rerank.training.dev import DevSet, score_dev
+from qpeft_rerank.training.determinism import deterministic
+from qpeft_rerank.training.dev import DevSet, judge
 from qpeft_rerank.training.gradients import GradientAccumulator
 from qpeft_rerank.training.logbook import Logbook
 from qpeft_rerank.training.prefix_store import PrefixStore
@@ -131,7 +129,7 @@ class Trainer:
         )
         if self.workers.main:
             self._log = Logbook(running.folder / "log.csv", state.step, len(state.dev), running.tensorboard)
-        with Progress(schedule.steps, state.step, self.workers.main) as progress, self._deterministic():
+        with Progress(schedule.steps, state.step, self.workers.main) as progress, deterministic():
             if self.dev is not None and not state.dev:
                 self._judge(progress)
                 self._save(checkpoints, optimizer, named)
@@ -253,19 +251,13 @@ class Trainer:
     def _judge(self, progress: Progress) -> None:
         """Add the dev metric of the weights as they are."""
         assert self.dev is not None
-        state, workers = self._state, self.workers
-        share = slice(workers.rank, None, workers.count)
+        state = self._state
         try:
-            scores = score_dev(self.dev, self.student.scorer(self.store), self.running.batch_tokens, share)
+            value = judge(self.dev, self.student.scorer(self.store), self.running.batch_tokens, self.workers)
         except NotFiniteError:
             if not state.dev:  # the adapter has not learnt anything yet
                 raise
-            # Told to all: those that met none would wait for this process, and the main one could save nothing.
-            scores = [math.nan] * len(self.dev.candidates[share])
-        every = workers.interleave(scores, len(self.dev.candidates))
-        if any(map(math.isnan, every)):
-            raise Diverged(self._not_a_number("a dev score is no number"), state.best)
-        value = self.dev.metric(every)
+            raise Diverged(self._not_a_number("a dev score is no number"), state.best) from None
         epoch = len(state.dev)
         state.dev.append(value)
         self._write({"step": state.step, "epoch": epoch, "dev": value})
@@ -292,18 +284,3 @@ class Trainer:
         """A few sequences to try passages' states on; none where they are of no use."""
         plan = [] if self.running.gradient_checkpointing else self.sampler.epoch(1)
         return [sequence for group in self.student.encode(plan[0][:2]) for sequence in group[:2]] if plan else []
-
-    @contextlib.contextmanager
-    def _deterministic(self) -> Iterator[None]:
-        """Equal steps give equal bits within the block, where torch knows how."""
-        before = torch.are_deterministic_algorithms_enabled()
-        settings: Any = torch.utils.deterministic
-        fills = settings.fill_uninitialized_memory
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        # That is for finding bugs; it costs time on every allocation.
-        settings.fill_uninitialized_memory = False
-        try:
-            yield
-        finally:
-            torch.use_deterministic_algorithms(before)
-            settings.fill_uninitialized_memory = fills

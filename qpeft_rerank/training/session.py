@@ -18,7 +18,7 @@ from qpeft_rerank.files import write_whole
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.prompt.templates import Template
 from qpeft_rerank.training.data import TrainingFile
-from qpeft_rerank.training.dev import MEASURE, DevSet, score_dev
+from qpeft_rerank.training.dev import MEASURE, DevSet, judge
 from qpeft_rerank.training.logbook import draw
 from qpeft_rerank.training.loop import Diverged, Outcome, Running, Trainer
 from qpeft_rerank.training.prefix_scorer import scorer_after_prefix
@@ -105,7 +105,12 @@ class Session:
                 workers,
             )
             if workers.main:
-                self._announce(student, dev, work, trainer.store, workers.count)
+                self._announce(student, dev, trainer.store, workers.count)
+            if dev:
+                zero_shot = self._notes["zero-shot"] = self._zero_shot(student, dev, work, trainer.store, workers)
+                if workers.main:
+                    first = f"first stage {dev.first_stage:.4f}, " if dev.first_stage is not None else ""
+                    say(f"dev {MEASURE} of {dev.topics} questions: {first}zero-shot {zero_shot:.4f}")
             try:
                 outcome = trainer.train()
             except Diverged as error:
@@ -151,9 +156,7 @@ class Session:
         }
         return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode("utf-8")).hexdigest()
 
-    def _announce(
-        self, student: Student, dev: DevSet | None, work: WorkFolder, store: PrefixStore | None, count: int
-    ) -> None:
+    def _announce(self, student: Student, dev: DevSet | None, store: PrefixStore | None, count: int) -> None:
         for file in self.files:
             say(file.summary)
         team = f", in {count} processes" if count > 1 else ""
@@ -162,21 +165,23 @@ class Session:
             say("--prefix-cache: not used, for the adapter, the model or gradient checkpointing does not allow it")
         if dev is None:
             say("no dev set: the last epoch is kept")
-            return
-        self._notes["zero-shot"] = self._zero_shot(student, dev, work.path / "zero-shot.json", store)
-        first = f"first stage {dev.first_stage:.4f}, " if dev.first_stage is not None else ""
-        say(f"dev {MEASURE} of {dev.topics} questions: {first}zero-shot {self._notes['zero-shot']:.4f}")
 
-    def _zero_shot(self, student: Student, dev: DevSet, kept: Path, store: PrefixStore | None) -> float:
+    def _zero_shot(
+        self, student: Student, dev: DevSet, work: WorkFolder, store: PrefixStore | None, workers: Workers
+    ) -> float:
         """The dev metric without the adapter; kept, as a resumed training need not compute it again."""
         plain = scorer_after_prefix(student.model, self.template, None, self.max_passage_tokens, store)
-        key = f"{plain.fingerprint} {dev.digest}"
+        path, key, kept = work.path / "zero-shot.json", f"{plain.fingerprint} {dev.digest}", None
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # none, or damaged: computed again
-            found = json.loads(kept.read_text("ascii"))
-            if found["of"] == key:
-                return float(found["value"])
-        value = dev.metric(score_dev(dev, plain, self._batch_tokens(student.model)))
-        write_whole(kept, json.dumps({"of": key, "value": value}).encode("ascii"))
+            found = json.loads(path.read_text("ascii"))
+            kept = float(found["value"]) if found["of"] == key else None
+        # All compute it, or none does.
+        kept = workers.from_main(kept)
+        if kept is not None:
+            return kept
+        value = judge(dev, plain, self._batch_tokens(student.model), workers)
+        if workers.main:
+            write_whole(path, json.dumps({"of": key, "value": value}).encode("ascii"))
         return value
 
     def _save(self, work: WorkFolder, student: Student, dev: DevSet | None, outcome: Outcome) -> None:

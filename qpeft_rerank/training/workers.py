@@ -6,7 +6,7 @@ processes train as one does, up to the order of summation. The frozen model is w
 """
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
@@ -14,6 +14,8 @@ from qpeft_rerank.training.gradients import Accumulated
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+_Value = TypeVar("_Value")
 
 
 class Workers:
@@ -57,6 +59,15 @@ class Workers:
         for gradient, summed in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(summed.view_as(gradient))
         return float(total[0]), int(total[1])
+
+    def from_main(self, value: _Value) -> _Value:
+        """What the main process has, for all."""
+        if self.count == 1:
+            return value
+        from accelerate.utils import broadcast_object_list
+
+        given: list[_Value] = broadcast_object_list([value])
+        return given[0]
 
     def interleave(self, mine: list[float], length: int) -> list[float]:
         """Put together what the processes computed for every n-th item, ``length`` in all."""

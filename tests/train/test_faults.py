@@ -10,7 +10,7 @@ from qpeft_rerank import train
 from qpeft_rerank.adapters.store import load_adapter
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.scorer import NotFiniteError
-from qpeft_rerank.training import loop, prefix
+from qpeft_rerank.training import dev, prefix
 from qpeft_rerank.training.workers import Workers
 from tests.train.words import command
 
@@ -133,7 +133,8 @@ def test_another_process_s_dev_score_that_is_no_number_stops_this_one_too(files,
 
     def interleave(self, mine, length):
         calls.append(1)
-        return [*original(self, mine, length)[:-1], float("nan")] if len(calls) > 2 else original(self, mine, length)
+        # After the model alone, the untrained adapter and the first epoch.
+        return [*original(self, mine, length)[:-1], float("nan")] if len(calls) > 3 else original(self, mine, length)
 
     monkeypatch.setattr(Workers, "interleave", interleave)
     assert train.main(command(files, model_folder, "--epochs", 3)) == 2
@@ -141,15 +142,15 @@ def test_another_process_s_dev_score_that_is_no_number_stops_this_one_too(files,
 
 
 def test_a_dev_score_that_is_no_number_keeps_the_best_epoch(files, model_folder, monkeypatch, capsys):
-    original, calls = loop.score_dev, []
+    original, calls = dev.score_dev, []
 
     def failing(*given):
         calls.append(1)
-        if len(calls) > 2:
+        if len(calls) > 3:
             raise NotFiniteError("the model gave nan for topic 0")
         return original(*given)
 
-    monkeypatch.setattr(loop, "score_dev", failing)
+    monkeypatch.setattr(dev, "score_dev", failing)
     assert train.main(command(files, model_folder, "--epochs", 3)) == 2
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert "a dev score is no number" in said and "holds the adapter of epoch 1" in said

@@ -39,16 +39,18 @@ def test_two_processes_train_as_one(files, model_folder):
     # accelerate's own --cpu starts one process only; the command's --device cpu keeps these two off a GPU.
     launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
     launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m"]
-    curves = []
+    curves, dev = [], []
     for how in (["-m"], launch):
         words = command(files, model_folder, "--overwrite", adapter="qpeft-r")
         run = [sys.executable, *how, "qpeft_rerank.train", *words]
         said = subprocess.run(run, check=True, env=environment, capture_output=True, text=True).stderr
         assert ("in 2 processes" in said) == (how is launch)
+        dev += [line for line in said.splitlines() if "zero-shot" in line]
         rows = [row.split(",") for row in (files / "out" / "log.csv").read_text().splitlines()[1:]]
         curves.append([float(row[2] or row[7]) for row in rows])
     assert curves[0] == pytest.approx(curves[1], rel=1e-3)
     assert len(curves[0]) == 6 + 3
+    assert len(dev) == 2 and dev[0] == dev[1]
 
 
 @pytest.mark.slow
