@@ -11,6 +11,7 @@ from eval.design import MEASURES, Dataset, FirstStage, Scale
 from eval.recipe import mine_words, recipe_of, sequences_of, train_words
 from eval.steps import OUTPUT, Source, Step, adapter_source, file_source, model_source, name_source, prompt_source
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.training.presets import adapter_options
 
 # Options of the adapters that a table may vary under a plain name.
 _OPTIONS = ("filters",)
@@ -69,9 +70,11 @@ class Chain:
         else:
             source = name_source(dataset.topics if split == "test" else dataset.dev_topics)
         count = scale.topics if split == "test" else scale.dev_queries
-        words = ("--topics", source, "--count", str(count), "--pick", scale.pick, "--seed", str(scale.seed))
+        words = ("--topics", source, "--count", str(count), "--pick", scale.pick)
+        # The first ones are the same whatever the seed, so that trainings with several seeds share what they can.
+        seed = ("--seed", str(scale.seed)) if scale.pick == "seeded" else ()
         label = _label(dataset.name, split)
-        return self._step("sample", label, "eval.sample", (*words, "--output", OUTPUT), "topics.jsonl")
+        return self._step("sample", label, "eval.sample", (*words, *seed, "--output", OUTPUT), "topics.jsonl")
 
     def candidates(self, condition: Condition, split: Split = "test") -> Step:
         """The first stage's run, as deep as is reranked."""
@@ -136,14 +139,12 @@ class Chain:
         options = dict(method.options) | {name: condition.get(name) for name in _OPTIONS if condition.get(name)}
         given = {name: condition.get(name) for name in _FLAGS if condition.get(name) is not None}
         if method.kind == "untrained":
-            options |= given
+            # What its training would start from; a preset of its own says all itself.
+            cells = {} if preset else adapter_options(method.adapter, self._trainer(condition.dataset).cells)
+            options = cells | options | given
+            words += [*_option_words(options), "--seed", str(self.scale.seed)]
             return self._step(
-                "untrained",
-                method.name,
-                "eval.untrained",
-                (*words, *_option_words(options), "--output", OUTPUT),
-                "adapter",
-                "adapter",
+                "untrained", method.name, "eval.untrained", (*words, "--output", OUTPUT), "adapter", "adapter"
             )
         return self._trained(condition, words, options, given)
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
@@ -21,8 +22,14 @@ _THREADS = "OMP_NUM_THREADS"
 
 def shell(step: Step, work: Path) -> str:
     """The command as a person would type it in the repository's folder."""
-    text = shlex.join(["python", *step.command(work)])
-    return f"{text} > {shlex.quote(str(step.place(work)))}" if step.prints else text
+    return typed(step, work, ["python", *step.command(work)])
+
+
+def typed(step: Step, work: Path, words: Sequence[str], threads: str | None = None) -> str:
+    """A step's command with these words, in a shell where its folder may not exist."""
+    folder, text = shlex.quote(str(step.folder(work))), shlex.join(words)
+    to = f" > {shlex.quote(str(step.place(work)))}" if step.prints else ""
+    return f"mkdir -p {folder} && {f'{_THREADS}={threads} ' if threads else ''}{text}{to}"
 
 
 class Commands:
@@ -35,6 +42,9 @@ class Commands:
     def __init__(self, work: Path, jobs: int = 1) -> None:
         self.work = work
         self.jobs = jobs
+        share = str(max(1, processors() // jobs)) if jobs > 1 else None
+        #: What the commands' ``OMP_NUM_THREADS`` is; None if it is not set.
+        self.threads = os.environ.get(_THREADS, share)
         self._running: set[subprocess.Popen[bytes]] = set()
         self._stopped = False
         self._lock = threading.Lock()
@@ -77,8 +87,8 @@ class Commands:
     def _start(self, step: Step, printed: IO[bytes]) -> "subprocess.Popen[bytes]":
         environment: dict[str, str] = dict(os.environ)
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        if self.jobs > 1:
-            environment.setdefault(_THREADS, str(max(1, processors() // self.jobs)))
+        if self.threads is not None:
+            environment[_THREADS] = self.threads
         before: dict[str, Any] = {"preexec_fn": _die_with_parent} if _libc() else {}
         with self._lock:
             if self._stopped:

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qpeft_rerank import console
@@ -44,10 +45,10 @@ def _compare(args: argparse.Namespace) -> int:
     qrels = read_qrels(args.qrels)
     values: dict[str, Mapping[str, Mapping[str, float]]] = {}
     for given in [args.baseline, *args.run]:
-        name, equals, path = given.partition("=")
-        run = read_run(path if equals else given)
+        name, path = _named(given)
+        run = read_run(path)
         if qrels.keys().isdisjoint(run):
-            raise InputError(f"{path or given}: none of its topics is in {args.qrels}; give the qrels of the run")
+            raise InputError(f"{path}: none of its topics is in {args.qrels}; give the qrels of the run")
         if name in values:
             raise InputError(f"{name} is named twice; write NAME=FILE to tell runs apart")
         values[name] = evaluate(
@@ -56,6 +57,12 @@ def _compare(args: argparse.Namespace) -> int:
     for line in _table(_sets(qrels, args.sets), values, args.measures):
         print(line)
     return 0
+
+
+def _named(given: str) -> tuple[str, str]:
+    """Name and path of ``NAME=FILE``; a file is its own name, also where its path has ``=`` in it."""
+    name, equals, path = given.partition("=")
+    return (name, path) if equals and not Path(given).exists() else (given, given)
 
 
 def _sets(topics: Sequence[str] | Mapping[str, object], named: bool) -> dict[str, list[str]]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from eval.design import SETTINGS, Dataset, FirstStage, Matrix, Method, Scale, Table, known
+from eval.design import RECIPE, SETTINGS, Dataset, FirstStage, Matrix, Method, Scale, Table, known, short, values_of
 from qpeft_rerank.errors import InputError
 
 # Settings of one adapter.
@@ -30,7 +30,7 @@ class Condition:
     @property
     def variant(self) -> str:
         """``k-5``, or nothing. Of a model's name the last part."""
-        return "" if self.setting is None else f"{self.setting}-{str(self.value).rpartition('/')[2]}"
+        return "" if self.setting is None else f"{self.setting}-{short(self.value)}"
 
     @property
     def row(self) -> str:
@@ -76,6 +76,8 @@ def concerns(method: Method, setting: str) -> bool:
         return False
     if method.kind == "prompt":
         return setting in ("model", "prompt")
+    if method.kind == "untrained":
+        return setting not in (*RECIPE, "queries")
     return method.kind not in ("first-stage", "ready")
 
 
@@ -126,8 +128,12 @@ def narrowed(
         methods=kept,
         first_stages=[*table.first_stages, *stages],
         reference=table.reference if table.reference in kept else None,
-        vary={**table.vary, "values": list(values)} if table.vary and values else table.vary,
+        vary=_varied("--values", table.vary["setting"], values) if table.vary and values else table.vary,
     )
+
+
+def _varied(where: str, setting: str, values: Sequence[Any]) -> dict[str, Any]:
+    return {"setting": setting, "values": values_of(where, setting, values)}
 
 
 def check_scale(table: Table, scale: Scale) -> None:

@@ -18,15 +18,16 @@ CAPTION = (
     "Means over the data sets, as the steps' commands took, loading included, on the machine that ran them, where each "
     "had its share of the processors if several ran at a time; – where nothing is trained, or where the time is not "
     "known: a command was stopped and went on, or several rerankers were scored together. Memory is the greatest "
-    "resident size of the command's process (without a GPU's own). Learning: parameters that training changes."
+    "resident size of the command's process (without a GPU's own). Questions: those trained on. Learning: parameters that "
+    "training changes."
 )
-COLUMNS = ("Method", "Learning", "Training, s", "Training, GB", "Seconds a question", "Reranking, GB")
+COLUMNS = ("Method", "Questions", "Learning", "Training, s", "Training, GB", "Seconds a question", "Reranking, GB")
 
 
 def costs(measured: Mapping[Condition, Values], chain: Chain, store: Store) -> "pandas.DataFrame":
     """A row a method: numbers, None where they are not known.
 
-    ``parameters``, ``training_seconds``, ``training_bytes``, ``question_seconds`` (of a topic with all its
+    ``questions`` (that were trained on, which may be fewer than asked for), ``parameters``, ``training_seconds``, ``training_bytes``, ``question_seconds`` (of a topic with all its
     candidates), ``reranking_bytes``.
     """
     import pandas
@@ -51,6 +52,7 @@ def shown(frame: "pandas.DataFrame") -> "pandas.DataFrame":
     records = [
         (
             row.method,
+            said(row.questions, ",.0f"),
             said(row.parameters, ",.0f"),
             said(row.training_seconds, ",.0f"),
             said(row.training_bytes, ".2f", 1e9),
@@ -67,9 +69,10 @@ def _cost(condition: Condition, topics: int, chain: Chain, store: Store) -> dict
     scoring = chain.candidates(condition) if kind == "first-stage" else chain.rerank(condition)
     training = chain.adapter(condition) if kind == "trained" else None
     record, trained = store.record(scoring), store.record(training) if training else {}
-    seconds = record.get("seconds")
+    seconds, told = record.get("seconds"), _told(training, store) if training else {}
     return {
-        "parameters": _parameters(training, store) if training else None,
+        "questions": _questions(told),
+        "parameters": _number(told.get("parameters")),
         "training_seconds": trained.get("seconds"),
         "training_bytes": trained.get("peak_bytes"),
         "question_seconds": seconds / topics if seconds and topics else None,
@@ -77,12 +80,22 @@ def _cost(condition: Condition, topics: int, chain: Chain, store: Store) -> dict
     }
 
 
-def _parameters(training: Step, store: Store) -> float | None:
-    """What the training said that it changes; None for one of an older version."""
+def _told(training: Step, store: Store) -> Mapping[str, Any]:
+    """What a training said of itself; nothing if that cannot be read."""
     try:
-        value = json.loads((training.place(store.work) / "training.json").read_text("utf-8")).get("parameters")
-    except (OSError, ValueError, AttributeError):
-        return None
+        told = json.loads((training.place(store.work) / "training.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _questions(told: Mapping[str, Any]) -> float | None:
+    files = told.get("data")
+    counts = [file.get("questions") for file in files if isinstance(file, dict)] if isinstance(files, list) else []
+    return float(sum(counts)) if counts and all(isinstance(count, int) for count in counts) else None
+
+
+def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, int) else None
 
 

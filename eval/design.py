@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,9 @@ SETTINGS = ("model", "prompt", "preset", "hints", "k", "heads", "filters", "marg
 RECIPE = ("margin", "loss", "lr", "epochs", "temperature", "negatives", "positives", "any_positive", "in_batch")
 RECIPE += ("queries_per_step", "patience", "warmup", "decay", "weight_decay", "clip")
 SETTINGS += tuple(name for name in RECIPE if name not in SETTINGS)
+_WHOLE = ("k", "heads", "queries", "epochs", "negatives", "positives", "queries_per_step", "patience")
+_NUMBERS = ("margin", "lr", "temperature", "warmup", "weight_decay", "clip")
+_SWITCHES = ("any_positive", "in_batch")
 
 
 @dataclass(frozen=True)
@@ -130,12 +134,6 @@ class Table:
     vary: Mapping[str, Any] | None = None
     scales: list[str] | None = None
 
-    def __post_init__(self) -> None:
-        """Write 0.0 as 0: a condition has one name, and its steps one key, however its value is spelled."""
-        if self.vary and isinstance(values := self.vary.get("values"), list):
-            plain = [int(value) if isinstance(value, float) and value.is_integer() else value for value in values]
-            object.__setattr__(self, "vary", {**self.vary, "values": plain})
-
 
 @dataclass(frozen=True)
 class Matrix:
@@ -172,16 +170,21 @@ def load_matrix(folder: Path = FOLDER) -> Matrix:
         known(f"{where}, given", "file", dataset.given, ("topics", "corpus", "qrels", "run"))
         if dataset.given and not {"topics", "corpus", "qrels", "run"} <= set(dataset.given):
             raise InputError(f"{where}: given has topics, corpus, qrels and run, or is left out")
-    for scale in matrix.scales.values():
-        known(f"{folder / 'scales.yaml'}: {scale.name}, recipe", "setting", scale.recipe, RECIPE)
-    for method in matrix.methods.values():
+    scales = matrix.scales
+    for scale in list(scales.values()):
+        where = f"{folder / 'scales.yaml'}: {scale.name}, recipe"
+        # Its number of epochs is a value of the scale, which --epochs changes.
+        known(where, "setting", scale.recipe, [name for name in RECIPE if name != "epochs"])
+        scales[scale.name] = dataclasses.replace(scale, recipe=checked_all(where, scale.recipe))
+    for method in list(matrix.methods.values()):
         where = f"{folder / 'methods.yaml'}: {method.name}"
         known(where, "kind", [method.kind], KINDS)
         if method.kind in ("untrained", "trained", "ready") and not method.adapter:
             raise InputError(f"{where}: kind {method.kind} needs an adapter")
+        matrix.methods[method.name] = dataclasses.replace(method, settings=checked_all(where, method.settings))
     for stage in matrix.first_stages.values():
         known(f"{folder / 'first-stages.yaml'}: {stage.name}", "kind", [stage.kind], ("search", "run"))
-    for table in matrix.tables.values():
+    for table in list(matrix.tables.values()):
         where = f"{folder / 'tables.yaml'}: {table.name}"
         known(where, "dataset", table.datasets, matrix.datasets)
         known(where, "first stage", table.first_stages, matrix.first_stages)
@@ -191,8 +194,57 @@ def load_matrix(folder: Path = FOLDER) -> Matrix:
         if table.vary is not None:
             if set(table.vary) != {"setting", "values"} or not isinstance(table.vary["values"], list):
                 raise InputError(f"{where}: vary has a setting and a list of values")
-            known(where, "setting", [table.vary["setting"]], SETTINGS)
+            setting = table.vary["setting"]
+            known(where, "setting", [setting], SETTINGS)
+            vary = {"setting": setting, "values": values_of(where, setting, table.vary["values"])}
+            matrix.tables[table.name] = dataclasses.replace(table, vary=vary)
     return matrix
+
+
+def checked(where: str, setting: str, value: Any) -> Any:
+    """A setting's value in its own type; YAML takes 1e-3, without a dot, for a word.
+
+    :raises InputError: for a value of another kind.
+    """
+    if setting in _SWITCHES:
+        if not isinstance(value, bool):
+            raise InputError(f"{where}: {setting} is true or false, not {value!r}")
+    elif setting in (*_WHOLE, *_NUMBERS):
+        what = "a whole number" if setting in _WHOLE else "a number"
+        try:
+            number = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not math.isfinite(number) or (setting in _WHOLE and (not number.is_integer() or number < 0)):
+            raise InputError(f"{where}: {setting} is {what}, not {value!r}")
+        return int(number) if number.is_integer() else number
+    elif not isinstance(value, str):
+        raise InputError(f"{where}: {setting} is a word, not {value!r}")
+    return value
+
+
+def checked_all(where: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """:func:`checked` for several settings."""
+    return {name: checked(where, name, value) for name, value in settings.items()}
+
+
+def values_of(where: str, setting: str, values: Iterable[Any]) -> list[Any]:
+    """What a table varies, each value once: a condition has one name, and its steps one key, however it is spelled.
+
+    :raises InputError: for a value of another kind, and two that would have one name.
+    """
+    listed = list(dict.fromkeys(checked(where, setting, value) for value in values))
+    names: dict[str, Any] = {}
+    for value in listed:
+        other = names.setdefault(short(value), value)
+        if other is not value:
+            raise InputError(f"{where}: {other} and {value} would both be called {short(value)}; rename one")
+    return listed
+
+
+def short(value: Any) -> str:
+    """A setting's value in names; of a model's name the last part."""
+    return str(value).rpartition("/")[2]
 
 
 def within(measures: Iterable[str], depth: int) -> list[str]:

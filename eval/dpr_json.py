@@ -56,8 +56,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _to_trec(args: argparse.Namespace) -> int:
+    places: dict[Path, str] = {}
     for flag in ("run", "topics", "qrels"):
         if getattr(args, flag):
+            other = places.setdefault(Path(getattr(args, flag)).resolve(), flag)
+            if other != flag:
+                raise InputError(f"--{other}, --{flag}: one file, {getattr(args, flag)}; give each a file of its own")
             check_output(
                 getattr(args, flag), args.overwrite, f"--{flag}", [("the JSON", args.json), ("--like", args.like)]
             )

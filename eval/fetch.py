@@ -6,6 +6,7 @@ import shutil
 import sys
 import urllib.request
 from collections.abc import Sequence
+from http.client import HTTPException
 from pathlib import Path
 
 from qpeft_rerank import console
@@ -38,7 +39,7 @@ def _fetch(args: argparse.Namespace) -> int:
             if size is not None and file.tell() != int(size):
                 raise InputError(f"{args.address}: ended after {file.tell():,} of {int(size):,} bytes; try again")
         os.replace(part, output)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise InputError(
             f"{args.address}: cannot be fetched ({reason}); check the network, or put the file into --data by hand"

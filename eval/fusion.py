@@ -91,6 +91,7 @@ def summary(fused: "Sequence[Fused]") -> "pandas.DataFrame":
     gains = {one.condition: one.test[:, [one.chosen]] - one.test[:, [-1]] for one in mixed}
     p_values = significance.holm([float(significance.randomisation(gain)[0]) for gain in gains.values()])
     corrected = dict(zip(gains, p_values, strict=True))
+    several = _several(fused)
     records = []
     for one in fused:
         points = [f"{100 * value:.2f}" for value in one.curve] or ["–"] * len(ALPHAS)
@@ -98,6 +99,7 @@ def summary(fused: "Sequence[Fused]") -> "pandas.DataFrame":
         records.append(
             {
                 "Data": condition.dataset.title,
+                **({"First stage": condition.first_stage.title} if several else {}),
                 "Method": condition.title,
                 "First stage alone": points[0],
                 "Model alone": points[-1],
@@ -111,11 +113,17 @@ def summary(fused: "Sequence[Fused]") -> "pandas.DataFrame":
 
 def caption(fused: "Sequence[Fused]") -> str:
     """What the table's columns are."""
+    several = _several(fused)
+
+    def place(one: "Fused") -> str:
+        data, stage = one.condition.dataset.title, one.condition.first_stage.title
+        return f"{data} under {stage}" if several else data
+
     lacking: dict[str, list[str]] = {}
     for one in fused:
         if one.dev is None:
-            lacking.setdefault(one.condition.dataset.title, []).append(one.condition.title)
-    counts = Counter(one.condition.dataset.title for one in fused)
+            lacking.setdefault(place(one), []).append(one.condition.title)
+    counts = Counter(place(one) for one in fused)
     named = [data if len(rows) == counts[data] else f"{data} ({'; '.join(rows)})" for data, rows in lacking.items()]
     plain = f" No dev run exists for {', '.join(named)}, so no alpha is chosen there." if named else ""
     measures = " or ".join(dict.fromkeys(one.measure for one in fused))
@@ -124,6 +132,11 @@ def caption(fused: "Sequence[Fused]") -> str:
         "their mixture with alpha, the weight of the likelihood, that is best on the dev questions. p: the mixture "
         f"against the model, randomisation test, corrected by Holm over the table.{plain}"
     )
+
+
+def _several(fused: "Sequence[Fused]") -> bool:
+    """Tell whether a table is about more than one first stage."""
+    return len({one.condition.first_stage.name for one in fused}) > 1
 
 
 def curves(fused: "Sequence[Fused]") -> "pandas.DataFrame":

@@ -27,7 +27,7 @@ class Scored:
     """The candidates of some questions, scored twice.
 
     :param likelihood: topic to docid to log P(query | passage) in nats, for every docid of ``first``.
-    :param topics: those with a relevant candidate, over which is averaged (the *clean* list).
+    :param topics: those over which is averaged (the *clean* list, see :class:`~eval.values.Values`).
     """
 
     first: Run

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from eval.chain import Chain
-from eval.commands import shell
+from eval.commands import typed
 from eval.conditions import Condition
 from eval.steps import Source, Step, ordered
 from eval.store import Store
@@ -47,7 +47,9 @@ def ran(steps: Sequence[Step], store: Store) -> list[Ran]:
     found = []
     for step in steps:
         record = store.record(step)
-        command = shell(step, store.work)
+        # As it ran: device and batch size may have been others than are asked for now.
+        words = record.get("command") or ["python", *step.command(store.work)]
+        command = typed(step, store.work, words, record.get("threads") if step.operations else None)
         found.append(Ran(f"{step.kind} {step.label}", command, str(record.get("output")), record.get("seconds")))
     return found
 

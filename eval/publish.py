@@ -76,7 +76,8 @@ def publish(
     text, tex = [f"# {title}\n"], []
     for convention in ("clean", "full"):
         topics = tables.topics_of(found[found.convention == convention])
-        caption = tables.caption_of(shown, convention, chain.scale.described(), topics)
+        datasets = [condition.dataset for condition in conditions]
+        caption = tables.caption_of(shown, convention, chain.scale.described(), topics, datasets)
         frame = tables.layout(found, compared, shown, convention, tables.MARKDOWN)
         text.append(f"## {convention.capitalize()} list\n\n{tables.markdown(frame)}\n{caption}\n")
         frame = tables.layout(found, compared, shown, convention, tables.LATEX)

@@ -133,7 +133,8 @@ def better(compared: "pandas.DataFrame", family: str, against: str) -> set[tuple
 
 def _joined(strata: Sequence[Values], measure: str, convention: Convention) -> numpy.ndarray:
     arrays = [values.array(measure, convention) for values in strata]
-    return weighted(arrays) if any(map(len, arrays)) else numpy.zeros(0)
+    # Nothing is compared where one of the data sets has no topic, as their mean is no number then.
+    return weighted(arrays) if all(map(len, arrays)) else numpy.zeros(0)
 
 
 def _compared(
@@ -145,7 +146,7 @@ def _compared(
         return []
     arrays = {(row, m): _joined(values, m, convention) for row, values in group.strata.items() for m in measures}
     differences = numpy.stack([arrays[row, m] - arrays[against, m] for m, _, row, against in cells], axis=1)
-    gains = differences.mean(axis=0) if len(differences) else numpy.zeros(len(cells))
+    gains = differences.mean(axis=0) if len(differences) else numpy.full(len(cells), numpy.nan)
     by_t, by_signs = significance.paired_t(differences), significance.randomisation(differences)
     records: list[dict[str, Any]] = []
     start = 0

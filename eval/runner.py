@@ -58,14 +58,15 @@ class _Runner:
         resumed = store.begin(step)
         if resumed and store.digest(step) is not None:
             # Its command writes the output whole or not at all; only the note of it was missing.
-            store.finish(step, None)
+            store.finish(step, None, threads=self.commands.threads)
             return
         name = f"[{self.steps.index(step) + 1}/{len(self.steps)}] {step.kind} {step.label}"
         say(f"{name}{' (goes on)' if resumed else ''}\n  {shell(step, store.work)}")
         started = time.monotonic()
         peak = self.commands(step)
         seconds = time.monotonic() - started
-        store.finish(step, None if resumed or scored else seconds, peak, self.jobs)
+        seconds_alone = None if resumed or scored else seconds
+        store.finish(step, seconds_alone, peak, self.jobs, self.commands.threads)
         self.ran.append(step)
         if self.jobs > 1:
             say(f"{name}: done in {duration(seconds)}")

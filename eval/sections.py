@@ -49,7 +49,8 @@ def table_section(table: Table, listed: Sequence[Condition], material: Material)
     for convention in CONVENTIONS:
         frame = tables.layout(found, compared, shown, convention, tables.HTML)
         topics = tables.topics_of(found[found.convention == convention])
-        caption = tables.caption_of(shown, convention, material.chain.scale.described(), topics)
+        datasets = [condition.dataset for condition in measured]
+        caption = tables.caption_of(shown, convention, material.chain.scale.described(), topics, datasets)
         section.tables.append(_grouped(frame, caption, "" if convention == "clean" else "The full list"))
     if table.vary is not None and any(condition.setting for condition in measured):
         measure = material.measure if material.measure in measures else measures[0]

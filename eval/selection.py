@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from eval.chain import Chain
 from eval.conditions import Condition, check_scale, conditions_of, narrowed, parse_condition
-from eval.design import FOLDER, RECIPE, FirstStage, Matrix, Scale, Table, known, load_matrix
+from eval.design import FOLDER, RECIPE, FirstStage, Matrix, Scale, Table, checked, known, load_matrix
 from eval.store import Store
 from qpeft_rerank import console
 from qpeft_rerank.errors import InputError
@@ -72,7 +73,7 @@ def add_size(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME=VALUE",
         dest="settings",
-        help="how all methods are trained that do not say otherwise: loss, negatives, temperature ...",
+        help="how all methods are trained that do not say otherwise, nor have the preset faithful: loss, negatives ...",
     )
     size.add_argument("--model", metavar="NAME", help="hub name, folder, GGUF file, or 'embedded'")
     size.add_argument("--prompt", metavar="NAME", help="of adapters: plain, qpeft, upr, or a YAML file")
@@ -128,8 +129,14 @@ def select(args: argparse.Namespace) -> Selection:
     stages = [_given_stage(text, matrix) for text in args.first_stage]
     matrix.first_stages.update((stage.name, stage) for stage in stages)
     changes = {name: value for name in (*_CHANGES, *_NAMES) if (value := getattr(args, name)) is not None}
-    scale = matrix.scales[args.scale]
-    scale = dataclasses.replace(scale, recipe={**scale.recipe, **_settings(args.settings)}, **changes)
+    scale, settings = matrix.scales[args.scale], _settings(args.settings)
+    if "epochs" in settings:
+        if "epochs" in changes:
+            raise InputError("--epochs, --set epochs: two ways to say the same; give one")
+        changes["epochs"] = settings.pop("epochs")
+    if changes.get("model", scale.model) != scale.model:
+        changes["memory"] = None  # which is that of the scale's own model
+    scale = dataclasses.replace(scale, recipe={**scale.recipe, **settings}, **changes)
     if scale.topics < 0:
         raise InputError(f"--topics {scale.topics}: give a number, 0 for all")
     return Selection(matrix, scale, _wanted(args, matrix, scale, [stage.name for stage in stages]))
@@ -172,7 +179,11 @@ def _wanted(
     known("--table", "table", args.table, matrix.tables)
     names = args.table
     if args.all:
-        names = [table.name for table in matrix.tables.values() if not table.scales or scale.name in table.scales]
+        known("--datasets", "dataset", args.datasets or (), matrix.datasets)
+        known("--methods", "method", args.methods or (), matrix.methods)
+        names = [table.name for table in matrix.tables.values() if _has_some(table, args, scale)]
+    elif not names and (flags := [f"--{name}" for name in ("datasets", "methods", "values") if getattr(args, name)]):
+        raise InputError(f"{', '.join(flags)}: narrows a --table or --all, of which there is none; leave it out")
     wanted: dict[str, tuple[Table, list[Condition]]] = {}
     for name in dict.fromkeys(names):
         check_scale(matrix.tables[name], scale)
@@ -186,6 +197,13 @@ def _wanted(
     return wanted
 
 
+def _has_some(table: Table, args: argparse.Namespace, scale: Scale) -> bool:
+    """Tell whether a table is for the scale, and something of it was asked for."""
+    asked = ((args.datasets, table.datasets), (args.methods, table.methods))
+    narrowly = all(not some or set(some) & set(names) for some, names in asked)
+    return narrowly and (not table.scales or scale.name in table.scales)
+
+
 def _settings(given: Sequence[str]) -> dict[str, Any]:
     """``--set``: names of :data:`eval.design.RECIPE` with values as in YAML."""
     found = {}
@@ -195,7 +213,8 @@ def _settings(given: Sequence[str]) -> dict[str, Any]:
             raise InputError(f"--set {text}: write NAME=VALUE")
         name = name.replace("-", "_")
         known("--set", "setting", [name], RECIPE)
-        [found[name]] = _typed([value])
+        [typed] = _typed([value])
+        found[name] = checked("--set", name, typed)
     return found
 
 
@@ -219,8 +238,8 @@ def _given_stage(text: str, matrix: Matrix) -> FirstStage:
     name, equals, path = text.partition("=")
     if not name or not equals or not path:
         raise InputError(f"--first-stage {text}: write NAME=RUN")
-    if name in matrix.first_stages or "." in name:
-        raise InputError(f"--first-stage {text}: choose another name, without dots")
+    if name in matrix.first_stages or not re.fullmatch(r"[\w-]+", name):
+        raise InputError(f"--first-stage {text}: choose another name, of letters, digits, _ and -")
     return FirstStage(name, name, "run", path)
 
 

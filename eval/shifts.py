@@ -48,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _compare(args: argparse.Namespace) -> int:
     selected = selection.select(args)
-    known("--against", "method", [args.against], selected.matrix.methods)
+    rerankers = [name for name, method in selected.matrix.methods.items() if method.kind != "first-stage"]
+    known("--against", "reranker", [args.against], rerankers)
     chain, store = selection.chain_of(args, selected), Store(args.work)
     pairs = []
     for condition in (one for one in selected.conditions if one.method.kind != "first-stage"):
@@ -78,8 +79,8 @@ def shifts(base: "Scored", method: "Scored") -> "numpy.ndarray":
     """What a method changes, topic by topic: ``[topics, 3]``, as :data:`COLUMNS` names it.
 
     Rank correlations (Spearman) of the shifts with the first stage's scores and with the model's, and the mean shift
-    of relevant candidates less that of the others. Topics whose candidates are all relevant, or all alike in one
-    of these, are left out.
+    of relevant candidates less that of the others. Topics whose candidates are all relevant, or none, or all alike in
+    one of these, are left out.
     """
     import numpy
 
@@ -96,25 +97,33 @@ def _by_topic(base: "Scored", method: "Scored") -> Iterator[tuple[float, float, 
         shift = numpy.array([method.likelihood[topic][hit.docid] for hit in hits]) - alone
         first = numpy.array([hit.score for hit in hits])
         relevant = numpy.array([grades.get(hit.docid, 0) > 0 for hit in hits])
-        if relevant.all() or any(numpy.ptp(of) == 0 for of in (alone, shift, first)):
+        if relevant.all() or not relevant.any() or any(numpy.ptp(of) == 0 for of in (alone, shift, first)):
             continue
         lift = shift[relevant].mean() - shift[~relevant].mean()
         yield stats.spearmanr(shift, first).statistic, stats.spearmanr(shift, alone).statistic, lift
 
 
 def summary(rows: "Sequence[tuple[Condition, numpy.ndarray]]") -> "pandas.DataFrame":
-    """A row of strings a method and data set, then each method's mean over the data sets, with all their topics."""
+    """A row of strings a method and data set, then each method's mean over the data sets, with all their topics.
+
+    Of several first stages each has rows and means of its own.
+    """
     import pandas
 
-    records = [_record(one.dataset.title, one.title, [found]) for one, found in rows]
-    titles = dict.fromkeys(one.title for one, _ in rows)
-    if len(rows) > len(titles):
-        for title in titles:
-            records.append(_record("Mean", title, [found for one, found in rows if one.title == title]))
+    several = len({one.first_stage.name for one, _ in rows}) > 1
+    records: list[dict[str, str]] = []
+    kinds: dict[tuple[str, str], tuple[dict[str, str], list[numpy.ndarray]]] = {}
+    for one, found in rows:
+        stage = {"First stage": one.first_stage.title} if several else {}
+        kinds.setdefault((one.first_stage.title, one.title), (stage, []))[1].append(found)
+        records.append({"Data": one.dataset.title, **stage, "Method": one.title, **_record([found])})
+    if len(rows) > len(kinds):
+        for (_, title), (stage, sets) in kinds.items():
+            records.append({"Data": "Mean", **stage, "Method": title, **_record(sets)})
     return pandas.DataFrame(records)
 
 
-def _record(data: str, title: str, found: "Sequence[numpy.ndarray]") -> dict[str, str]:
+def _record(found: "Sequence[numpy.ndarray]") -> dict[str, str]:
     """Means of the data sets' means, and p of a t-test of the lift against none, in which sets count alike, too."""
     import numpy
 
@@ -124,7 +133,7 @@ def _record(data: str, title: str, found: "Sequence[numpy.ndarray]") -> dict[str
 
     some = [of for of in found if len(of)]
     topics = sum(map(len, some))
-    record = {"Data": data, "Method": title}
+    record: dict[str, str] = {}
     means = numpy.mean([of.mean(axis=0) for of in some], axis=0) if some else None
     for place, column in enumerate(COLUMNS):
         record[column] = "–" if means is None else f"{means[place]:+.2f}"

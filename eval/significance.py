@@ -25,7 +25,9 @@ def paired_t(differences: numpy.ndarray) -> numpy.ndarray:
     differences = numpy.asarray(differences, float)
     result = numpy.ones(differences.shape[1])
     # Equal differences of all topics leave no variance to test with; the randomisation test can.
-    usable = (numpy.ptp(differences, axis=0) > 0) if len(differences) > 1 else numpy.zeros(len(result), bool)
+    # Equal ones may differ in their last digits.
+    least = 1e-12 * numpy.abs(differences).max(axis=0, initial=0.0)
+    usable = (numpy.ptp(differences, axis=0) > least) if len(differences) > 1 else numpy.zeros(len(result), bool)
     if usable.any():
         result[usable] = stats.ttest_1samp(differences[:, usable], 0.0, axis=0).pvalue
     return result

@@ -79,7 +79,7 @@ def adapter_source(name: str) -> Source:
 
 def model_source(name: str) -> Source:
     """A model: a folder or the embedded file by content, a hub name by its name (the network stays untouched)."""
-    from qpeft_rerank.likelihood.identity import file_digest, model_identity
+    from qpeft_rerank.likelihood.identity import file_digest, model_identity, tokenizer_identity
     from qpeft_rerank.likelihood.sources import EMBEDDED, embedded_gguf
 
     if name == EMBEDDED:
@@ -87,7 +87,7 @@ def model_source(name: str) -> Source:
         return Source(name, file_digest(path) if path else f"name {name}")
     path = Path(name)
     if path.is_dir() and (path / "config.json").is_file():
-        return Source(name, model_identity(path))
+        return Source(name, _digest([model_identity(path), tokenizer_identity(path)]))
     if path.is_file():
         return file_source(path)
     return name_source(name)

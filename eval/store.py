@@ -101,16 +101,24 @@ class Store:
             raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another --work") from None
         return resumed
 
-    def finish(self, step: Step, seconds: float | None, peak: int | None = None, jobs: int = 1) -> None:
+    def finish(
+        self,
+        step: Step,
+        seconds: float | None,
+        peak: int | None = None,
+        jobs: int = 1,
+        threads: str | None = None,
+    ) -> None:
         """Record a step whose command ended well.
 
         :param seconds: that it took, None if it was not one whole run; ``peak``: its memory in bytes, if known;
-            ``jobs``: how many commands had their turn at a time.
+            ``jobs``: how many commands had their turn at a time; ``threads``: their ``OMP_NUM_THREADS``.
         """
         output = self.digest(step)
         if output is None:
             raise InputError(f"{step.kind} {step.label}: ended without its output {step.place(self.work)}")
         values = {"state": "done", "inputs": self.inputs(step), "output": output, "seconds": seconds, "jobs": jobs}
+        values |= {"threads": threads} if threads else {}
         self._write(step, values | ({"peak_bytes": peak} if peak else {}))
 
     def _write(self, step: Step, values: dict[str, Any]) -> None:

@@ -1,11 +1,12 @@
 """Tables for people (Markdown, LaTeX) and for programs (CSV)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eval.design import Dataset
 from eval.results import MEAN, better
 from qpeft_rerank.errors import InputError
 
@@ -124,9 +125,11 @@ def latex(frame: "pandas.DataFrame", caption: str, label: str) -> str:
     return str(text)
 
 
-def caption_of(shown: Shown, convention: str, parameters: Mapping[str, object], topics: str) -> str:
+def caption_of(
+    shown: Shown, convention: str, parameters: Mapping[str, object], topics: str, datasets: Collection[Dataset]
+) -> str:
     """What a reader must know: what was measured, over which topics, what the marks mean."""
-    kept = "topics without a relevant candidate left out" if convention == "clean" else "all topics"
+    kept = _left_out(datasets) if convention == "clean" else "all topics"
     marks = ["Best of each data set in bold"]
     if shown.first:
         marks.append("† better than the first stage")
@@ -135,6 +138,14 @@ def caption_of(shown: Shown, convention: str, parameters: Mapping[str, object], 
     said = ", ".join(f"{name} {value}" for name, value in parameters.items())
     tests = " (paired t-test and randomisation test, both p < 0.05 after Holm's correction)" if len(marks) > 1 else ""
     return f"Points; {convention} list: {kept}. {'; '.join(marks)}{tests}. {topics}. Parameters: {said}."
+
+
+def _left_out(datasets: Collection[Dataset]) -> str:
+    """The clean list's rule: judgements by answers are of candidates, others of any passage, as TREC averages."""
+    rules = ["candidate"] if any(not one.qrels for one in datasets) else []
+    rules += ["passage"] if any(one.qrels for one in datasets) else []
+    said = " (of sets with judgements of their own: a relevant passage)" if len(rules) > 1 else ""
+    return f"topics without a relevant {rules[0]}{said} left out"
 
 
 def topics_of(found: "pandas.DataFrame") -> str:

@@ -20,7 +20,8 @@ class Values:
     """Measures by topic, fractions from 0 to 1.
 
     :param topics: all topics of the set or sample, in order.
-    :param answered: those of them with a relevant passage among the candidates.
+    :param answered: those of them with a relevant passage: among the candidates where answers decide, for only they
+        are judged then; anywhere where a set brings judgements.
     """
 
     per_topic: Mapping[str, Mapping[str, float]]
@@ -28,7 +29,7 @@ class Values:
     answered: frozenset[str]
 
     def array(self, measure: str, convention: Convention) -> "numpy.ndarray":
-        """``[topics]`` values. ``clean`` leaves out topics without a relevant candidate, ``full`` counts them 0."""
+        """``[topics]`` values. ``clean`` leaves out topics that are not :attr:`answered`, ``full`` counts them 0."""
         import numpy
 
         kept = [topic for topic in self.topics if convention == "full" or topic in self.answered]

@@ -134,9 +134,12 @@ def test_fetch(tmp_path, monkeypatch, capsys):
                 self.send_error(404)
                 return
             self.send_response(200)
-            self.send_header("Content-Length", "4" if self.path == "/whole" else "40")
+            if self.path == "/chunks":
+                self.send_header("Transfer-Encoding", "chunked")
+            else:
+                self.send_header("Content-Length", "4" if self.path == "/whole" else "40")
             self.end_headers()
-            self.wfile.write(b"text")
+            self.wfile.write(b"9\r\ntext" if self.path == "/chunks" else b"text")
 
         def log_message(self, *args):
             pass
@@ -147,9 +150,9 @@ def test_fetch(tmp_path, monkeypatch, capsys):
         assert call(fetch.main, f"{address}/whole", "--output", tmp_path / "a") == 0
         assert (tmp_path / "a").read_bytes() == b"text"
         capsys.readouterr()
-        for name in ("short", "absent"):
+        for name in ("short", "absent", "chunks", "a b"):
             assert call(fetch.main, f"{address}/{name}", "--output", tmp_path / "b") == 2
-            assert address in one_line(capsys)
+            assert f"{address}/{name}" in one_line(capsys)
         server.shutdown()
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert call(fetch.main, "nonsense", "--output", tmp_path / "b") == 2 and "cannot be fetched" in one_line(capsys)
@@ -203,6 +206,13 @@ def test_dpr_json_takes_ids_by_position(files, capsys):
     capsys.readouterr()
     (files / "in.json").write_text(json.dumps(records[:1]))
     assert call(dpr_json.main, *words, "--overwrite") == 2 and "joined by position" in one_line(capsys)
+
+
+def test_dpr_json_writes_no_two_outputs_into_one_file(files, capsys):
+    (files / "in.json").write_text(json.dumps([{"question": "q", "answers": ["a"], "ctxs": [{"id": "7", "score": 1}]}]))
+    words = ("--run", files / "out", "--topics", files / "." / "out")
+    assert call(dpr_json.main, "to-trec", files / "in.json", *words) == 2
+    assert "--run, --topics: one file" in one_line(capsys) and not (files / "out").exists()
 
 
 def test_dpr_json_refuses_qrels_of_other_topics(files, capsys):

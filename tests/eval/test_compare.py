@@ -1,5 +1,7 @@
 """Runs tested against one of them."""
 
+from pathlib import Path
+
 import pytest
 from scipy import stats
 
@@ -44,6 +46,15 @@ def test_means_and_tests_by_set(files, capsys):
     assert compare.main(args) == 0
     (row,) = cells(capsys.readouterr().out, "new")
     assert row[3] == f"{100 * (1 + 1 / 2 + 1 / 3 + 1 + 0) / 5:.2f}"
+
+
+def test_a_path_may_have_the_sign_that_names_a_run(files, tmp_path, capsys):
+    qrels, base, better = files
+    (tmp_path / "lr=1").mkdir()
+    path = Path(better).rename(tmp_path / "lr=1" / "b.trec")
+    for given, name in ((str(path), str(path)), (f"new={path}", "new")):
+        assert compare.main(["--qrels", qrels, "--baseline", base, "--run", given, "--measures", "RR@10"]) == 0
+        assert len(cells(capsys.readouterr().out, name)) == 1
 
 
 def test_faults(files, tmp_path, capsys):

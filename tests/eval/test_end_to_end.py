@@ -117,13 +117,15 @@ def test_costs_are_what_the_steps_recorded(finished):
     adapter = cost.loc["Q-PEFT-A"]
     said = [json.loads((folder / "adapter" / "training.json").read_text()) for folder in records(work, "train")]
     assert adapter.parameters == sum(record["parameters"] for record in said) / 2 > 0
+    asked = sum(file["questions"] for record in said for file in record["data"])
+    assert adapter.questions == asked / 2 > 0
     # The training that was killed took a time that nobody knows; the other one's is shown.
     known = [record["seconds"] for record in records(work, "train").values() if record["seconds"]]
     assert records(work, "train")[training]["seconds"] is None and len(known) <= 1
     assert adapter.training_seconds == pytest.approx(known[0]) if known else pandas.isna(adapter.training_seconds)
     assert 5e7 < adapter.reranking_bytes < 4e9 and adapter.question_seconds > 0
     assert pandas.isna(cost.loc["Zero-shot, plain"].parameters)
-    assert "| Zero-shot, plain | – | – | – |" in (work / "results" / "mini" / "main" / "cost.md").read_text()
+    assert "| Zero-shot, plain | – | – | – | – |" in (work / "results" / "mini" / "main" / "cost.md").read_text()
 
 
 def test_asked_again_nothing_runs(finished, again, capsys):

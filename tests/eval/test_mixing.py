@@ -42,6 +42,15 @@ def test_of_equal_alphas_the_middle_one_is_chosen(dev, alpha):
     assert ALPHAS[Fused(condition, "R@10", numpy.zeros((1, 21)), dev).chosen] == alpha
 
 
+def test_first_stages_are_kept_apart():
+    one = parse_condition(MATRIX, "nq.bm25.zero-shot")
+    other = dataclasses.replace(one, first_stage=dataclasses.replace(one.first_stage, name="x", title="X"))
+    fused = [Fused(one, "R@10", numpy.zeros((2, 21)), (0.1,) * 21), Fused(other, "R@10", numpy.zeros((2, 21)), None)]
+    assert list(fusion.summary(fused)["First stage"]) == ["BM25", "X"]
+    assert "No dev run exists for NQ under X, so" in fusion.caption(fused)
+    assert "First stage" not in fusion.summary(fused[:1]) and "No dev run" not in fusion.caption(fused[:1])
+
+
 def test_the_ends_are_the_runs_themselves(mixed):
     _, chain, store = mixed
     condition = parse_condition(MATRIX, "nq.bm25.qpeft-a")

@@ -9,6 +9,7 @@ from eval.chain import Chain
 from eval.conditions import conditions_of, parse_condition
 from eval.design import FOLDER, RECIPE, load_matrix
 from eval.recipe import mine_words, recipe_of, sequences_of, train_words
+from eval.selection import select
 from eval.steps import ordered
 from qpeft_rerank import train
 
@@ -65,13 +66,28 @@ def test_reading_is_counted():
     assert sequences_of({"negatives": 1, "in_batch": True, "queries_per_step": 4}, 10, 1) == 2 * 10 * 8
 
 
-@pytest.mark.parametrize("spelled", ["0", "0.0"])
+@pytest.mark.parametrize("spelled", ["0", "0.0", "0e-1"])
 def test_a_number_is_one_condition_however_it_is_spelled(data, tmp_path, capsys, spelled):
     words = ["--table", "ablation-margin", "--data", str(data), "--work", str(tmp_path / "w"), "--datasets", "nq"]
     assert reproduce.main([*words, "--values", spelled, "--dry-run"]) == 0
     out = capsys.readouterr().out
     assert "nq.bm25.qpeft-a.margin-0:" in out and "--margin 0 " in out and "0.0" not in out
     assert condition("nq.bm25.qpeft-a.margin-0").value == 0
+
+
+def test_epochs_that_are_set_are_those_of_command_and_caption(data, tmp_path, capsys):
+    words = ["--condition", "nq.bm25.qpeft-a", "--data", str(data), "--work", str(tmp_path / "w"), "--set", "epochs=3"]
+    assert reproduce.main([*words, "--dry-run"]) == 0
+    assert "--epochs 3 " in capsys.readouterr().out
+    args = reproduce._parser().parse_args(words)
+    assert select(args).scale.described()["epochs"] == 3
+
+
+def test_commands_of_another_model_run_one_at_a_time():
+    own, other = (
+        select(reproduce._parser().parse_args(["--table", "main", *more])).scale for more in ([], ["--model", "a/b"])
+    )
+    assert own.memory and other.memory is None
 
 
 def test_values_and_settings_of_the_command_line(data, tmp_path, capsys):
@@ -86,6 +102,13 @@ def test_values_and_settings_of_the_command_line(data, tmp_path, capsys):
         (["--set", "loss"], "write NAME=VALUE"),
         (["--values", "[1]"], "give a number or a word"),
         (["--table", "main", "--values", "1"], "varies nothing"),
+        (["--values", "x"], "--values: k is a whole number, not 'x'"),
+        (["--values", "1.5"], "--values: k is a whole number, not 1.5"),
+        (["--values", "true"], "--values: k is a whole number, not True"),
+        (["--set", "negatives=x"], "--set: negatives is a whole number, not 'x'"),
+        (["--set", "margin=.nan"], "--set: margin is a number, not nan"),
+        (["--set", "in-batch=1"], "--set: in_batch is true or false, not 1"),
+        (["--set", "loss=1"], "--set: loss is a word, not 1"),
     ):
         assert reproduce.main([*words, "--table", "ablation-k", "--dry-run", *more]) == 2
         assert said in capsys.readouterr().err

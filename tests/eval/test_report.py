@@ -1,6 +1,7 @@
 """The report: its figures are those of the tables, it needs nothing else, and a browser shows it, on a phone too."""
 
 import dataclasses
+import json
 import re
 import shutil
 import sys
@@ -8,7 +9,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from eval import report
+from eval import provenance, report
 from eval.chain import Chain
 from eval.conditions import conditions_of, parse_condition
 from eval.design import FOLDER, load_matrix
@@ -175,6 +176,19 @@ def test_where_it_comes_from(place, html):
         for step in (chain.rerank(condition), chain.adapter(condition)):
             assert store.record(step)["output"] in text
             assert " ".join(step.command(store.work)[:4]) in text
+    # As it ran, whatever is asked for now.
+    step = chain.rerank(parse_condition(loaded, "nq.bm25.lora"))
+    path = step.folder(store.work) / "step.json"
+    before = path.read_text()
+    record = json.loads(before)
+    record["command"], record["threads"] = [*record["command"], "--device", "cpu"], "1"
+    try:
+        path.write_text(json.dumps(record))
+        (ran,) = provenance.ran([step], store)
+    finally:
+        path.write_text(before)
+    assert ran.command.startswith(f"mkdir -p {step.folder(store.work)} && OMP_NUM_THREADS=1 python -m ")
+    assert ran.command.endswith(" --device cpu")
     from importlib.metadata import version
 
     assert version("pytrec_eval-terrier") in text and "Seed 42" in text

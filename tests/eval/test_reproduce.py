@@ -1,5 +1,6 @@
 """The driver without running anything: lists, plans, refusals."""
 
+import dataclasses
 import shutil
 import socket
 import subprocess
@@ -44,7 +45,7 @@ def no_network(monkeypatch):
 def test_dry_run_of_everything_at_full_scale(run, no_network, tmp_path):
     status, out, err = run("--all", "--scale", "full", "--dry-run")
     assert status == 0 and not (tmp_path / "work").exists()
-    commands = [line for line in out.splitlines() if line.startswith("python -m ")]
+    commands = [line.partition(" && ")[2] for line in out.splitlines() if line.startswith("mkdir -p ")]
     matrix = load_matrix()
     tables = [table for table in matrix.tables.values() if "full" in (table.scales or ["full"])]
     conditions = {c.name for table in tables for c in conditions_of(matrix, table)}
@@ -72,8 +73,8 @@ def test_dry_run_of_everything_at_full_scale(run, no_network, tmp_path):
 def test_dry_run_of_the_paper_with_all_topics(run, no_network):
     status, out, _ = run("--table", "main", "--scale", "full", "--topics", 0, "--dry-run", "--device", "cuda")
     assert status == 0 and "--topics dpr-nq-test --count 0" in out and "--device cuda" in out
-    assert sum(line.startswith("python -m qpeft_rerank.rerank") for line in out.splitlines()) == 20
-    assert sum(line.startswith("python -m qpeft_rerank.train") for line in out.splitlines()) == 16
+    assert out.count(" && python -m qpeft_rerank.rerank ") == 20
+    assert out.count(" && python -m qpeft_rerank.train ") == 16
 
 
 def test_list(run):
@@ -111,6 +112,14 @@ def test_help_is_quick():
         (["--table", "main", "--topics", "-1"], "0 for all"),
         (["--table", "main", "--first-stage", "dpr"], "write NAME=RUN"),
         (["--table", "main", "--first-stage", "bm25=x"], "choose another name"),
+        (["--table", "main", "--first-stage", "my (run)=x"], "choose another name, of letters"),
+        (
+            ["--condition", "nq.bm25.lora", "--datasets", "nq", "--values", "9"],
+            "--datasets, --values: narrows a --table",
+        ),
+        (["--all", "--datasets", "nqq"], "--datasets: no dataset 'nqq'; give nq"),
+        (["--condition", "nq.bm25.hints-untrained.margin-0.3"], "no variant 'margin-0.3'"),
+        (["--table", "main", "--epochs", "2", "--set", "epochs=3"], "--epochs, --set epochs: two ways"),
         (["--table", "main", "--scale", "full", "--first-stage", "dpr=absent.{dataset}", "--dry-run"], "absent.nq"),
         (["--table", "main", "--scale", "full", "--prompt", "none", "--dry-run"], "no prompt 'none'"),
     ],
@@ -136,6 +145,15 @@ def test_missing_topics(run, data, tmp_path):
         ("tables.yaml", "methods: [first-stage,", "methods: [best,", "no method 'best'"),
         ("tables.yaml", "measures: [R@10,", "measures: [R@11,", "no measure 'R@11'; give R@1"),
         ("tables.yaml", "setting: k,", "setting: kk,", "no setting 'kk'; give k"),
+        ("tables.yaml", "values: [5, 10,", "values: [5, ten,", "k is a whole number, not 'ten'"),
+        (
+            "tables.yaml",
+            "[meta-llama/Llama-2-7b-hf,",
+            "[other/Mistral-7B-v0.1,",
+            "would both be called Mistral-7B-v0.1",
+        ),
+        ("scales.yaml", "  epochs: 1\n", "  recipe: {epochs: 1}\n", "no setting 'epochs'"),
+        ("scales.yaml", "  epochs: 1\n", "  recipe: {in_batch: 1}\n", "in_batch is true or false, not 1"),
         ("tables.yaml", "setting: k,", "seting: k,", "vary has a setting and a list of values"),
         ("methods.yaml", "kind: prompt", "kind: promt", "no kind 'promt'; give prompt"),
         ("methods.yaml", "  adapter: lora\n", "", "needs an adapter"),
@@ -164,6 +182,38 @@ def test_conditions():
     varied = [f"nq.bm25.qpeft-r.k-{k}" for k in (5, 10, 15, 20)]
     assert names == ["nq.bm25.first-stage", "nq.bm25.zero-shot", *varied]
     assert len(MEASURES) == 23
+
+
+def test_all_tables_are_narrowed_to_what_they_have(run, data):
+    status, out, _ = run("--all", "--data", data, "--datasets", "nq", "--methods", "zero-shot", "--dry-run")
+    assert status == 0 and "# rerank nq.bm25.zero-shot: " in out and "dl19" not in out and "qpeft-a" not in out
+
+
+def test_the_start_of_a_training_has_its_options_and_seed(data):
+    matrix = load_matrix()
+    chain = Chain(dataclasses.replace(matrix.scales["mini"], seed=7), data, FOLDER / "prompts")
+    said = {}
+    for name in ("nq.bm25.qpeft-r-start", "squad.bm25.qpeft-r-start", "squad.bm25.hints-untrained"):
+        said[name] = " ".join(chain.adapter(parse_condition(matrix, name)).command(data))
+    assert "--option k=15 --seed 7" in said["nq.bm25.qpeft-r-start"]
+    assert "--option k=10 --seed 7" in said["squad.bm25.qpeft-r-start"]
+    assert "--option" not in said["squad.bm25.hints-untrained"]  # its preset says all
+
+
+def test_what_needs_no_seed_is_shared_by_all(data):
+    matrix = load_matrix()
+    one, other = (
+        Chain(dataclasses.replace(matrix.scales["mini"], seed=seed), data, FOLDER / "prompts") for seed in (42, 7)
+    )
+    for name, same in (("nq.bm25.zero-shot", True), ("nq.bm25.qpeft-a", False)):
+        condition = parse_condition(matrix, name)
+        assert (one.rerank(condition).key == other.rerank(condition).key) == same
+    seeded = dataclasses.replace(matrix.scales["mini"], pick="seeded")
+    keys = {
+        Chain(dataclasses.replace(seeded, seed=seed), data, FOLDER / "prompts").topics(condition).key
+        for seed in (42, 7)
+    }
+    assert len(keys) == 2
 
 
 def test_conditions_share_steps(data):

@@ -1,11 +1,15 @@
 """Shifts: what a method changes in the model's scores, beside the first stage and the judgements."""
 
+import dataclasses
+
 import numpy
 import pytest
 from scipy import stats
 
 from eval import shifts, tables
 from eval.commands import Commands
+from eval.conditions import parse_condition
+from eval.design import load_matrix
 from eval.mixing import Scored
 from qpeft_rerank.trec.runs import Hit
 
@@ -33,8 +37,8 @@ def test_what_is_compared():
 
 def test_data_sets_count_alike_in_the_mean_and_its_p():
     few, many = numpy.array([[0, 0, 4.0], [0, 0, 2.0]]), numpy.array([[0, 0, -1.0]] * 8 + [[0, 0, -2.0]] * 8)
-    one, other = (shifts._record("Mean", "A", [found]) for found in (few, many))
-    both = shifts._record("Mean", "A", [few, many])
+    one, other = (shifts._record([found]) for found in (few, many))
+    both = shifts._record([few, many])
     lift = shifts.COLUMNS[2]
     assert (one[lift], other[lift], both[lift]) == ("+3.00", "-1.50", "+0.75")
     # Of all topics as they come the mean is -1.0, and far from chance.
@@ -42,10 +46,31 @@ def test_data_sets_count_alike_in_the_mean_and_its_p():
     assert both["p"] == tables.p_value(float(expected)) and both["Topics"] == "18"
 
 
+def test_first_stages_are_kept_apart():
+    matrix = load_matrix()
+    other = dataclasses.replace(matrix.first_stages["bm25"], name="x", title="X")
+    one = parse_condition(matrix, "nq.bm25.qpeft-a")
+    rows = [
+        (dataclasses.replace(one, dataset=matrix.datasets[data], first_stage=stage), numpy.array([[0, 0, lift]] * 4))
+        for data, stage, lift in (
+            ("nq", one.first_stage, 1.0),
+            ("squad", one.first_stage, 3.0),
+            ("nq", other, 5.0),
+            ("squad", other, 7.0),
+        )
+    ]
+    found = shifts.summary(rows)
+    means = found[found.Data == "Mean"]
+    assert list(means["First stage"]) == ["BM25", "X"] and list(means.Topics) == ["8", "8"]
+    assert list(means[shifts.COLUMNS[2]]) == ["+2.00", "+6.00"]
+    assert "First stage" not in shifts.summary(rows[:2])
+
+
 def test_topics_that_tell_nothing():
     relevant = {"t": dict.fromkeys("abcd", 1)}
     for base, method in (
         (scored(ALONE, relevant), shifted(a=1, b=2, c=3, d=4)),
+        (scored(ALONE, {"t": {"elsewhere": 1}}), shifted(a=1, b=2, c=3, d=4)),
         (scored(ALONE), scored(ALONE)),
     ):
         assert shifts.shifts(base, method).shape == (0, 3)
@@ -71,7 +96,8 @@ def test_command(mixed_words, tmp_path, monkeypatch, capsys):
     [
         (["--methods", "first-stage", "zero-shot"], "nothing to compare"),
         (["--methods", "lora"], "nq.bm25.lora: not finished; run it with python -m eval.reproduce"),
-        (["--against", "zeroshot"], "--against: no method 'zeroshot'"),
+        (["--against", "first-stage"], "--against: no reranker 'first-stage'"),
+        (["--against", "zeroshot"], "--against: no reranker 'zeroshot'"),
         (["--results", "/dev/null/out"], "--results /dev/null/out: cannot be made"),
     ],
 )

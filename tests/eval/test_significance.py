@@ -29,6 +29,10 @@ def test_t_test_is_scipys(rows):
             assert p == pytest.approx(stats.ttest_rel(column, numpy.zeros(len(column))).pvalue)
 
 
+def test_differences_that_are_equal_but_for_their_last_digits_tell_nothing():
+    assert paired_t(numpy.array([[0.3], [0.1 + 0.2], [0.3]]))[0] == 1.0
+
+
 @given(columns)
 @settings(deadline=None)
 def test_randomisation_of_few_topics_is_exact(rows):

@@ -50,6 +50,8 @@ def test_keys_of_versions_differ(monkeypatch):
 def test_sources(model, tmp_path):
     shutil.copytree(model, tmp_path / "copy")
     assert model_source(str(model)).digest == model_source(str(tmp_path / "copy")).digest
+    (tmp_path / "copy" / "tokenizer.json").write_text("{}")
+    assert model_source(str(model)).digest != model_source(str(tmp_path / "copy")).digest
     assert model_source("no/such-model") == name_source("no/such-model")
     assert prompt_source("plain").digest != prompt_source("upr").digest
     with pytest.raises(InputError, match="cannot be read"):
@@ -135,5 +137,5 @@ def test_records_of_others_are_left_out(tmp_path):
 
 def test_shell_quotes(tmp_path):
     step = Step("k", "", "m", ("--in", Source("a b", "x"), OUTPUT), "o", prints=True)
-    assert shell(step, tmp_path).startswith("python -m m --in 'a b' ")
+    assert f"mkdir -p {step.folder(tmp_path)} && python -m m --in 'a b' " in shell(step, tmp_path)
     assert f"> {step.place(tmp_path)}" in shell(step, tmp_path)

@@ -86,6 +86,28 @@ def test_the_mean_counts_each_data_set_the_same():
     assert "Mean" in list(frame(found)["Data"])
 
 
+def test_a_mean_with_a_data_set_without_topics_is_compared_with_nothing():
+    found = measured(("nq", "trivia"))
+    for condition in [one for one in found if one.dataset.name == "trivia"]:
+        found[condition] = dataclasses.replace(found[condition], answered=frozenset())
+    compared = comparisons(found, ["R@10"])
+    clean = compared[(compared.dataset == "mean") & (compared.convention == "clean")]
+    assert len(clean) and clean.difference.isna().all() and (clean.t == 1.0).all()
+    assert not compared[compared.dataset == "nq"].difference.isna().any()
+
+
+def test_captions_say_which_topics_are_left_out():
+    sets = {name: MATRIX.datasets[name] for name in ("nq", "dl19")}
+    for named, said in (
+        (["nq"], "topics without a relevant candidate left out"),
+        (["dl19"], "topics without a relevant passage left out"),
+        (["nq", "dl19"], "candidate (of sets with judgements of their own: a relevant passage) left out"),
+    ):
+        datasets = [sets[name] for name in named]
+        assert said in tables.caption_of(SHOWN, "clean", {}, "", datasets)
+        assert "all topics" in tables.caption_of(SHOWN, "full", {}, "", datasets)
+
+
 def test_markdown_is_a_table():
     lines = tables.markdown(frame(measured())).splitlines()
     assert lines[0] == "| Data | Method | R@10 | H@10 | Topics |" and lines[1].count("---:") == 3
