@@ -10,7 +10,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from qpeft_rerank.errors import InputError
+from qpeft_rerank.errors import InputError, first_line
+from qpeft_rerank.trec.lines import is_text
 
 PASSAGE_FIELDS = ("title", "text", "passage")
 _FIELD = re.compile(r"\{(\w*)\}")
@@ -47,11 +48,16 @@ class Template:
     score_eos: bool = False
 
     def __post_init__(self) -> None:
-        for piece, allowed in _ALLOWED.items():
+        for piece in ("name", *_ALLOWED):
             text = getattr(self, piece)
-            if not isinstance(text, str):
-                raise InputError(f"prompt {self.name}: {piece} must be text, not {type(text).__name__}")
-            used = _FIELD.findall(text)
+            if not isinstance(text, str):  # YAML makes a date, a number or a truth value of some bare words
+                raise InputError(
+                    f"prompt {self.name}: {piece} must be text, not {type(text).__name__}; put it in quotes"
+                )
+            if not is_text(text):
+                raise InputError(f"prompt {self.name!r}: {piece} has half a surrogate pair; mend the escape")
+        for piece, allowed in _ALLOWED.items():
+            used = _FIELD.findall(getattr(self, piece))
             unknown = [field for field in used if field not in allowed]
             if unknown:
                 known = ", ".join(f"{{{field}}}" for field in allowed) or "no field"
@@ -89,8 +95,9 @@ class Template:
 def render_passage(region: str, title: str, text: str) -> str:
     """Fill the fields of a passage region.
 
-    Without a title, ``{title}`` vanishes together with the text up to the next field, so no
-    separator is left dangling.
+    Without a title, ``{title}`` vanishes together with the text between it and ``{text}``. What stands
+    before the first field and after the last is no part of the region and stays: nothing tells a label
+    of the title alone (``Title: {title}``) from one of the whole (``Passage: {title} {text}``).
     """
     if not title:
         region = re.sub(r"\{title\}[^{]*(?=\{)|[^}]*\{title\}", "", region)
@@ -110,7 +117,10 @@ def template_from_dict(values: Any, source: str) -> Template:
     missing = [key for key in ("passage", "question", "target") if key not in values]
     if missing:
         raise InputError(f"{source}: {missing[0]!r} is missing; a prompt needs passage, question and target")
-    return Template(**{"name": Path(source).stem, **values})
+    try:
+        return Template(**{"name": Path(source).stem, **values})
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
 
 
 def named_templates() -> list[str]:
@@ -137,8 +147,9 @@ def load_template(name: str) -> Template:
         raise InputError(f"no prompt {name!r}: give {', '.join(named_templates())} or a YAML file")
     try:
         values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{source}:{mark.line + 1}" if mark else source
-        raise InputError(f"{place}: not YAML ({getattr(error, 'problem', error)})") from None
+    except yaml.MarkedYAMLError as error:
+        place = f"{source}:{error.problem_mark.line + 1}" if error.problem_mark else source
+        raise InputError(f"{place}: not YAML ({error.problem})") from None
+    except (yaml.YAMLError, ValueError) as error:  # a control character; a date that no calendar has
+        raise InputError(f"{source}: not YAML ({first_line(error)}); mend it or put it in quotes") from None
     return template_from_dict(values, source)

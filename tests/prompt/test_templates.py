@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.prompt import load_template, named_templates
+from qpeft_rerank.prompt import Template, load_template, named_templates
 from qpeft_rerank.prompt.templates import render_passage
 
 GOOD = 'passage: "Text: {passage}"\nquestion: "\\nAsk:"\ntarget: " {query}"\n'
@@ -39,6 +39,13 @@ def test_a_users_file_is_named_after_the_file(tmp_path: Path) -> None:
         (GOOD + "bos: sometimes\n", "bos is auto, always or never"),
         ("- a\n- b\n", "YAML mapping"),
         ('passage: "unclosed\n', ":2: not YAML"),
+        ("name: 2024-01-01\n" + GOOD, "name must be text, not date"),
+        ("name: null\n" + GOOD, "name must be text, not NoneType"),
+        ("name: 2024-13-45\n" + GOOD, "not YAML (month must be in 1..12)"),
+        ('name: "\\ud83d"\n' + GOOD, "name has half a surrogate pair"),
+        ('prompt: "\\ud83d"\n' + GOOD, "prompt has half a surrogate pair"),
+        ("passage: \x07{passage}\n", "unacceptable character #x0007"),
+        ("name: mine\nscore_eos: 1\n" + GOOD, "score_eos is true or false"),
     ],
 )
 def test_a_bad_file_gets_one_line(tmp_path: Path, text: str, says: str) -> None:
@@ -46,7 +53,7 @@ def test_a_bad_file_gets_one_line(tmp_path: Path, text: str, says: str) -> None:
     path.write_text(text, "utf-8")
     with pytest.raises(InputError) as caught:
         load_template(str(path))
-    assert says in str(caught.value)
+    assert str(caught.value).startswith(str(path)) and says in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -69,6 +76,15 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 )
 def test_a_missing_title_leaves_no_separator(region: str, title: str, expected: str) -> None:
     assert render_passage(region, title, "wrote") == expected
+
+
+@pytest.mark.parametrize(
+    ("passage", "untitled"),
+    [("Title: {title}\nText: {text}", "Title: wrote"), ("{text} ({title})", "wrote)"), ("{title} ({text})", "wrote)")],
+)
+def test_what_stands_around_the_fields_stays_without_a_title(passage: str, untitled: str) -> None:
+    before, region, after = Template("mine", passage, "", "{query}").passage_region()
+    assert before + render_passage(region, "", "wrote") + after == untitled
 
 
 def test_braces_in_a_passage_are_text() -> None:
