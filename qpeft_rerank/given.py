@@ -1,17 +1,38 @@
-"""Queries and passages that Python code hands over, checked."""
+"""What Python code hands over, checked: names, queries and passages."""
 
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Mapping, Set
 
 from qpeft_rerank.collection.passages import Passage
 from qpeft_rerank.engines.local import Candidate
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.trec.topics import Topic
 
+#: What a model, an adapter or a prompt is asked for by.
+Named = str | os.PathLike[str]
+
+
+def spelled(what: str, name: Named) -> str:
+    """A name or a path as a string."""
+    if not isinstance(name, str | os.PathLike):
+        raise InputError(f"{what}: is {type(name).__name__}; give a name or a path")
+    return os.fsdecode(name)
+
+
+def spelled_list(what: str, names: Iterable[Named]) -> list[str]:
+    """Several of them; one alone is refused, for it would be taken for a list of its letters."""
+    if isinstance(names, str | os.PathLike):
+        raise InputError(f"{what}: a list is wanted, not a single name; write [{str(names)!r}]")
+    return [spelled(what, name) for name in names]
+
 
 def checked_passages(passages: Iterable[str | Passage]) -> Iterable[str | Passage]:
     """Passages as they are; one alone is refused, for a text is a list of its letters to Python."""
     if isinstance(passages, str | Passage):
         raise InputError("passages: a list is wanted, not a single passage; write [passage]")
+    if isinstance(passages, Mapping):
+        raise InputError(f"passages: is {type(passages).__name__}, a list is wanted; write list(passages.values())")
+    _check_ordered("passages", passages, "passages")
     return passages
 
 
@@ -20,9 +41,10 @@ def paired(pairs: Iterable[tuple[str, str | Passage]]) -> Iterator[Candidate]:
 
     :raises InputError: with the place of what is no such pair.
     """
+    _check_ordered("pairs", pairs, "(query, passage) pairs")
     for place, pair in enumerate(pairs):
-        # A text of two letters could be taken apart as well.
-        if isinstance(pair, str) or not hasattr(pair, "__len__") or len(pair) != 2:
+        # A text of two letters could be taken apart as well, and what has keys or no order into anything.
+        if isinstance(pair, str | Mapping | Set) or not hasattr(pair, "__len__") or len(pair) != 2:
             raise InputError(f"pair {place}: is {type(pair).__name__}; give (query, passage)")
         query, passage = pair
         if not isinstance(query, str):
@@ -32,3 +54,11 @@ def paired(pairs: Iterable[tuple[str, str | Passage]]) -> Iterator[Candidate]:
         if not isinstance(passage, Passage):
             raise InputError(f"pair {place}: the passage is {type(passage).__name__}; give a string or a Passage")
         yield Candidate(Topic(str(place), query), passage)
+
+
+def _check_ordered(name: str, given: object, of: str) -> None:
+    """Refuse what cannot be gone through in an order, for that is what scores are given back by."""
+    if isinstance(given, Mapping | set | frozenset) or not (
+        hasattr(given, "__iter__") or hasattr(given, "__getitem__")
+    ):
+        raise InputError(f"{name}: is {type(given).__name__}; give a list of {of}")

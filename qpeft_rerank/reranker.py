@@ -15,7 +15,7 @@ from qpeft_rerank.collection.passages import Passage, Passages
 from qpeft_rerank.engines.joint import JointEngine
 from qpeft_rerank.engines.local import Candidate, LocalEngine
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.given import checked_passages, paired
+from qpeft_rerank.given import Named, checked_passages, paired, spelled, spelled_list
 from qpeft_rerank.likelihood.causal_model import CausalModel
 from qpeft_rerank.likelihood.joint import Methods
 from qpeft_rerank.likelihood.journal import Journal
@@ -72,18 +72,18 @@ class Reranker:
     @classmethod
     def from_pretrained(
         cls,
-        model: str = "embedded",
-        adapter: str | None = None,
+        model: Named = "embedded",
+        adapter: Named | None = None,
         *,
-        prompt: str | Template | None = None,
+        prompt: Named | Template | None = None,
         dtype: str = "auto",
         device: str = "auto",
         batch_tokens: int | None = None,
         max_passage_tokens: int | None = None,
         share_passages: Mode = "auto",
-        compare: ListLike[str] = (),
+        compare: ListLike[Named] = (),
     ) -> "Reranker":
-        """Load a reranker.
+        """Load a reranker; names may be paths.
 
         :param model: hub name, folder, GGUF file, or ``embedded`` (SmolLM2-135M-Instruct).
         :param adapter: a Q-PEFT or PEFT adapter: folder, hub name, or the name of one that ships; None or ``none``.
@@ -97,18 +97,20 @@ class Reranker:
             model without one, under ``prompt``.
         :raises InputError: with one line saying what is wrong with which of these.
         """
-        template = load_template(prompt) if isinstance(prompt, str) else prompt
+        name, others = spelled("model", model), spelled_list("compare", compare)
+        main = None if adapter is None else spelled("adapter", adapter)
+        template = prompt if isinstance(prompt, Template | None) else load_template(spelled("prompt", prompt))
         if max_passage_tokens is not None and max_passage_tokens < 1:
             raise InputError(f"--max-passage-tokens {max_passage_tokens}: give a positive number")
-        check_compared(adapter, compare)
+        check_compared(main, others)
 
         def load(whole: bool, precision: str = dtype) -> CausalModel:
-            return (LanguageModel.load if whole else load_for_scoring)(model, precision, device)
+            return (LanguageModel.load if whole else load_for_scoring)(name, precision, device)
 
         def exact() -> Scorer:
-            return load_scorers(partial(load, precision="float32"), adapter, (), template, max_passage_tokens)[0]
+            return load_scorers(partial(load, precision="float32"), main, (), template, max_passage_tokens)[0]
 
-        scorer, *compared = load_scorers(load, adapter, compare, template, max_passage_tokens)
+        scorer, *compared = load_scorers(load, main, others, template, max_passage_tokens)
         return cls(scorer, batch_tokens, share_passages, compared, exact)
 
     def score(self, pairs: Iterable[tuple[str, str | Passage]]) -> list[Score]:

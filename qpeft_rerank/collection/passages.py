@@ -15,11 +15,21 @@ ID_FIELDS = ("id", "_id", "docid", "doc_id", "pid", "passage_id")
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """One passage; ``title`` is empty where the collection has none, and ``text`` may be empty."""
+    """One passage; ``title`` is empty where the collection has none, and ``text`` may be empty.
+
+    :raises InputError: for a title or a text that is no string, as of a table's empty cell.
+    """
 
     docid: str
     title: str
     text: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.title, str) or not isinstance(self.text, str):
+            field, value = ("text", self.text) if isinstance(self.title, str) else ("title", self.title)
+            raise InputError(
+                f"passage {self.docid!r}: its {field} is {type(value).__name__}; give a string, '' for none"
+            )
 
 
 class Passages(Protocol):
