@@ -1,5 +1,6 @@
 """A passage that the collection lacks is told before the model is loaded."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,21 @@ def test_it_is_told_with_its_line_before_the_model_is_loaded(
     for allowed in ({"missing": "skip"}, {"depth": 2}):
         with pytest.raises(AssertionError, match="was loaded"):
             main(command(**options, **allowed))
+
+
+def test_an_id_that_an_analyzer_divides_is_not_taken_for_absent(tmp_path: Path) -> None:
+    pytest.importorskip("jnius_config", reason="Pyserini is not installed")
+    from qpeft_rerank.collection.building import build_index
+
+    odd = ["https://en.example.org/wiki/" + "%E4%B8%AD" * 30, "𝒳" * 128, "x" * 600, "two words", "no\u00a0break"]
+    (tmp_path / "corpus").mkdir()
+    records = [json.dumps({"id": docid, "contents": "a machine"}) for docid in [*odd, "x" * 255]]
+    (tmp_path / "corpus" / "passages.jsonl").write_text("\n".join(records) + "\n", "utf-8")
+    passages = open_folder(build_index(tmp_path / "corpus", tmp_path / "index"), "odd")
+    assert set(passages.fetch(odd)) == set(odd)
+    assert passages.first_absent([*odd, "x" * 255]) is None
+    assert passages.first_absent([*odd, "x" * 255, "absent"]) == "absent"
+    assert passages.first_absent([*odd, "y" * 255]) == "y" * 255
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 1024])
