@@ -1,15 +1,18 @@
 """A run joined to its texts: the candidates that are scored."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 from qpeft_rerank.collection.passages import Passages, Surveyed
 from qpeft_rerank.engines.local import Candidate
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.trec.pairs import listed
 from qpeft_rerank.trec.runs import Run
 from qpeft_rerank.trec.topics import Topic
 
+#: What is done about a passage that the collection lacks: stop, or leave it in the tail.
+MISSING = ("strict", "skip")
 # Passages fetched at once, so that a long run never holds all its texts.
 _FETCH = 4096
 
@@ -26,6 +29,34 @@ class UnjoinedError(InputError):
 def count_pairs(run: Run, depth: int) -> int:
     """How many candidates a run has down to this depth."""
     return sum(min(len(hits), depth) for hits in run.values())
+
+
+def check_asked(
+    scorers: Sequence[Scorer],
+    run: Run,
+    topics: Mapping[str, Topic],
+    passages: Passages,
+    depth: int,
+    missing: str,
+) -> None:
+    """Refuse, before anything is scored, what would stop the scoring or mean something else than asked for.
+
+    :raises InputError: for a depth below 1, an unknown ``missing``, a topic without text, a query that leaves no
+        room for a passage, and a missing passage as far as :func:`check_passages` tells.
+    """
+    if depth < 1:
+        raise InputError(f"depth {depth}: give a whole number from 1")
+    if missing not in MISSING:
+        raise InputError(f"--missing {missing}: give {' or '.join(MISSING)}")
+    check_topics(run, topics)
+    for topic in run:
+        for scorer in scorers:
+            try:
+                scorer.check(topics[topic].text)
+            except InputError as error:
+                raise InputError(f"topic {topic}: {error}") from None
+    if missing == "strict":
+        check_passages(run, passages, depth)
 
 
 def check_topics(run: Run, topics: Mapping[str, Topic]) -> None:

@@ -2,7 +2,14 @@
 
 from collections.abc import Sequence
 
+from qpeft_rerank.errors import InputError
 from qpeft_rerank.trec.runs import trec_order
+
+
+def check_alpha(alpha: float) -> None:
+    """Refuse a weight of the likelihood that is none."""
+    if not 0.0 <= alpha <= 1.0:
+        raise InputError(f"--alpha {alpha}: give a number from 0 (first stage only) to 1 (likelihood only)")
 
 
 def min_max(values: Sequence[float]) -> list[float]:

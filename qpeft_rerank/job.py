@@ -12,6 +12,7 @@ from qpeft_rerank.candidates import UnjoinedError, check_passages, check_topics,
 from qpeft_rerank.collection.passages import Passages
 from qpeft_rerank.console import say
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.fusion import check_alpha
 from qpeft_rerank.likelihood.journal import Journal
 from qpeft_rerank.methods import DEFAULT_PROMPT, check_compared, named_adapter
 from qpeft_rerank.outputs import Outputs
@@ -52,8 +53,7 @@ class Job:
         self.index: str | None = args.index
         if self.index is None and args.run is None and args.corpus is None:
             self.index = sources.EMBEDDED
-        if not 0.0 <= args.alpha <= 1.0:
-            raise InputError(f"--alpha {args.alpha}: give a number from 0 (first stage only) to 1 (likelihood only)")
+        check_alpha(args.alpha)
         if args.max_passage_tokens is not None and args.max_passage_tokens < 1:
             raise InputError(f"--max-passage-tokens {args.max_passage_tokens}: give a positive number")
         args.measures = report.measures(args.measures, judged=bool(args.qrels))

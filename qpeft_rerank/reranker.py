@@ -9,12 +9,13 @@ from typing import NamedTuple
 
 import torch
 
-from qpeft_rerank.candidates import candidates, check_topics
+from qpeft_rerank.candidates import candidates, check_asked
 from qpeft_rerank.certify import Name, certify
 from qpeft_rerank.collection.passages import Passage, Passages
 from qpeft_rerank.engines.joint import JointEngine
 from qpeft_rerank.engines.local import Candidate, LocalEngine
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.fusion import check_alpha
 from qpeft_rerank.given import Named, checked_passages, paired, spelled, spelled_list
 from qpeft_rerank.likelihood.causal_model import CausalModel
 from qpeft_rerank.likelihood.joint import Methods
@@ -146,7 +147,8 @@ class Reranker:
             in the tail and lists it.
         :param journal: keeps each scored batch; a second call goes on where the first was stopped.
         :param progress: called with the number of candidates done, after each batch.
-        :raises InputError: for a topic without text, a missing docid, a query that does not fit.
+        :raises InputError: before anything is scored, for a topic without text, a query that does not fit, a depth,
+            an alpha or a ``missing`` that cannot be, and a missing docid of passages that can be surveyed.
         """
         return self._rerank(self._alone, run, topics, passages, depth, alpha, missing, journal, progress)[0]
 
@@ -192,12 +194,13 @@ class Reranker:
         :param again: called with the number of pairs to be scored again, before each round of it.
         :raises InputError: as :meth:`rerank_run` does, and if the reranker's precision is float32.
         """
+        if first < 1:
+            raise InputError(f"first {first}: give a whole number from 1")
         if self.scorer.model.precision == "float32":
             raise InputError("--certify: float32 scores need no certificate; take --dtype mixed")
         if self._exact_scorer is None and not self.scorer.model.can_be_exact:
             raise InputError("--certify: this reranker knows no float32 scorer of its model; make it with exact=")
-        check_topics(run, topics)
-        _check_queries([self.scorer], run, topics, depth)
+        check_asked([self.scorer], run, topics, passages, depth, missing)
         absent: list[tuple[str, str]] = []
         engine = JointEngine(self._alone, self.batch_tokens, journal)
         if journal:
@@ -241,8 +244,8 @@ class Reranker:
         journal: Journal | None,
         progress: Callable[[int], object],
     ) -> list[RerankedRun]:
-        check_topics(run, topics)
-        _check_queries(methods.scorers, run, topics, depth)
+        check_alpha(alpha)
+        check_asked(methods.scorers, run, topics, passages, depth, missing)
         engine = JointEngine(methods, self.batch_tokens, journal)
         if journal:
             journal.begin(_digest(engine, run, depth))
@@ -278,18 +281,6 @@ class Reranker:
         lost = set(absent)
         absent[:] = [name for name in listed(run, depth) if name in lost]
         return [in_order(run, depth, pairs) for pairs in found]
-
-
-def _check_queries(scorers: ListLike[Scorer], run: Run, topics: Mapping[str, Topic], depth: int) -> None:
-    """Refuse, before anything is scored, a depth below 1 and a query that leaves no room for a passage."""
-    if depth < 1:
-        raise InputError(f"depth {depth}: give a whole number from 1")
-    for topic in run:
-        for scorer in scorers:
-            try:
-                scorer.check(topics[topic].text)
-            except InputError as error:
-                raise InputError(f"topic {topic}: {error}") from None
 
 
 def _digest(engine: JointEngine, run: Run, depth: int) -> str:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from qpeft_rerank.certify import Certificate
-from qpeft_rerank.errors import InputError
 from qpeft_rerank.fusion import interpolate, with_tail
 from qpeft_rerank.likelihood.scores import Score
 from qpeft_rerank.trec.pairs import listed
@@ -39,8 +38,6 @@ class RerankedRun:
 
 def merge(run: Run, pairs: Iterable[ScoredPair], alpha: float = 1.0) -> dict[str, list[tuple[str, float]]]:
     """A run's new rankings: scored passages first, interpolated, the others below in their old order."""
-    if not 0.0 <= alpha <= 1.0:
-        raise InputError(f"--alpha {alpha}: give a number from 0 (first stage only) to 1 (likelihood only)")
     likelihood: dict[str, dict[str, float]] = {topic: {} for topic in run}
     for pair in pairs:
         likelihood[pair.topic][pair.docid] = pair.score.total

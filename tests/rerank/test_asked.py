@@ -1,0 +1,64 @@
+"""What Python code asks of a run is refused before a passage is fetched, so before anything is scored."""
+
+import pytest
+
+from qpeft_rerank import Reranker
+from qpeft_rerank.collection.passages import Passage
+from qpeft_rerank.errors import InputError
+from qpeft_rerank.trec.runs import Hit
+from qpeft_rerank.trec.topics import Topic
+
+RUN = {"1": [Hit("a", 2.0, 1), Hit("b", 1.0, 2)], "2": [Hit("c", 1.0, 1)]}
+TOPICS = {topic: Topic(topic, "who wrote it") for topic in RUN}
+
+
+class Unread:
+    """Passages of which none may be fetched; ``c`` is not there."""
+
+    name = "memory"
+
+    def prepare(self, docids: list[str]) -> None:
+        raise AssertionError("prepared")
+
+    def fetch(self, docids: list[str]) -> dict[str, Passage]:
+        raise AssertionError("fetched")
+
+    def first_absent(self, docids: list[str]) -> str | None:
+        return next((docid for docid in docids if docid == "c"), None)
+
+
+@pytest.fixture(scope="module")
+def reranker(model: str) -> Reranker:
+    return Reranker.from_pretrained(model, dtype="mixed", device="cpu")
+
+
+ASKED = [
+    ({"depth": 0}, "depth 0: give a whole number from 1"),
+    ({"missing": "skipp"}, "--missing skipp: give strict or skip"),
+    ({}, "docid c (topic 2) is not in memory; "),
+]
+MIXED = [
+    ({"alpha": 2.0}, "--alpha 2.0: give a number from 0 "),
+    ({"alpha": float("nan")}, "--alpha nan: give a number from 0 "),
+]
+
+
+@pytest.mark.parametrize(
+    ("way", "asked", "says"),
+    [
+        *(("rerank_run", *case) for case in [*ASKED, *MIXED]),
+        *(("compare_run", *case) for case in [*ASKED, *MIXED]),
+        *(("certified_run", {"first": 1, **asked}, says) for asked, says in ASKED),
+        ("certified_run", {"first": 0}, "first 0: give a whole number from 1"),
+    ],
+)
+def test_it_is_refused_before_anything_is_scored(reranker: Reranker, way: str, asked: dict, says: str) -> None:
+    with pytest.raises(InputError) as caught:
+        getattr(reranker, way)(RUN, TOPICS, Unread(), **asked)
+    assert str(caught.value).startswith(says)
+
+
+@pytest.mark.parametrize("asked", [{"missing": "skip"}, {"missing": "strict", "run": {"1": RUN["1"]}}])
+def test_what_may_be_scored_is_fetched(reranker: Reranker, asked: dict) -> None:
+    with pytest.raises(AssertionError, match="prepared"):
+        reranker.rerank_run(**{"run": RUN, "topics": TOPICS, "passages": Unread(), **asked})
