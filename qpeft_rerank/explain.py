@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as ListLike
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib import resources
 from itertools import accumulate
@@ -16,6 +17,7 @@ from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.pages import page_template
 from qpeft_rerank.prompt.segments import Sequence
+from qpeft_rerank.reranker import Reranker
 from qpeft_rerank.results import RerankedRun
 from qpeft_rerank.trec.runs import Run
 from qpeft_rerank.trec.topics import Topic
@@ -159,15 +161,18 @@ def pick_topic(asked: str | None, among: Mapping[str, object], where: str) -> st
     return asked
 
 
-def page(scorer: Scorer, topic: Topic, run: Run, result: RerankedRun, passages: Passages, method: str) -> str:
+def page(reranker: Reranker, topic: Topic, run: Run, result: RerankedRun, passages: Passages, method: str) -> str:
     """The page of one topic, as HTML that needs nothing else.
 
-    Log-probabilities are computed anew, a passage at a time: a journal keeps only their sums.
+    Log-probabilities are computed anew, a passage at a time: a journal keeps only their sums. Those of a
+    certified run are float32's, as its first ranks are.
 
     :param run: the first stage.
     :param method: what the run's tag calls this way of scoring.
     """
-    shown = explain(scorer, topic, run, result, passages)
+    scorer = reranker.scorer
+    with reranker.in_float32() if result.certificate else nullcontext(scorer) as precise:
+        shown = explain(precise, topic, run, result, passages)
     hinter = scorer.hinter
     template = page_template((resources.files("qpeft_rerank") / "explain.html").read_text("utf-8"))
     return template.render(
@@ -178,6 +183,7 @@ def page(scorer: Scorer, topic: Topic, run: Run, result: RerankedRun, passages: 
         prompt=scorer.template.name,
         adapter=hinter.config.name if isinstance(hinter, Adapter) else "" if hinter is None else "PEFT",
         method=method,
+        quick=scorer.model.precision if result.certificate else "",
         ranked_by=_ranked_by(hinter),
         attended=_own_labels(scorer, topic) if any(one.weights for one in shown) else [],
         digits=_DIGITS,

@@ -126,8 +126,8 @@ class Job:
                 )
             *others, result = self._rerank(reranker, given, journal, share)
             self._say_found(result)
-            scorer, topic, method = reranker.scorer, topics[given.explained], self.outputs.method
-            page = partial(explain.page, scorer, topic, run, result, self.passages, method)
+            topic, method = topics[given.explained], self.outputs.method
+            page = partial(explain.page, reranker, topic, run, result, self.passages, method)
             self.outputs.write([*others, result], page)
             if share:
                 share.finish(journal)

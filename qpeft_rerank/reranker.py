@@ -198,8 +198,7 @@ class Reranker:
             raise InputError(f"first {first}: give a whole number from 1")
         if self.scorer.model.precision == "float32":
             raise InputError("--certify: float32 scores need no certificate; take --dtype mixed")
-        if self._exact_scorer is None and not self.scorer.model.can_be_exact:
-            raise InputError("--certify: this reranker knows no float32 scorer of its model; make it with exact=")
+        self._check_float32()
         check_asked([self.scorer], run, topics, passages, depth, missing)
         absent: list[tuple[str, str]] = []
         engine = JointEngine(self._alone, self.batch_tokens, journal)
@@ -208,7 +207,7 @@ class Reranker:
         result = RerankedRun({}, missing=absent)
         (result.pairs,) = self._scored(engine, run, topics, passages, depth, missing, absent, progress)
         sure: dict[Name, Score] = {}
-        with self._exact() as scorer:
+        with self.in_float32() as scorer:
             exact = JointEngine(Methods([scorer], self.shared.mode), self.batch_tokens, journal)
 
             def rescore(wanted: set[Name]) -> dict[Name, float]:
@@ -225,12 +224,16 @@ class Reranker:
         result.run = merge(run, result.pairs)
         return result
 
-    def _exact(self) -> AbstractContextManager[Scorer]:
-        """A float32 scorer: of the same model where that can be changed for a while, else of another one."""
-        if self.scorer.model.can_be_exact:
+    def in_float32(self) -> AbstractContextManager[Scorer]:
+        """A float32 scorer, of the model changed for a while or else of another; :class:`InputError` where none is known."""
+        self._check_float32()
+        if self.scorer.model.can_be_exact or self._exact_scorer is None:
             return self.scorer.in_float32()
-        assert self._exact_scorer is not None
         return nullcontext(self._exact_scorer())
+
+    def _check_float32(self) -> None:
+        if self._exact_scorer is None and not self.scorer.model.can_be_exact:
+            raise InputError("--certify: this reranker knows no float32 scorer of its model; make it with exact=")
 
     def _rerank(
         self,
