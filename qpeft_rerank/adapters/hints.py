@@ -87,6 +87,8 @@ class HintAdapter(Adapter[Hints]):
         if self.config.start is None:
             return None, None
         last = model.pieces.encode([self.config.start])[0][-1:]
+        if not last:
+            raise InputError(f"adapter {self.config.name}: start {self.config.start!r} is no token of this model's")
         vector = self.frozen(torch.tensor(last, device=self.frozen.device))[0]
         return nn.Parameter(vector.clone()), nn.Parameter(torch.tensor(float(self.config.gate)))
 

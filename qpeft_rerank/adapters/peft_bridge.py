@@ -23,6 +23,8 @@ from qpeft_rerank.prompt.segments import Sequence
 _PROMPT = "PROMPT_TUNING"
 _VIRTUAL = (_PROMPT, "P_TUNING")
 _PREFIX = "PREFIX_TUNING"
+# They work outside the layers, which scoring calls alone, ask for more than ids, or mix the rows of a batch.
+_OUTSIDE = ("ADAPTION_PROMPT", "POLY", "XLORA", "SHADOW", "LILY")
 
 
 class PeftAdapter(nn.Module):
@@ -223,11 +225,16 @@ def _refuse(model: LanguageModel, config: Any, name: str) -> None:
     """Refuse methods that need more than a model and a batch, or that change the model's own weights."""
     kind = str(getattr(config.peft_type, "value", config.peft_type))
     learns_prompt = config.is_prompt_learning and kind not in (*_VIRTUAL, _PREFIX)
-    if learns_prompt or kind in ("ADAPTION_PROMPT", "POLY", "XLORA"):
+    if learns_prompt or kind in _OUTSIDE:
         raise InputError(f"adapter {name}: {kind} is not supported; LoRA, prefix, prompt and P-tuning are")
     start = getattr(config, "init_lora_weights", True)
-    if getattr(config, "bias", "none") != "none" or str(start).startswith(("pissa", "olora", "corda", "loftq")):
-        raise InputError(f"adapter {name}: it changes the model's own weights (bias or init_lora_weights)")
+    own = ["bias"] if getattr(config, "bias", "none") != "none" else []
+    own += ["init_lora_weights"] if str(start).startswith(("pissa", "olora", "corda", "loftq")) else []
+    own += [field for field in ("kasa_config", "layer_replication") if getattr(config, field, None)]
+    if own:
+        raise InputError(f"adapter {name}: it changes the model's own weights or layers ({', '.join(own)})")
+    if kind == "HIRA" and model.precision == "int8":
+        raise InputError(f"adapter {name}: HIRA needs the weights as numbers; leave --dtype int8 out")
     if getattr(config, "alora_invocation_tokens", None) is not None:
         # They are looked for in ids, which PEFT's own forward pass is given; here layers get embeddings.
         raise InputError(f"adapter {name}: alora_invocation_tokens is not supported; leave it out for plain LoRA")

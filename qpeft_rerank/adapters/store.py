@@ -53,12 +53,14 @@ def save_adapter(
 
     :param half: round its numbers to float16, for half the size; PEFT's own keep their dtype.
 
-    A new folder appears whole or not at all. In an existing adapter's folder each file is replaced
-    whole, the configuration last: its digest of the weights tells a replacement that was broken off.
+    A new folder appears whole or not at all. In an existing adapter's folder the configuration goes first and
+    comes last, so that what a replacement left that was broken off is no adapter.
 
     :raises InputError: if the folder holds something else, or cannot be written.
     """
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / CONFIG).is_file())):
+    folder = folder.absolute()
+    known = any((folder / name).is_file() for name in (CONFIG, WEIGHTS))
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not known)):
         raise InputError(f"{folder}: holds something else than an adapter; give another folder")
     fresh = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
@@ -66,7 +68,8 @@ def save_adapter(
         fresh.mkdir(parents=True)
         _fill(fresh, adapter, model, template, card or Card(), folder.name, half)
         if folder.exists():
-            (folder / STAMP).unlink(missing_ok=True)
+            for name in (CONFIG, STAMP):
+                (folder / name).unlink(missing_ok=True)
             for path in sorted(fresh.iterdir(), key=lambda path: path.name == CONFIG):
                 path.replace(folder / path.name)
         else:
@@ -95,14 +98,14 @@ def _fill(
     }
     stamp: dict[str, Any] = {
         "format_version": FORMAT,
-        "base_model_name_or_path": model.source.name,
+        "base_model_name_or_path": model.source.full_name,
         "base_model_identity": model.source.identity,
         "versions": versions,
         "prompt": template.to_dict(),
     }
     if isinstance(adapter, PeftAdapter):
         title = adapter.kind.lower().replace("_", "-")
-        adapter.save(folder, model.source.name)
+        adapter.save(folder, model.source.full_name)
         stamp["weights_sha256"] = _digest(folder / WEIGHTS)
         _write_json(folder / STAMP, stamp)
     else:
@@ -118,7 +121,7 @@ def _fill(
             "peft_version": versions["peft"],
         }
         _write_json(folder / CONFIG, {**described, **stamp, "adapter": config.to_dict()})
-    (folder / CARD).write_text(render(card, name, title, model.source.name, versions), "utf-8")
+    (folder / CARD).write_text(render(card, name, title, model.source.full_name, versions), "utf-8")
     # safetensors lets nobody but the owner read; an adapter is there to be shared.
     shutil.copymode(folder / CARD, folder / WEIGHTS)
 
@@ -182,7 +185,7 @@ def _check_stamp(stamp: Mapping[str, Any], name: str, source: Path, folder: Path
     if stamp.get("base_model_identity") != model.source.identity:
         raise InputError(
             f"adapter {name} belongs to another model, {stamp.get('base_model_name_or_path')}, than "
-            f"{model.source.name} (weights or configuration differ); give its own with --model"
+            f"{model.source.full_name} (weights or configuration differ); give its own with --model"
         )
     if not (folder / WEIGHTS).is_file():
         raise InputError(f"adapter {name}: {WEIGHTS} is missing")
@@ -191,22 +194,24 @@ def _check_stamp(stamp: Mapping[str, Any], name: str, source: Path, folder: Path
     return template_from_dict(stamp.get("prompt"), f"{source}, prompt")
 
 
-def push_to_hub(folder: Path, repository: str, *, private: bool = False) -> str:
+def push_to_hub(folder: str | Path, repository: str, *, private: bool = False) -> str:
     """Upload a saved adapter to the hub, model card included; return its address.
 
+    :param repository: ``owner/name``, or a name of your own.
     :raises InputError: if the hub refuses or cannot be reached.
     """
     from huggingface_hub import HfApi
 
+    folder = Path(folder)
     if not (folder / CONFIG).is_file():
         raise InputError(f"{folder}: no {CONFIG}, so no adapter to upload")
     hub = HfApi()
     try:
-        hub.create_repo(repository, private=private, exist_ok=True)
-        hub.upload_folder(repo_id=repository, folder_path=str(folder), allow_patterns=[CONFIG, WEIGHTS, STAMP, CARD])
+        full = hub.create_repo(repository, private=private, exist_ok=True).repo_id
+        hub.upload_folder(repo_id=full, folder_path=str(folder), allow_patterns=[CONFIG, WEIGHTS, STAMP, CARD])
     except Exception as error:  # of the hub, or of whichever library carries it
         raise InputError(f"{repository}: cannot be uploaded ({first_line(error)})") from None
-    return f"https://huggingface.co/{repository}"
+    return f"https://huggingface.co/{full}"
 
 
 def _digest(path: Path) -> str:

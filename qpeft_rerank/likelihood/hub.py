@@ -14,12 +14,7 @@ def snapshot(what: str, name: str, patterns: list[str], suggest: Callable[[], st
     :raises InputError: for a name that is none, a repository that does not exist, a hub out of reach.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
         return Path(snapshot_download(name, allow_patterns=patterns))
@@ -29,5 +24,5 @@ def snapshot(what: str, name: str, patterns: list[str], suggest: Callable[[], st
         raise InputError(
             f"{what} {name!r} is not here, nor in the hub's cache, and the hub cannot be reached{suggest()}"
         ) from None
-    except (HfHubHTTPError, OSError) as error:
+    except Exception as error:  # of the disk, the hub, or of whichever library carries it
         raise InputError(f"{what} {name!r} cannot be fetched: {first_line(error)}") from None

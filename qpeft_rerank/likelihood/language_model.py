@@ -118,7 +118,8 @@ class LanguageModel(CausalModel):
         if not getattr(head, "disable_adapters", False):
             return head
         inside = dict(head.named_children())
-        return inside["base_layer"] if "base_layer" in inside else inside["original_module"]
+        # One that shares the embedding's trained tokens has neither: switched off, it is the model's own itself.
+        return inside.get("base_layer", inside.get("original_module", head))
 
     def made_body(self) -> Body | None:
         return Body.of(self.model.base_model, self.precision) if self.plain_head else None

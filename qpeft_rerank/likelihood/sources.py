@@ -25,10 +25,17 @@ class ModelSource:
 
     :param name: what to call it in run names and messages.
     :param folder: a Hugging Face model folder.
+    :param hub: its full name on the hub, where it is known to be there.
     """
 
     name: str
     folder: Path
+    hub: str = ""
+
+    @property
+    def full_name(self) -> str:
+        """What others find it by: the hub's name, owner included, where there is one."""
+        return self.hub or self.name
 
     @property
     def identity(self) -> str:
@@ -68,15 +75,15 @@ def find_model(name: str, weights: bool = True) -> ModelSource:
         if path.suffix != ".gguf":
             raise InputError(f"{name}: a model is a folder, a .gguf file or a hub name")
         return ModelSource(path.stem, converted_folder(path))
-    return ModelSource(name.rpartition("/")[2], _download(name, weights))
+    return ModelSource(name.rpartition("/")[2], _download(name, weights), name)
 
 
 def _find_embedded() -> ModelSource:
-    path = embedded_gguf()
+    path, name = embedded_gguf(), EMBEDDED_HUB.rpartition("/")[2]
     if path is not None:
-        return ModelSource("SmolLM2-135M-Instruct", converted_folder(path))
+        return ModelSource(name, converted_folder(path), EMBEDDED_HUB)
     try:
-        return ModelSource("SmolLM2-135M-Instruct", _download(EMBEDDED_HUB))
+        return ModelSource(name, _download(EMBEDDED_HUB), EMBEDDED_HUB)
     except InputError:
         raise MissingError(
             f"the embedded model is not installed and the hub cannot be reached; run: {EMBEDDED_PIP}"

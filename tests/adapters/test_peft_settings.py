@@ -8,7 +8,8 @@ import pytest
 from qpeft_rerank.adapters.peft_bridge import PeftAdapter
 from qpeft_rerank.adapters.store import load_adapter
 from qpeft_rerank.errors import InputError
-from tests.adapters.test_peft_bridge import CONFIGS, LM, fresh
+from qpeft_rerank.likelihood.scorer import Scorer
+from tests.adapters.test_peft_bridge import CONFIGS, KIN, LM, fresh, loaded, randomised, reference
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
@@ -43,3 +44,41 @@ def test_settings_that_fit_no_pass_of_ours(kind, changes, said, model, tmp_path)
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
     with pytest.raises(InputError, match=said):
         load_adapter(str(tmp_path / "saved"), fresh(model))
+
+
+_IN_LORA = {"r": 2, "target_modules": ["q_proj"], **LM}
+
+
+@pytest.mark.parametrize(
+    ("config", "dtype", "said"),
+    [
+        (lambda: peft.LoraConfig(kasa_config=peft.KasaConfig(), **_IN_LORA), "float32", r"own weights.*\(kasa_config"),
+        (lambda: peft.LoraConfig(layer_replication=[(0, 2), (1, 2)], **_IN_LORA), "float32", "layer_replication"),
+        (lambda: peft.LilyConfig(r=2, target_modules=["q_proj"], **LM), "float32", "LILY is not supported"),
+        (lambda: peft.ShadowConfig(**LM), "float32", "SHADOW is not supported"),
+        (lambda: peft.HiraConfig(r=2, target_modules=["q_proj"], **LM), "int8", "leave --dtype int8 out"),
+    ],
+)
+def test_what_would_score_otherwise_than_peft(config, dtype, said, model, tmp_path):
+    with pytest.raises(InputError, match=said):
+        PeftAdapter.create(fresh(model, dtype), config())
+    peft.get_peft_model(fresh(model, stock=True).model, config()).save_pretrained(tmp_path / "saved")
+    target = fresh(model, dtype)
+    with pytest.raises(InputError, match=said):
+        load_adapter(str(tmp_path / "saved"), target)
+
+
+def test_trained_tokens_of_a_tied_model_can_be_off(plain, tmp_path):
+    """The head that shares them has no layer of the model's own inside."""
+    tied = loaded(tmp_path / "tied", tie_word_embeddings=True)
+    pairs = [("who wrote the first program", "Ada", "Ada Lovelace wrote it.")]
+    tuned = peft.get_peft_model(fresh(tied, stock=True).model, KIN["tokens"]())
+    randomised(tuned).save_pretrained(tmp_path / "saved")
+    target = fresh(tied)
+    hinter = load_adapter(str(tmp_path / "saved"), target).hinter
+    alone, on = Scorer(target, plain), Scorer(target, plain, hinter)
+    sequences = alone.encode(pairs)
+    assert alone.score(sequences)[0].total == Scorer(tied, plain).score(sequences)[0].total
+    expected = float(reference(tuned, sequences[0]).sum())
+    assert on.score(sequences)[0].total == pytest.approx(expected, abs=1e-3)
+    assert alone.score(sequences)[0].total == Scorer(tied, plain).score(sequences)[0].total

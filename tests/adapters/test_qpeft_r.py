@@ -141,9 +141,11 @@ def test_without_weight_hints_are_the_start(name, model, plain):
     assert heard.score([sequence])[0].total != pytest.approx(expected, abs=1e-4)
 
 
-def test_a_start_without_tokens_is_refused(model, plain):
+def test_a_start_without_tokens_is_refused(model, llama, plain):
     with pytest.raises(InputError, match="start is a text"):
         create_adapter("qpeft-r", model, plain, start="")
+    with pytest.raises(InputError, match="start ' ' is no token of this model's"):
+        create_adapter("qpeft-r", llama, plain, start=" ")
 
 
 def test_vocabulary_by_loops(model, plain):

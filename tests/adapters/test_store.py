@@ -1,8 +1,12 @@
 """Saving and loading: PEFT's layout, few bytes, and one line for whatever is wrong."""
 
+import dataclasses
 import json
 import shutil
+import types
+from pathlib import Path
 
+import peft
 import pytest
 import tiny
 import torch
@@ -10,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from qpeft_rerank.adapters import find, store
 from qpeft_rerank.adapters.card import Card
+from qpeft_rerank.adapters.peft_bridge import PeftAdapter
 from qpeft_rerank.adapters.registry import create_adapter
 from qpeft_rerank.adapters.store import load_adapter, push_to_hub, save_adapter
 from qpeft_rerank.errors import InputError
@@ -99,6 +104,63 @@ def test_saving_again_replaces(folder, adapter, model, qpeft):
     assert load_adapter(str(folder), model).hinter.identity == other.identity
     assert (folder / "notes.txt").read_text("utf-8") == "mine"
     assert [path.name for path in folder.parent.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_replacement_that_is_broken_off_leaves_no_other_adapter(own, model, plain, qpeft, tmp_path, monkeypatch):
+    def made(seed):
+        if own:
+            return model, create_adapter("qpeft-a", model, qpeft, seed=seed)
+        torch.manual_seed(seed)
+        base = LanguageModel.load(str(model.source.folder), "float32", "cpu")
+        config = peft.LoraConfig(r=2, init_lora_weights=False, target_modules=["q_proj"], task_type="CAUSAL_LM")
+        return base, PeftAdapter.create(base, config)
+
+    replace, stops = Path.replace, 0
+    (model_1, first), (model_2, second) = made(1), made(2)
+    while True:
+        folder = save_adapter(first, model_1, qpeft, tmp_path / f"stop-{stops}")
+        left = [stops]
+
+        def broken(path, target, left=left):
+            if not left[0]:
+                raise KeyboardInterrupt
+            left[0] -= 1
+            return replace(path, target)
+
+        monkeypatch.setattr(Path, "replace", broken)
+        try:
+            save_adapter(second, model_2, qpeft, folder)
+            break
+        except KeyboardInterrupt:
+            stops += 1
+        finally:
+            monkeypatch.setattr(Path, "replace", replace)
+        assert "cannot be read" in refused(str(folder), model) or "no adapter" in refused(str(folder), model)
+        save_adapter(second, model_2, qpeft, folder)
+        assert _load(folder, model).template == qpeft
+    assert stops >= 3
+    assert _load(folder, model).hinter.identity == second.identity
+
+
+def test_a_folder_may_be_the_present_one(adapter, model, qpeft, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    save_adapter(adapter, model, qpeft, Path())
+    assert load_adapter(str(tmp_path / "here"), model).hinter.identity == adapter.identity
+
+
+def test_the_base_model_is_named_as_the_hub_has_it(adapter, model, qpeft, tmp_path, monkeypatch):
+    hub = dataclasses.replace(model.source, name="tiny", hub="someone/tiny")
+    monkeypatch.setattr(model, "source", hub)
+    folder = save_adapter(adapter, model, qpeft, tmp_path / "mine")
+    assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "someone/tiny"
+    assert 'base_model: "someone/tiny"' in (folder / "README.md").read_text()
+
+
+def _load(folder, model):
+    """With a model of its own: PEFT changes layers in place."""
+    return load_adapter(str(folder), LanguageModel.load(str(model.source.folder), "float32", "cpu"))
 
 
 def test_other_folders_are_left_alone(adapter, model, qpeft, tmp_path):
@@ -223,6 +285,7 @@ def test_hub_names(folder, model, monkeypatch):
     for error, words in (
         (LocalEntryNotFoundError("x"), "cannot be reached"),
         (HFValidationError("x"), "no adapter"),
+        (Exception("peer closed the connection\nat byte 7"), "cannot be fetched: peer closed the connection"),
     ):
 
         def fail(name, allow_patterns, error=error):
@@ -240,6 +303,7 @@ def test_push(folder, monkeypatch, tmp_path):
     class Hub:
         def create_repo(self, name, **options):
             calls.append(("create", name, options))
+            return types.SimpleNamespace(repo_id=name if "/" in name else f"me/{name}")
 
         def upload_folder(self, **options):
             calls.append(("upload", options["repo_id"], options["folder_path"]))
@@ -250,6 +314,9 @@ def test_push(folder, monkeypatch, tmp_path):
         ("create", "someone/adapter", {"private": True, "exist_ok": True}),
         ("upload", "someone/adapter", str(folder)),
     ]
+    # A name without owner is the user's own.
+    assert push_to_hub(str(folder), "adapter") == "https://huggingface.co/me/adapter"
+    assert calls[-1] == ("upload", "me/adapter", str(folder))
     with pytest.raises(InputError, match="no adapter to upload"):
         push_to_hub(tmp_path / "none", "someone/adapter")
     monkeypatch.setattr(Hub, "create_repo", lambda self, name, **options: (_ for _ in ()).throw(OSError("no network")))
