@@ -6,27 +6,27 @@ from typing import Any
 _FIELD = "id"
 # Counted in one query: as many clauses as Lucene takes. A call into Java costs more than the look at an id.
 _AT_ONCE = 1024
-# Of UTF-16: the analyzer divides longer words.
-_MOST_BYTES = 2 * 255
+# The longest word that the analyzer may be told to leave whole; longer than any term of an index.
+_LONGEST = 1 << 20
 
 
 def first_absent(reader: Any, docids: Sequence[str]) -> str | None:
     """Return the first of ``docids``, each named once, that no document of a Lucene reader has; None if all are there.
 
-    An id that several documents have may hide an absent one. One that the analyzer would divide, for white space
-    or its length, is taken to be there: it takes fetching to tell.
+    An id that several documents have may hide an absent one. One that white space divides is taken to be there:
+    it takes fetching to tell.
     """
     from jnius import autoclass
 
     searcher = autoclass("org.apache.lucene.search.IndexSearcher")(reader)
     build = autoclass("org.apache.lucene.util.QueryBuilder")(
-        autoclass("org.apache.lucene.analysis.core.WhitespaceAnalyzer")()
+        autoclass("org.apache.lucene.analysis.core.WhitespaceAnalyzer")(_LONGEST)
     )
 
     def lacks(some: Sequence[str]) -> bool:
         return int(searcher.count(build.createBooleanQuery(_FIELD, " ".join(some)))) < len(some)
 
-    docids = [docid for docid in docids if _is_one_word(docid)]
+    docids = [docid for docid in docids if docid.split() == [docid]]
     for start in range(0, len(docids), _AT_ONCE):
         some = docids[start : start + _AT_ONCE]
         if lacks(some):
@@ -35,7 +35,3 @@ def first_absent(reader: Any, docids: Sequence[str]) -> str | None:
                 some = half if lacks(half) else some[len(half) :]
             return some[0]
     return None
-
-
-def _is_one_word(docid: str) -> bool:
-    return docid.split() == [docid] and len(docid.encode("utf-16-le", "surrogatepass")) <= _MOST_BYTES
