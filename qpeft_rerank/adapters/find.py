@@ -33,7 +33,8 @@ def find_adapter(name: str) -> Path:
     path = Path(name).expanduser()
     if path.is_dir():
         if not (path / CONFIG).is_file():
-            raise InputError(f"adapter {name}: no {CONFIG} in this folder")
+            fix = "save or fetch it again" if (path / WEIGHTS).is_file() else "give an adapter's folder"
+            raise InputError(f"adapter {name}: no {CONFIG} in this folder; {fix}")
         return path
     if name in shipped_adapters():
         return _shipped_folder() / name

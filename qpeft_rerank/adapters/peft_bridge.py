@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from qpeft_rerank.adapters.base import TrainablePart, parameter_groups
+from qpeft_rerank.adapters.peft_check import PeftCheck
 from qpeft_rerank.errors import InputError, first_line
 from qpeft_rerank.likelihood.body import Body
 from qpeft_rerank.likelihood.kv_cache import cache_argument
@@ -23,8 +24,6 @@ from qpeft_rerank.prompt.segments import Sequence
 _PROMPT = "PROMPT_TUNING"
 _VIRTUAL = (_PROMPT, "P_TUNING")
 _PREFIX = "PREFIX_TUNING"
-# They work outside the layers, which scoring calls alone, ask for more than ids, or mix the rows of a batch.
-_OUTSIDE = ("ADAPTION_PROMPT", "POLY", "XLORA", "SHADOW", "LILY")
 
 
 class PeftAdapter(nn.Module):
@@ -67,15 +66,18 @@ class PeftAdapter(nn.Module):
         """
         from peft import PeftModelForCausalLM
 
-        _refuse(model, config, f"({config.peft_type.value})")
+        name = f"({config.peft_type.value})"
+        _refuse(model, config, name)
+        check = None if config.is_prompt_learning else PeftCheck(model)
         with torch.random.fork_rng(devices=[]), _quiet():
             torch.manual_seed(seed)
             try:
-                return cls(model, PeftModelForCausalLM(model.model, config))
+                tuned = PeftModelForCausalLM(model.model, config)
             except Exception as error:  # PEFT looks at few of its settings before it uses them
                 raise InputError(
                     f"peft cannot put {config.peft_type.value} on this model: {first_line(error)}"
                 ) from None
+            return cls._checked(model, tuned, check, name)
 
     @classmethod
     def load(cls, model: LanguageModel, folder: Path, name: str) -> Self:
@@ -96,6 +98,7 @@ class PeftAdapter(nn.Module):
         try:
             config = PeftConfig.from_pretrained(str(folder))
             _refuse(model, config, name)
+            check = None if config.is_prompt_learning else PeftCheck(model)
             with _quiet():
                 # Weights that are not all there are only worth a warning to PEFT.
                 warnings.filterwarnings("error", message="Found missing adapter keys")
@@ -107,7 +110,14 @@ class PeftAdapter(nn.Module):
             raise
         except Exception as error:  # PEFT and safetensors raise whatever comes; nothing of it is ours
             raise InputError(f"adapter {name} does not load on {model.source.name}: {first_line(error)}") from None
-        return cls(model, tuned)
+        return cls._checked(model, tuned, check, name)
+
+    @classmethod
+    def _checked(cls, model: LanguageModel, tuned: Any, check: PeftCheck | None, name: str) -> Self:
+        adapter = cls(model, tuned)
+        if check is not None:
+            check.refuse(adapter, tuned, name)
+        return adapter
 
     def train(self, mode: bool = True) -> Self:
         """Training mode keeps the adapter on; evaluation switches it on around each pass only."""
@@ -225,16 +235,20 @@ def _refuse(model: LanguageModel, config: Any, name: str) -> None:
     """Refuse methods that need more than a model and a batch, or that change the model's own weights."""
     kind = str(getattr(config.peft_type, "value", config.peft_type))
     learns_prompt = config.is_prompt_learning and kind not in (*_VIRTUAL, _PREFIX)
-    if learns_prompt or kind in _OUTSIDE:
+    # LILY mixes what a batch holds, padding too; SHADOW works in the model's outermost forward, which scoring goes past.
+    if learns_prompt or kind in ("ADAPTION_PROMPT", "POLY", "XLORA", "LILY", "SHADOW"):
         raise InputError(f"adapter {name}: {kind} is not supported; LoRA, prefix, prompt and P-tuning are")
-    start = getattr(config, "init_lora_weights", True)
-    own = ["bias"] if getattr(config, "bias", "none") != "none" else []
-    own += ["init_lora_weights"] if str(start).startswith(("pissa", "olora", "corda", "loftq")) else []
-    own += [field for field in ("kasa_config", "layer_replication") if getattr(config, field, None)]
-    if own:
-        raise InputError(f"adapter {name}: it changes the model's own weights or layers ({', '.join(own)})")
-    if kind == "HIRA" and model.precision == "int8":
-        raise InputError(f"adapter {name}: HIRA needs the weights as numbers; leave --dtype int8 out")
+    start = str(getattr(config, "init_lora_weights", True))
+    changes = {
+        "bias": getattr(config, "bias", "none") != "none",
+        "init_lora_weights": start.startswith(("pissa", "olora", "corda", "loftq")),
+        "kasa_config": getattr(config, "kasa_config", None) is not None,
+        "layer_replication": bool(getattr(config, "layer_replication", None)),
+    }
+    for field in (field for field, given in changes.items() if given):
+        raise InputError(
+            f"adapter {name}: its {field} changes the model's own weights or layers, which is not supported"
+        )
     if getattr(config, "alora_invocation_tokens", None) is not None:
         # They are looked for in ids, which PEFT's own forward pass is given; here layers get embeddings.
         raise InputError(f"adapter {name}: alora_invocation_tokens is not supported; leave it out for plain LoRA")

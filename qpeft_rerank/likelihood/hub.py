@@ -14,10 +14,20 @@ def snapshot(what: str, name: str, patterns: list[str], suggest: Callable[[], st
     :raises InputError: for a name that is none, a repository that does not exist, a hub out of reach.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     try:
         return Path(snapshot_download(name, allow_patterns=patterns))
+    except GatedRepoError:
+        raise InputError(
+            f"{what} {name!r} is there for those who were given access; ask for it at https://huggingface.co/{name}, "
+            "then run: hf auth login"
+        ) from None
     except (HFValidationError, RepositoryNotFoundError):
         raise InputError(f"no {what} {name!r} here or on the hub{suggest()}") from None
     except LocalEntryNotFoundError:

@@ -31,6 +31,12 @@ def test_more_virtual_tokens_than_the_context_holds(kind, model, tmp_path):
         ("prefix-mlp", {"num_layers": 3}, "num_layers is 3, this model's 2"),
         ("prefix", {"num_transformer_submodules": 2}, "num_transformer_submodules is 2, this model's 1"),
         ("lora", {"alora_invocation_tokens": [5]}, "alora_invocation_tokens is not supported"),
+        ("lora", {"kasa_config": {}}, "its kasa_config changes the model's own weights"),
+        (
+            "lora",
+            {"layer_replication": [[0, 2], [1, 2]]},
+            "its layer_replication changes the model's own weights or layers",
+        ),
     ],
 )
 def test_settings_that_fit_no_pass_of_ours(kind, changes, said, model, tmp_path):
@@ -44,28 +50,6 @@ def test_settings_that_fit_no_pass_of_ours(kind, changes, said, model, tmp_path)
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
     with pytest.raises(InputError, match=said):
         load_adapter(str(tmp_path / "saved"), fresh(model))
-
-
-_IN_LORA = {"r": 2, "target_modules": ["q_proj"], **LM}
-
-
-@pytest.mark.parametrize(
-    ("config", "dtype", "said"),
-    [
-        (lambda: peft.LoraConfig(kasa_config=peft.KasaConfig(), **_IN_LORA), "float32", r"own weights.*\(kasa_config"),
-        (lambda: peft.LoraConfig(layer_replication=[(0, 2), (1, 2)], **_IN_LORA), "float32", "layer_replication"),
-        (lambda: peft.LilyConfig(r=2, target_modules=["q_proj"], **LM), "float32", "LILY is not supported"),
-        (lambda: peft.ShadowConfig(**LM), "float32", "SHADOW is not supported"),
-        (lambda: peft.HiraConfig(r=2, target_modules=["q_proj"], **LM), "int8", "leave --dtype int8 out"),
-    ],
-)
-def test_what_would_score_otherwise_than_peft(config, dtype, said, model, tmp_path):
-    with pytest.raises(InputError, match=said):
-        PeftAdapter.create(fresh(model, dtype), config())
-    peft.get_peft_model(fresh(model, stock=True).model, config()).save_pretrained(tmp_path / "saved")
-    target = fresh(model, dtype)
-    with pytest.raises(InputError, match=said):
-        load_adapter(str(tmp_path / "saved"), target)
 
 
 def test_trained_tokens_of_a_tied_model_can_be_off(plain, tmp_path):

@@ -271,7 +271,7 @@ def test_names(folder, model, monkeypatch, tmp_path):
 
 def test_hub_names(folder, model, monkeypatch):
     import huggingface_hub
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, LocalEntryNotFoundError
 
     asked = {}
 
@@ -285,6 +285,7 @@ def test_hub_names(folder, model, monkeypatch):
     for error, words in (
         (LocalEntryNotFoundError("x"), "cannot be reached"),
         (HFValidationError("x"), "no adapter"),
+        (GatedRepoError.__new__(GatedRepoError), "ask for it at https://huggingface.co/someone/adapter"),
         (Exception("peer closed the connection\nat byte 7"), "cannot be fetched: peer closed the connection"),
     ):
 
