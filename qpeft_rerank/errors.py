@@ -13,9 +13,10 @@ class MissingError(InputError):
 
 
 def first_line(error: BaseException) -> str:
-    """What a library's error says, in one line, for a message of our own."""
+    """What a library's error says, in one line, for a message of our own; of an announcement the next line, too."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    said = lines[:2] if lines and lines[0].endswith(":") else lines[:1]
+    return " ".join(said) or type(error).__name__
 
 
 def one_line(error: BaseException) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from qpeft_rerank import doctor, evaluate, mine, rerank, retrieve, train
 from qpeft_rerank.console import run
-from qpeft_rerank.errors import InputError
+from qpeft_rerank.errors import InputError, first_line
 
 
 @pytest.mark.parametrize(
@@ -88,3 +88,11 @@ def test_names_that_a_locale_has_no_letters_for(files: Path, locale: str) -> Non
     assert b"1.0000" in done.stdout and b"ufe" in done.stdout
     done = shell("evaluate --qrels qrels --run läufe.none", files, **odd)
     assert done.returncode == 2 and done.stderr.count(b"\n") == 1 and b"no such file" in done.stderr
+
+
+def test_what_a_library_announces_is_told_with_the_announcement():
+    assert first_line(RuntimeError("\n  a fault  \nand more")) == "a fault"
+    assert first_line(RuntimeError("Error(s) in loading:\n\tsize mismatch for q\n\tand k")) == (
+        "Error(s) in loading: size mismatch for q"
+    )
+    assert first_line(RuntimeError("unfinished:")) == "unfinished:" and first_line(RuntimeError()) == "RuntimeError"
