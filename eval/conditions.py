@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from eval.design import RECIPE, SETTINGS, Dataset, FirstStage, Matrix, Method, Scale, Table, known, short, values_of
+from eval.design import RECIPE, SETTINGS, Dataset, FirstStage, Matrix, Method, Scale, Table, known, short, variation
 from qpeft_rerank.errors import InputError
 
 # Settings of one adapter.
@@ -128,12 +128,8 @@ def narrowed(
         methods=kept,
         first_stages=[*table.first_stages, *stages],
         reference=table.reference if table.reference in kept else None,
-        vary=_varied("--values", table.vary["setting"], values) if table.vary and values else table.vary,
+        vary=variation("--values", table.vary["setting"], values) if table.vary and values else table.vary,
     )
-
-
-def _varied(where: str, setting: str, values: Sequence[Any]) -> dict[str, Any]:
-    return {"setting": setting, "values": values_of(where, setting, values)}
 
 
 def check_scale(table: Table, scale: Scale) -> None:

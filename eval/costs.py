@@ -27,8 +27,8 @@ COLUMNS = ("Method", "Questions", "Learning", "Training, s", "Training, GB", "Se
 def costs(measured: Mapping[Condition, Values], chain: Chain, store: Store) -> "pandas.DataFrame":
     """A row a method: numbers, None where they are not known.
 
-    ``questions`` (that were trained on, which may be fewer than asked for), ``parameters``, ``training_seconds``, ``training_bytes``, ``question_seconds`` (of a topic with all its
-    candidates), ``reranking_bytes``.
+    ``questions`` (that were trained on, which may be fewer than asked for), ``parameters``, ``training_seconds``,
+    ``training_bytes``, ``question_seconds`` (of a topic with all its candidates), ``reranking_bytes``.
     """
     import pandas
 

@@ -196,7 +196,7 @@ def load_matrix(folder: Path = FOLDER) -> Matrix:
                 raise InputError(f"{where}: vary has a setting and a list of values")
             setting = table.vary["setting"]
             known(where, "setting", [setting], SETTINGS)
-            vary = {"setting": setting, "values": values_of(where, setting, table.vary["values"])}
+            vary = variation(where, setting, table.vary["values"])
             matrix.tables[table.name] = dataclasses.replace(table, vary=vary)
     return matrix
 
@@ -228,8 +228,8 @@ def checked_all(where: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: checked(where, name, value) for name, value in settings.items()}
 
 
-def values_of(where: str, setting: str, values: Iterable[Any]) -> list[Any]:
-    """What a table varies, each value once: a condition has one name, and its steps one key, however it is spelled.
+def variation(where: str, setting: str, values: Iterable[Any]) -> dict[str, Any]:
+    """What a table varies (:attr:`Table.vary`), each value once: a condition has one name, and its steps one key, however it is spelled.
 
     :raises InputError: for a value of another kind, and two that would have one name.
     """
@@ -239,7 +239,7 @@ def values_of(where: str, setting: str, values: Iterable[Any]) -> list[Any]:
         other = names.setdefault(short(value), value)
         if other is not value:
             raise InputError(f"{where}: {other} and {value} would both be called {short(value)}; rename one")
-    return listed
+    return {"setting": setting, "values": listed}
 
 
 def short(value: Any) -> str:

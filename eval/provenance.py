@@ -47,7 +47,7 @@ def ran(steps: Sequence[Step], store: Store) -> list[Ran]:
     found = []
     for step in steps:
         record = store.record(step)
-        # As it ran: device and batch size may have been others than are asked for now.
+        # As it ran: the present call may ask for another device or batch size.
         words = record.get("command") or ["python", *step.command(store.work)]
         command = typed(step, store.work, words, record.get("threads") if step.operations else None)
         found.append(Ran(f"{step.kind} {step.label}", command, str(record.get("output")), record.get("seconds")))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
-from qpeft_rerank.collection.passages import Passages, Surveyed
+from qpeft_rerank.collection.passages import MISSING, Passages, Surveyed
 from qpeft_rerank.engines.local import Candidate
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.scorer import Scorer
@@ -11,8 +11,6 @@ from qpeft_rerank.trec.pairs import listed
 from qpeft_rerank.trec.runs import Run
 from qpeft_rerank.trec.topics import Topic
 
-#: What is done about a passage that the collection lacks: stop, or leave it in the tail.
-MISSING = ("strict", "skip")
 # Passages fetched at once, so that a long run never holds all its texts.
 _FETCH = 4096
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from qpeft_rerank import console, neighbours
+from qpeft_rerank.collection.passages import MISSING
 from qpeft_rerank.likelihood.precision import STATES
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     source.add_argument("--depth", type=console.positive, default=100, metavar="N", help="how many to rerank (100)")
     source.add_argument(
         "--missing",
-        choices=["strict", "skip"],
+        choices=MISSING,
         default="strict",
         help="a docid not in the collection: stop, or leave it below the reranked ones (strict)",
     )

@@ -225,7 +225,10 @@ class Reranker:
         return result
 
     def in_float32(self) -> AbstractContextManager[Scorer]:
-        """A float32 scorer, of the model changed for a while or else of another; :class:`InputError` where none is known."""
+        """A float32 scorer, of the model changed for a while or else of another.
+
+        :raises InputError: where none is known.
+        """
         self._check_float32()
         if self.scorer.model.can_be_exact or self._exact_scorer is None:
             return self.scorer.in_float32()

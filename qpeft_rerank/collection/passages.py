@@ -12,6 +12,9 @@ from qpeft_rerank.trec.lines import is_text
 TEXT_FIELDS = ("text", "contents", "passage", "segment", "body", "content")
 ID_FIELDS = ("id", "_id", "docid", "doc_id", "pid", "passage_id")
 
+#: What may be done about a passage that a collection lacks: stop, or leave it in the run's tail.
+MISSING = ("strict", "skip")
+
 
 @dataclass(frozen=True, slots=True)
 class Passage:

@@ -176,7 +176,7 @@ def test_where_it_comes_from(place, html):
         for step in (chain.rerank(condition), chain.adapter(condition)):
             assert store.record(step)["output"] in text
             assert " ".join(step.command(store.work)[:4]) in text
-    # As it ran, whatever is asked for now.
+    # As it ran, whatever the present call asks for.
     step = chain.rerank(parse_condition(loaded, "nq.bm25.lora"))
     path = step.folder(store.work) / "step.json"
     before = path.read_text()
