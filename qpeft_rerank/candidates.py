@@ -1,6 +1,7 @@
 """A run joined to its texts: the candidates that are scored."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 
 from qpeft_rerank.collection.passages import MISSING, Passages, Surveyed
@@ -99,6 +100,8 @@ def candidates(
 ) -> Iterator[Candidate]:
     """What :func:`listed` gives, joined to its texts, which are fetched a few thousand at a time.
 
+    A topic or passage that calls itself otherwise than the run does goes by the run's name, by which scores are joined.
+
     :param absent: receives (topic, docid) that the collection lacks, when ``missing`` is ``skip``.
     """
     passages.prepare(list({hit.docid for hits in run.values() for hit in hits[:depth]}))
@@ -107,7 +110,11 @@ def candidates(
         found = passages.fetch(list(dict.fromkeys(docid for _, docid in wanted)))
         for topic, docid in wanted:
             if docid in found:
-                yield Candidate(topics[topic], found[docid])
+                query, passage = topics[topic], found[docid]
+                yield Candidate(
+                    query if query.id == topic else replace(query, id=topic),
+                    passage if passage.docid == docid else replace(passage, docid=docid),
+                )
             elif missing == "skip":
                 if absent is not None:
                     absent.append((topic, docid))

@@ -62,3 +62,23 @@ def test_it_is_refused_before_anything_is_scored(reranker: Reranker, way: str, a
 def test_what_may_be_scored_is_fetched(reranker: Reranker, asked: dict) -> None:
     with pytest.raises(AssertionError, match="prepared"):
         reranker.rerank_run(**{"run": RUN, "topics": TOPICS, "passages": Unread(), **asked})
+
+
+class Nameless(Unread):
+    """Passages that do not know what they are called."""
+
+    def prepare(self, docids: list[str]) -> None:
+        pass
+
+    def fetch(self, docids: list[str]) -> dict[str, Passage]:
+        return {docid: Passage("", "", f"Ada wrote {docid}.") for docid in docids}
+
+
+@pytest.mark.parametrize("way", ["rerank_run", "certified_run"])
+def test_scores_are_joined_by_the_run_s_names(reranker: Reranker, way: str) -> None:
+    run = {"1": RUN["1"]}
+    asked = {"first": 1} if way == "certified_run" else {}
+    found = getattr(reranker, way)(run, {"1": Topic("of another name", "who wrote it")}, Nameless(), **asked)
+    expected = reranker.rerank("who wrote it", ["Ada wrote a.", "Ada wrote b."])
+    assert [docid for docid, _ in found.run["1"]] == ["ab"[place] for place, _ in expected]
+    assert [pair[:2] for pair in found.pairs] == [("1", "a"), ("1", "b")]
