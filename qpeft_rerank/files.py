@@ -1,17 +1,21 @@
 """Files that others may read or write at the same time: locks, and writes that are whole or not there."""
 
+import errno
 import os
 from pathlib import Path
 from typing import IO
 
 from qpeft_rerank.errors import InputError
 
+# What file systems without locks say, as some of clusters' are.
+_NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
+
 
 def hold(file: IO[bytes], refusal: str) -> None:
     """Lock an open file until it is closed.
 
-    :raises InputError: with ``refusal`` if another process holds it. Windows has no such lock: there it is the user's
-        to avoid.
+    :raises InputError: with ``refusal`` if another process holds it. Windows and some file systems have no such lock:
+        there it is the user's to avoid.
     """
     try:
         import fcntl
@@ -19,8 +23,9 @@ def hold(file: IO[bytes], refusal: str) -> None:
         return
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise InputError(refusal) from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise InputError(refusal) from None
 
 
 def append(file: IO[bytes], path: Path, data: bytes) -> None:

@@ -1,5 +1,7 @@
 """The journal: nothing written is lost, nothing wrong is believed, one writer at a time."""
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -109,6 +111,18 @@ def test_a_second_writer_is_refused_and_a_killed_one_is_not_in_the_way(tmp_path:
             Journal(path)
         os.kill(holder.pid, signal.SIGKILL)
     Journal(path).__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("says", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK])
+def test_a_file_system_without_locks_is_not_in_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: int
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(says, os.strerror(says))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with Journal(filled(tmp_path / "j")) as journal:
+        assert journal.written() == dict(SCORES)
 
 
 @given(st.lists(st.text(max_size=5), min_size=4, max_size=4), st.lists(st.text(max_size=5), min_size=4, max_size=4))
