@@ -40,7 +40,7 @@ class Attention:
     def of(cls, config: Any) -> "Attention":
         """Read a text model's configuration."""
         named = [value for name, value in config.to_dict().items() if _REACH.search(name)]
-        limits = [value for value in named if isinstance(value, int) and value > 0]
+        limits = [value for value in named if type(value) is int and value > 0]  # use_sliding_window is no length
         boundary = _boundary(config)
         return cls(int(config.hidden_size), min([*limits, *([boundary] if boundary else [])], default=None), boundary)
 

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from likelihood.test_scorer import KINDS
+from transformers import Qwen2Config
 
 from qpeft_rerank.adapters.peft_bridge import PeftAdapter
 from qpeft_rerank.adapters.registry import create_adapter
@@ -243,3 +244,8 @@ def test_many_queries_of_a_passage_become_rows_of_moderate_length(llama: Languag
     sizes = [len(row) for batch in plan for row in batch.rows]
     assert 1 < max(sizes) < 20 and max(sizes) - min(sizes) <= 3
     assert total_tokens(plan) < 0.6 * total_tokens(plain) and pays(plan, plain)
+
+
+def test_a_switch_of_the_window_is_no_length() -> None:
+    config = Qwen2Config(use_sliding_window=True, sliding_window=64, num_hidden_layers=2, max_window_layers=1)
+    assert Attention.of(config).reach == 64
