@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from qpeft_rerank.cache import cache_dir
 from qpeft_rerank.console import say
@@ -20,7 +21,7 @@ def converted_folder(path: Path) -> Path:
     Safe when two processes start together: one converts, the other waits for it. The folder
     appears only when it is complete.
 
-    :raises InputError: if the file is not GGUF, or of an architecture that is not supported.
+    :raises InputError: if the file is not GGUF, of an architecture that is not supported, or finds no room when converted.
     """
     from filelock import FileLock
 
@@ -67,5 +68,21 @@ def _convert(path: Path, target: Path) -> None:
         del config.quantization_config
     plain = type(loaded)(config)
     plain.load_state_dict(loaded.state_dict())
-    plain.save_pretrained(target)
-    tokenizer.save_pretrained(target)
+    save(plain, tokenizer, target)
+
+
+def save(model: Any, tokenizer: Any, target: Path) -> None:
+    """Write a model folder.
+
+    :raises InputError: if the disk does not take it.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        model.save_pretrained(target)
+        tokenizer.save_pretrained(target)
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"{target.parent}: the converted model cannot be written ({first_line(error)}); free some space, or set "
+            "QPEFT_RERANK_CACHE to another folder"
+        ) from None

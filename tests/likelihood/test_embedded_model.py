@@ -1,14 +1,17 @@
 """The model that installs with pip: found, converted once even by two processes, and a sensible judge."""
 
+import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import tiny
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from qpeft_rerank.errors import InputError, MissingError
 from qpeft_rerank.likelihood import sources
-from qpeft_rerank.likelihood.gguf import converted_folder
+from qpeft_rerank.likelihood.gguf import converted_folder, save
 
 needs_wheel = pytest.mark.skipif(sources.embedded_gguf() is None, reason=f"not installed: {sources.EMBEDDED_PIP}")
 
@@ -81,6 +84,20 @@ def test_what_is_not_gguf_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
         converted_folder(path)
     assert "\n" not in str(caught.value)
     assert [entry.suffix for entry in (tmp_path / "cache" / "models").iterdir()] == [".lock"]
+
+
+def test_a_disk_too_small_for_the_converted_model_gets_one_line(tmp_path: Path) -> None:
+    folder = tiny.save_model(tmp_path / "model")
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    size = (folder / "model.safetensors").stat().st_size
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, before[1]))
+    try:
+        with pytest.raises(InputError, match=r"cannot be written .* QPEFT_RERANK_CACHE") as caught:
+            save(model, tokenizer, tmp_path / "converted")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "\n" not in str(caught.value)
 
 
 def test_without_wheel_and_hub_the_one_command_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
