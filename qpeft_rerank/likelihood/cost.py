@@ -39,7 +39,10 @@ class ModelShape:
 
 
 def model_shape(source: ModelSource) -> ModelShape:
-    """Read a model's configuration and tokenizer, and count its parameters on the meta device."""
+    """Read a model's configuration and tokenizer, and count its parameters on the meta device.
+
+    :raises InputError: if they are no causal language model's.
+    """
     quiet_transformers()
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -48,7 +51,7 @@ def model_shape(source: ModelSource) -> ModelShape:
         tokenizer = AutoTokenizer.from_pretrained(source.folder)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(whole)
-    except (ValueError, OSError, KeyError, ImportError) as error:
+    except Exception as error:  # a configuration that is wrong fails in as many ways as it has fields
         raise InputError(f"{source.folder}: not a causal language model ({first_line(error)})") from None
     config = whole.get_text_config()
     table = model.get_input_embeddings().weight.numel()

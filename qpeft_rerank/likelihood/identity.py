@@ -3,8 +3,10 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 from qpeft_rerank.cache import cache_dir, keep
+from qpeft_rerank.errors import InputError, first_line
 
 # A digest is kept under the file's inode, size and time, so that large weights are read only once; small files are
 # read again sooner than looked up.
@@ -33,17 +35,30 @@ def _digest(path: Path) -> str:
 
 
 def model_identity(folder: Path) -> str:
-    """A digest of a model folder: its weights, and the configuration that shapes them."""
+    """A digest of a model folder: its weights, and the configuration that shapes them.
+
+    :raises InputError: for a configuration that is no JSON object.
+    """
+    config = _configuration(folder / "config.json")
     weights = sorted(path for pattern in ("*.safetensors", "*.bin") for path in folder.glob(pattern))
     summary = hashlib.sha256()
     for path in weights:
         summary.update(file_digest(path).encode("ascii"))
-    config = json.loads((folder / "config.json").read_text("utf-8"))
     # Which release wrote the file, and from where, changes no score.
     for key in ("_name_or_path", "_model_name_or_path", "transformers_version"):
         config.pop(key, None)
     summary.update(json.dumps(config, sort_keys=True).encode("utf-8"))
     return summary.hexdigest()[:32]
+
+
+def _configuration(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON ({first_line(error)}); fetch or save the model again") from None
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: not a JSON object; fetch or save the model again")
+    return config
 
 
 def tokenizer_identity(folder: Path) -> str:

@@ -12,6 +12,7 @@ from qpeft_rerank.likelihood.head import log_probs
 from qpeft_rerank.likelihood.heap import keep_heap_small
 from qpeft_rerank.likelihood.int8 import quantize_layers
 from qpeft_rerank.likelihood.linears import products_of, replace_linears
+from qpeft_rerank.likelihood.out_of_memory import fitting
 from qpeft_rerank.likelihood.precision import STATES
 from qpeft_rerank.likelihood.quiet import quiet_transformers
 from qpeft_rerank.likelihood.sharing import Attention
@@ -26,13 +27,19 @@ _FOLLOWED = {"float32": 1e-3}
 
 
 def pick_device(name: str) -> torch.device:
-    """Resolve ``--device``. ``auto`` takes CUDA, then MPS, then the CPU."""
+    """Resolve ``--device``. ``auto`` takes CUDA, then MPS, then the CPU.
+
+    :raises InputError: for a kind that is none of these, and for a device that is not there.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
+        known = device.type in ("cpu", "cuda", "mps")
     except RuntimeError:
-        raise InputError(f"--device {name}: give auto, cpu, cuda, cuda:N or mps") from None
+        known = False
+    if not known:
+        raise InputError(f"--device {name}: give auto, cpu, cuda, cuda:N or mps")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"--device {name}: this torch sees no CUDA device; take --device cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
@@ -91,7 +98,7 @@ class LanguageModel(CausalModel):
         """Load a model by name (see :func:`~qpeft_rerank.likelihood.sources.find_model`).
 
         :param stock: keep the layers that ``transformers`` made, as the yardstick of the faster ones.
-        :raises InputError: if it cannot be found, read, or is no causal language model.
+        :raises InputError: if it cannot be found, read, does not fit into memory, or is no causal language model.
         """
         quiet_transformers()
         from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -106,10 +113,11 @@ class LanguageModel(CausalModel):
             raise InputError(
                 f"{source.folder}: cannot be loaded as a causal language model ({first_line(error)})"
             ) from None
-        model = model.to(place)
-        if precision == "int8":
-            quantize_layers(model)
-        return cls(source, model, tokenizer, precision, stock)
+        with fitting(source.name, precision, place):
+            model = model.to(place)
+            if precision == "int8":
+                quantize_layers(model)
+            return cls(source, model, tokenizer, precision, stock)
 
     @property
     def head(self) -> Any:
@@ -186,6 +194,9 @@ def _probe(model: Any, source: ModelSource, precision: str) -> bool:
     except RuntimeError as error:
         # Layers in another dtype than the rest, which the architecture multiplies by itself.
         raise InputError(f"{source.name}: cannot be computed in {precision} ({first_line(error)})") from None
+    if not logits.isfinite().all():
+        other = "another --model" if precision == "float32" else "--dtype float32, or another --model"
+        raise InputError(f"{source.name}: its logits in {precision} are not all finite numbers; try {other}")
     if not (logits - followed).abs().max() <= _FOLLOWED.get(precision, 0.05) * logits.abs().max():
         raise InputError(
             f"{source.name}: no causal language model, for a token's probability depends on what follows it; "

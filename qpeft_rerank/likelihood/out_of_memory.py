@@ -1,9 +1,12 @@
 """Work that is done in smaller parts where memory runs out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
+
+from qpeft_rerank.errors import InputError
 
 Made = TypeVar("Made")
 
@@ -16,6 +19,23 @@ def attempt(compute: Callable[[], Made]) -> Made | None:
         if not is_out_of_memory(error):
             raise
     return None
+
+
+@contextmanager
+def fitting(model: str, precision: str, device: torch.device) -> Iterator[None]:
+    """Inside the context a model is put on its device.
+
+    :raises InputError: if memory runs out meanwhile.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise InputError(
+            f"{model}: does not fit into the memory of {device} in {precision}; take a smaller --dtype, another "
+            "--device or a smaller --model"
+        ) from None
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import weakref
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -10,11 +11,13 @@ import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood import linears
 from qpeft_rerank.likelihood.cost import model_shape
 from qpeft_rerank.likelihood.language_model import LanguageModel, pick_device, pick_precision
+from qpeft_rerank.likelihood.quick import load_for_scoring
 from qpeft_rerank.likelihood.scorer import Scorer, refuse_nan
 from qpeft_rerank.likelihood.scores import Score
 from qpeft_rerank.likelihood.sources import find_model
@@ -208,8 +211,9 @@ def test_experts_that_a_token_does_not_pass_cost_nothing(tmp_path: Path) -> None
 
 
 def test_devices_and_dtypes_that_do_not_exist_get_one_line() -> None:
-    with pytest.raises(InputError, match="give auto, cpu"):
-        pick_device("gpu")
+    for name in ("gpu", "xpu", "meta", "vulkan:0"):
+        with pytest.raises(InputError, match="give auto, cpu"):
+            pick_device(name)
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match="no CUDA device"):
             pick_device("cuda:0")
@@ -217,11 +221,52 @@ def test_devices_and_dtypes_that_do_not_exist_get_one_line() -> None:
         pick_precision("int3", torch.device("cpu"))
 
 
+@pytest.mark.parametrize("load", [LanguageModel.load, load_for_scoring])
 @pytest.mark.parametrize("damage", ["config.json", "model.safetensors", "tokenizer.json"])
-def test_a_damaged_model_folder_gets_one_line(tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize("text", [b"{", b"[]", b"\xff"])
+def test_a_damaged_model_folder_gets_one_line(
+    tmp_path: Path, damage: str, text: bytes, load: Callable[[str, str, str], object]
+) -> None:
     folder = tiny.save_model(tmp_path / "model")
-    (folder / damage).write_text("{", "utf-8")
+    (folder / damage).write_bytes(text)
     with pytest.raises(InputError) as caught:
-        LanguageModel.load(str(folder), "float32", "cpu")
+        load(str(folder), "float32", "cpu")
     assert "\n" not in str(caught.value)
     assert str(folder) in str(caught.value)
+
+
+@pytest.mark.parametrize("settings", [{"hidden_size": "wide"}, {"num_attention_heads": 0}, {"vocab_size": -5}])
+def test_a_configuration_that_cannot_be_gets_one_line(tmp_path: Path, settings: dict) -> None:
+    folder = tiny.save_model(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | settings))
+    for read in (load_for_scoring, lambda name: model_shape(find_model(name))):
+        with pytest.raises(InputError, match="causal language model") as caught:
+            read(str(folder))
+        assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_model_that_computes_no_numbers_is_told_as_such(tmp_path: Path, dtype: str) -> None:
+    folder = tiny.save_model(tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"] *= 1e6 if dtype == "float16" else float("nan")
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match="not all finite numbers") as caught:
+        LanguageModel.load(str(folder), dtype, "cpu")
+    assert ("--dtype float32" in str(caught.value)) == (dtype == "float16")
+
+
+def test_a_model_too_large_for_its_device_gets_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QPEFT_RERANK_CACHE", str(tmp_path / "cache"))
+    folder = str(tiny.save_model(tmp_path / "model"))
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")
+
+    for place in (torch.nn.Module, torch.Tensor):  # the quick way, known from the second time on, moves tensors
+        with monkeypatch.context() as patch:
+            patch.setattr(place, "to", full)
+            with pytest.raises(InputError, match="does not fit into the memory of cpu in float32; take"):
+                load_for_scoring(folder, "float32", "cpu")
+        load_for_scoring(folder, "float32", "cpu")
