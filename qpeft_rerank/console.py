@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 
 from qpeft_rerank.errors import InputError, first_line
 
+# Most that Lucene and torch take for a count.
+_MOST = 2**31 - 1
 _STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
@@ -40,6 +42,8 @@ def _whole(text: str, least: int) -> int:
         value = least - 1
     if value < least:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least}")
+    if value > _MOST:
+        raise argparse.ArgumentTypeError(f"{text!r} is more than {_MOST:,}")
     return value
 
 

@@ -14,6 +14,7 @@ from qpeft_rerank.console import say
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.fusion import check_alpha
 from qpeft_rerank.likelihood.journal import Journal
+from qpeft_rerank.likelihood.language_model import pick_device
 from qpeft_rerank.methods import DEFAULT_PROMPT, check_compared, named_adapter
 from qpeft_rerank.outputs import Outputs
 from qpeft_rerank.parts import Share, collect
@@ -54,6 +55,7 @@ class Job:
         if self.index is None and args.run is None and args.corpus is None:
             self.index = sources.EMBEDDED
         check_alpha(args.alpha)
+        pick_device(args.device)
         if args.max_passage_tokens is not None and args.max_passage_tokens < 1:
             raise InputError(f"--max-passage-tokens {args.max_passage_tokens}: give a positive number")
         args.measures = report.measures(args.measures, judged=bool(args.qrels))
