@@ -78,7 +78,7 @@ class Journal:
                 break  # the write that was cut short; its batch is scored again
             try:
                 self._take(json.loads(line), number)
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 raise InputError(f"{self.path}:{number}: not a journal line; delete the file to start afresh") from None
             good += len(line)
         self._file.truncate(good)

@@ -68,7 +68,9 @@ def test_a_torn_end_costs_the_torn_lines_only(tmp_path_factory: pytest.TempPathF
 
 
 @pytest.mark.parametrize(
-    "line", [b"nonsense\n", b'{"key": "x"}\n', b'{"key": "x", "sum": "1", "tokens": 2}\n', b"[]\n"]
+    "line",
+    [b"nonsense\n", b'{"key": "x"}\n', b'{"key": "x", "sum": "1", "tokens": 2}\n', b"[]\n", b"[" * 100_000 + b"\n"],
+    ids=["text", "no score", "string", "list", "deep"],
 )
 def test_damage_in_the_middle_is_named_by_line(tmp_path: Path, line: bytes) -> None:
     path = filled(tmp_path / "j")
