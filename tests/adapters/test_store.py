@@ -275,7 +275,7 @@ def test_hub_names(folder, model, monkeypatch):
 
     asked = {}
 
-    def download(name, allow_patterns):
+    def download(name, allow_patterns, **_):
         asked.update(name=name, patterns=allow_patterns)
         return str(folder)
 
@@ -289,7 +289,7 @@ def test_hub_names(folder, model, monkeypatch):
         (Exception("peer closed the connection\nat byte 7"), "cannot be fetched: peer closed the connection"),
     ):
 
-        def fail(name, allow_patterns, error=error):
+        def fail(name, error=error, **_):
             raise error
 
         monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)

@@ -124,7 +124,9 @@ def test_a_plan_fetches_no_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     asked: list[list[str]] = []
     (tmp_path / "config.json").write_text("{}")
     monkeypatch.setattr(
-        huggingface_hub, "snapshot_download", lambda name, allow_patterns: asked.append(allow_patterns) or str(tmp_path)
+        huggingface_hub,
+        "snapshot_download",
+        lambda name, allow_patterns, **_: asked.append(allow_patterns) or str(tmp_path),
     )
     assert sources.find_model("someone/large", weights=False).folder == tmp_path
     assert len(asked) == 1 and not any("safetensors" in pattern or "bin" in pattern for pattern in asked[0])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from qpeft_rerank.likelihood.identity import file_digest
+from qpeft_rerank.likelihood.identity import file_digest, model_identity
 
 
 def test_a_cache_that_cannot_be_written_only_costs_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,3 +29,13 @@ def test_large_files_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert file_digest(path) == "0" * 64
     path.write_bytes(b"b" * (size + 1))
     assert file_digest(path) == hashlib.sha256(b"b" * (size + 1)).hexdigest()
+
+
+def test_weights_that_lie_there_twice_are_the_same_model(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    once = model_identity(tmp_path)
+    (tmp_path / "consolidated.safetensors").write_bytes(b"the same in another layout")
+    assert model_identity(tmp_path) == once
+    (tmp_path / "model.safetensors").write_bytes(b"other weights")
+    assert model_identity(tmp_path) != once
