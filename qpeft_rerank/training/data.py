@@ -136,9 +136,12 @@ class _Entries:
                 elif character == '"':
                     self._in_string = False
                 else:
-                    # Nothing else matters inside a string: go to its end, or to the next escape.
-                    ends = [at for at in (line.find('"', place), line.find("\\", place)) if at >= 0]
-                    place = min(ends, default=len(line))
+                    # Nothing else matters inside a string: go to its end, or to the next escape. That is looked for
+                    # up to the end only: a line may be the whole file.
+                    end = line.find('"', place)
+                    end = end if end >= 0 else len(line)
+                    escape = line.find("\\", place, end)
+                    place = escape if escape >= 0 else end
                     continue
             elif self._depth == 0 and (self.closed or character not in "{],"):
                 if not character.isspace():

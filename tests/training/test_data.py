@@ -4,6 +4,7 @@ import dataclasses
 import gzip
 import json
 import random
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -75,6 +76,19 @@ def test_any_text_in_an_array(tmp_path_factory, texts, indent):
     assert [example.positives[0].text for example in read_training_file(str(path)).examples] == [
         text for _, text in texts
     ]
+
+
+def test_an_array_on_one_line_is_read_as_quickly_as_on_many(tmp_path):
+    entries = [{"question": f"q {n}", "positive_ctxs": [{"title": "t", "text": "t"}]} for n in range(4000)]
+    entries[-1]["negative_ctxs"] = [{"text": "without an escape " * 400_000}]
+    took = {}
+    for indent in (1, None):
+        path = tmp_path / f"{indent}.json"
+        path.write_text(json.dumps(entries, indent=indent))
+        begun = time.process_time()
+        assert read_training_file(str(path)).total == len(entries)
+        took[indent] = time.process_time() - begun
+    assert took[None] < 3 * took[1]
 
 
 def test_mined_file_and_round_trip(tmp_path, examples):
