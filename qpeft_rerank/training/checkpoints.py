@@ -6,10 +6,11 @@ so a folder with that name is complete. The random draws of data and dropout fol
 so no generator's state is kept.
 """
 
+import contextlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,8 +68,7 @@ class Checkpoints:
         """
         target = self.folder / f"step-{state.step:08d}"
         fresh = self.folder / f".{target.name}.tmp"
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+        with self._writing():
             shutil.rmtree(fresh, ignore_errors=True)
             fresh.mkdir()
             _write_tensors(fresh / "weights.safetensors", weights)
@@ -81,14 +81,21 @@ class Checkpoints:
                 os.rename(target, old)
             os.rename(fresh, target)
             shutil.rmtree(old, ignore_errors=True)
+        for older in self._complete()[:-2]:
+            shutil.rmtree(older, ignore_errors=True)
+        return target
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """The folder is there within the block, and what the disk refuses is told in one line."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            yield
         except OSError as error:
             raise InputError(
                 f"{self.folder}: a checkpoint cannot be written ({error.strerror or error}); free some space and "
                 "give the same command again"
             ) from None
-        for older in self._complete()[:-2]:
-            shutil.rmtree(older, ignore_errors=True)
-        return target
 
     def _complete(self) -> list[Path]:
         return sorted(path for path in self.folder.glob("step-*") if (path / "state.json").is_file())
@@ -143,9 +150,12 @@ class Checkpoints:
         return state, weights, {"tensors": moments, "steps": record["optimizer"]}
 
     def save_best(self, weights: Mapping[str, Tensor], epoch: int) -> None:
-        """Keep the weights of an epoch. They count as the best once a state says so."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        _write_tensors(self.folder / f"best-{epoch:04d}.safetensors", weights)
+        """Keep the weights of an epoch. They count as the best once a state says so.
+
+        :raises InputError: if the disk is full or cannot be written.
+        """
+        with self._writing():
+            _write_tensors(self.folder / f"best-{epoch:04d}.safetensors", weights)
 
     def load_best(self, epoch: int) -> dict[str, Tensor]:
         """The weights that :meth:`save_best` kept for an epoch."""

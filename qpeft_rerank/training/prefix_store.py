@@ -108,7 +108,7 @@ class PrefixStore:
     def _write(self, path: Path, states: States) -> None:
         from safetensors.torch import save
 
-        if self._full or not self._has_room():
+        if self._full:
             return
         flat = torch.cat([part.flatten() for part in states]).cpu()
         about = {
@@ -117,6 +117,8 @@ class PrefixStore:
         }
         fresh = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
         try:
+            if not self._has_room():
+                return
             # Not forced to the disk: a file that a crash leaves in pieces is recognised.
             fresh.write_bytes(save({"states": flat}, about))
             os.replace(fresh, path)

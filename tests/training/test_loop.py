@@ -144,13 +144,15 @@ def test_not_a_number_stops_and_keeps_the_last_good_state(make_student, examples
     assert folders and all((folder / "weights.safetensors").is_file() for folder in folders)
 
 
-def test_full_disk_is_one_line(make_student, examples, tmp_path, monkeypatch):
+@pytest.mark.parametrize("checkpoint_steps", [3, 99])
+def test_full_disk_is_one_line(make_student, examples, tmp_path, monkeypatch, checkpoint_steps):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(InputError, match="No space left"):
-        trainer(make_student(), examples, tmp_path, dev=False).train()
+    # What is written first: a checkpoint, or the weights of the first epoch.
+    with pytest.raises(InputError, match=r"checkpoints: a checkpoint cannot be written \(No space left"):
+        trainer(make_student(), examples, tmp_path, dev=False, checkpoint_steps=checkpoint_steps).train()
 
 
 def test_two_checkpoints_are_kept(make_student, examples, tmp_path):

@@ -170,6 +170,16 @@ def test_failing_writes_change_no_result(tmp_path, student, sequences, monkeypat
     assert capsys.readouterr().err.count("No space left on device") == 1
 
 
+def test_a_folder_that_goes_away_changes_no_result(tmp_path, student, sequences, capsys):
+    store = PrefixStore(tmp_path / "kept", student.model)
+    expected = store.states(prefix_of(sequences[0]))
+    shutil.rmtree(tmp_path / "kept")
+    for _ in range(2):
+        found = store.states(prefix_of(sequences[0]))
+        assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+    assert capsys.readouterr().err.count("takes no more passages (No such file or directory)") == 1
+
+
 def test_unfinished_files_of_the_dead_are_removed(tmp_path, student):
     dead, alive = tmp_path / ".a.1.tmp", tmp_path / ".b.2.tmp"
     dead.write_bytes(b"x")
