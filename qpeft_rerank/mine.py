@@ -4,7 +4,7 @@ import argparse
 import hashlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,13 +104,24 @@ def _miner(args: argparse.Namespace) -> tuple["Miner", dict[str, Any]]:
         raise InputError(
             f"--qrels {args.qrels}: judges none of the {len(topics)} topics; give the qrels that belong to them"
         )
-    # In order: a mining that was stopped goes on after so many topics.
-    digest = hashlib.sha256(repr([(t.id, t.text, t.answers) for t in topics.values()]).encode("utf-8", "replace"))
     settings = {name: getattr(args, name) for name in ("hits", "negatives", "positives", "limit", "seed")}
-    settings["topics"] = digest.hexdigest()
-    for name in ("index", "run", "corpus", "qrels"):
+    # In order: a mining that was stopped goes on after so many topics.
+    settings["topics"] = _digest((topic.id, topic.text, topic.answers) for topic in topics.values())
+    # By what they hold: a pipe has neither a size nor a time that tells it again.
+    settings["run"] = (
+        _digest((topic, [hit.docid for hit in hits]) for topic, hits in first.items()) if args.run else None
+    )
+    settings["qrels"] = _digest(qrels.items()) if qrels is not None else None
+    for name in ("index", "corpus"):
         settings[name] = _stamp(getattr(args, name))
     return Miner(mining, topics, passages, first, qrels), settings
+
+
+def _digest(items: Iterable[object]) -> str:
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(repr(item).encode("utf-8", "replace"))
+    return digest.hexdigest()
 
 
 def _stamp(name: str | None) -> str | None:

@@ -123,8 +123,8 @@ def test_hits_negatives_limit(files):
     assert (files / "out.jsonl").read_bytes() == first
 
 
-def stopped(files, after):
-    """The status of the command when it is interrupted after so many topics."""
+def interrupt(patch, after):
+    """Interrupt further minings after so many topics."""
     extend = minefile.MineFile.extend
 
     def stopping(self, outcomes):
@@ -133,8 +133,13 @@ def stopped(files, after):
                 raise KeyboardInterrupt
             yield mined
 
+    patch.setattr(minefile.MineFile, "extend", stopping)
+
+
+def stopped(files, after):
+    """The status of the command when it is interrupted after so many topics."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(minefile.MineFile, "extend", stopping)
+        interrupt(patch, after)
         return mine.main(command(files))
 
 
@@ -166,6 +171,35 @@ def test_topics_in_another_order_do_not_go_on(files, capsys):
     lines = (files / "topics.jsonl").read_text().splitlines(keepends=True)
     (files / "topics.jsonl").write_text("".join(reversed(lines)))
     assert "unfinished mining with other settings" in bad(files, capsys)
+
+
+@pytest.mark.parametrize("flag", ["--run", "--qrels"])
+def test_a_pipe_goes_on_with_what_it_held(files, capsys, flag):
+    (files / "qrels.txt").write_text("t1 0 d2 1\nt1 0 d3 0\nt2 0 d3 1\nt4 0 d4 1\n")
+    words = command(files, "--qrels", files / "qrels.txt")
+    source = Path(words[words.index(flag) + 1])
+
+    def piped(text):
+        """The command's status with the text in the pipe that a shell makes of <(...)."""
+        read, write = os.pipe()
+        with os.fdopen(write, "w") as pipe:
+            pipe.write(text)
+        words[words.index(flag) + 1] = f"/dev/fd/{read}"
+        try:
+            return mine.main(words)
+        finally:
+            os.close(read)
+
+    text = source.read_text()
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt(patch, after=2)
+        assert piped(text) == 130
+    capsys.readouterr()
+    assert piped(text.replace("t2 0 d3 1", "t2 0 d1 1").replace("t2 Q0 d1 1", "t2 Q0 d5 1")) == 2
+    assert "unfinished mining with other settings" in capsys.readouterr().err
+    assert piped(text) == 0
+    said = capsys.readouterr().err
+    assert "going on after 3 topics" in said and docids(written(files)["t1"], "positives") == ["d2"]
 
 
 def bad(files, capsys, *more, **names):
