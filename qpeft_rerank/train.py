@@ -128,13 +128,17 @@ def _train(args: argparse.Namespace, command: str) -> int:
     recipe = _recipe(args)
     if args.queries < 0:
         raise InputError(f"--queries {args.queries}: give a number, 0 for all")
+    _check_output(args)
     dev = _dev(args)
     # Set before torch starts CUDA: equal steps then give equal bits there, too.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     from qpeft_rerank.prompt.templates import load_template
     from qpeft_rerank.training.data import read_training_file
     from qpeft_rerank.training.session import Session, check_files
+    from qpeft_rerank.training.students import check_adapter
 
+    # First of all: files of gigabytes are read next, and then a model.
+    check_adapter(args.adapter, options)
     # The authors' preset is for their prompt.
     template = load_template(args.prompt or ("qpeft" if args.preset == "faithful" else "plain"))
     files = tuple(read_training_file(path, args.queries or None, args.seed) for path in args.train)
@@ -162,6 +166,28 @@ def _train(args: argparse.Namespace, command: str) -> int:
         command=command,
     ).run()
     return 0
+
+
+def _check_output(args: argparse.Namespace) -> None:
+    """Refuse an output that would take with it what the training reads or keeps: a finished one replaces the whole
+    folder, and the work folder beside it goes.
+    """
+    if args.output == "-":
+        raise InputError("--output -: an adapter is a folder and cannot go to stdout; name one")
+    names = ("train", "dev", "dev_topics", "dev_run", "dev_corpus", "dev_index", "dev_qrels", "model", "prompt")
+    used = [(name, value) for name in names for value in _listed(getattr(args, name)) if os.path.exists(value)]
+    if args.prefix_cache not in ("auto", "off"):
+        used.append(("prefix_cache", args.prefix_cache))
+    output = Path(os.path.realpath(args.output))
+    for name, value in used if output.name else ():
+        for folder in (output, output.with_name(f"{output.name}.training")):
+            if Path(os.path.realpath(value)).is_relative_to(folder):
+                flag = name.replace("_", "-")
+                raise InputError(f"--{flag} {value}: is in {folder}, which this training replaces; keep them apart")
+
+
+def _listed(given: str | list[str] | None) -> list[str]:
+    return given if isinstance(given, list) else [given] if given else []
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:

@@ -21,6 +21,19 @@ LORA_RANK = 8
 _CHUNK = 256
 
 
+def check_adapter(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse an unknown adapter, and options that one of this package does not have; no model is needed.
+
+    :raises InputError: saying what there is.
+    """
+    if name in PEFT_METHODS:
+        return
+    if name not in adapter_kinds():
+        known = ", ".join([*adapter_kinds(), *PEFT_METHODS])
+        raise InputError(f"--adapter {name}: give one of {known}")
+    find_kind(name).config.from_dict(dict(options), f"--adapter {name}")  # names of fields, and none of ours
+
+
 def make_student(
     name: str,
     model: LanguageModel,
@@ -39,20 +52,17 @@ def make_student(
     :param examples: all that the training may draw from, as ``sampling`` says (None: as by default).
     :raises InputError: for an unknown name or option, or if the adapter does not suit the model.
     """
+    check_adapter(name, options)
     if name in PEFT_METHODS:
         adapter: Any = PeftAdapter.create(model, _peft_config(name, model, options), seed)
     else:
-        if name not in adapter_kinds():
-            known = ", ".join([*adapter_kinds(), *PEFT_METHODS])
-            raise InputError(f"--adapter {name}: give one of {known}")
-        find_kind(name).config.from_dict(dict(options), f"--adapter {name}")  # names of fields, and none of ours
         adapter = create_adapter(name, model, template, preset, seed=seed, **options)
     student = Student(model, template, adapter, {}, (adapter,), max_passage_tokens)
     adapter.cover(_touched(student, adapter, examples, sampling or Sampling()))
     # By the module's names, which are short and those of checkpoints.
     parts = {id(part.parameter): part for part in adapter.trainable_parts().values()}
     student.parts.update((key, parts[id(own)]) for key, own in adapter.named_parameters() if own.requires_grad)
-    if not student.parts:
+    if not student.trained:
         raise InputError(f"--adapter {name} with these options has nothing to train")
     return student
 

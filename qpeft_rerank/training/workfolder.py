@@ -24,6 +24,12 @@ class WorkFolder:
         self.output = output = Path(os.path.abspath(output))
         if not output.name:
             raise InputError(f"--output {output}: is no name of a folder to be made; name one")
+        if output.is_dir():
+            # A link stays, and what it points to is replaced.
+            self.output = output = Path(os.path.realpath(output))
+        if os.path.ismount(output):
+            # A container's volume: the finished adapter could not be renamed over it.
+            raise InputError(f"--output {output}: is a mount point and cannot be replaced; name a folder in it")
         if not is_text(str(output)):
             # Checkpoints are read by safetensors, which opens no other path.
             raise InputError(f"--output {output}: the path is not valid UTF-8; name another folder")

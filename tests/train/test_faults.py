@@ -69,6 +69,11 @@ def test_nan_keeps_the_best_epoch(files, model_folder, monkeypatch, capsys):
         (["--train", "absent.jsonl"], "absent.jsonl: no such file"),
         (["--model", "/absent/model"], "/absent/model"),
         (["--prompt", "absent"], "no prompt 'absent'"),
+        (["--adapter", "qpeft-z", "--model", "/absent/model", "--train", "/absent"], "--adapter qpeft-z: give one of"),
+        (["--option", "colour=1", "--model", "/absent/model", "--train", "/absent"], "no option 'colour'"),
+        (["--adapter", "prompt-tuning", "--option", "num_virtual_tokens=0"], "with these options has nothing to train"),
+        (["--output", "-"], "--output -: an adapter is a folder"),
+        (["--output", "/dev/stdout"], "--output -: an adapter is a folder"),
         (["--tensorboard"], "pip install tensorboard"),
     ],
 )
@@ -97,6 +102,38 @@ def test_a_file_is_not_overwritten(files, model_folder, link, capsys):
         said = capsys.readouterr().err.strip().splitlines()[-1]
         assert said == f"error: --output {path}: is a file; name another folder"
     assert path.is_symlink() if link else path.read_text() == "years of work"
+
+
+@pytest.mark.parametrize("flag", ["--train", "--dev", "--model", "--prefix-cache"])
+@pytest.mark.parametrize("folder", ["out", "out/more", "out.training", "link"])
+def test_what_is_read_or_kept_is_not_replaced(files, model_folder, flag, folder, capsys):
+    (files / "out").mkdir()
+    (files / "out" / "adapter_config.json").write_text("{}")
+    (files / "link").symlink_to(files / "out")
+    inside = files / folder / "data"
+    inside.parent.mkdir(exist_ok=True)
+    inside.mkdir() if flag == "--model" else inside.write_bytes((files / "train.jsonl").read_bytes())
+    assert train.main(command(files, model_folder, "--overwrite", flag, inside)) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith(f"error: {flag} {inside}: is in {files / 'out'}") and said.endswith("; keep them apart")
+    assert inside.exists()
+
+
+def test_a_mount_point_is_refused_at_once(files, model_folder, capsys):
+    mounted = next(path for path in ("/proc", "/dev") if os.path.ismount(path))
+    for more in ([], ["--overwrite"]):
+        assert train.main(command(files, model_folder, "--output", mounted, *more)) == 2
+        assert f"error: --output {mounted}: is a mount point" in capsys.readouterr().err
+
+
+def test_a_link_to_a_folder_stays(files, model_folder):
+    (files / "disk").mkdir()
+    (files / "disk" / "adapter").mkdir()
+    (files / "out").symlink_to(files / "disk" / "adapter")
+    for more in ([], ["--overwrite"]):
+        assert train.main(command(files, model_folder, "--epochs", 1, *more)) == 0
+        assert (files / "out").is_symlink() and [path.name for path in (files / "disk").iterdir()] == ["adapter"]
+    assert load_adapter(str(files / "out"), LanguageModel.load(str(model_folder), "float32", "cpu"))
 
 
 @pytest.mark.parametrize("name", ["lock", "checkpoints", "zero-shot.json", "made"])
