@@ -1,5 +1,6 @@
 """The training loop: steps, epochs, the dev metric, checkpoints."""
 
+import contextlib
 import hashlib
 import json
 import time
@@ -127,9 +128,12 @@ class Trainer:
             cut=not self._sharing,
             advise=not (running.gradient_checkpointing or self.student.no_checkpointing),
         )
-        if self.workers.main:
-            self._log = Logbook(running.folder / "log.csv", state.step, len(state.dev), running.tensorboard)
-        with Progress(schedule.steps, state.step, self.workers.main) as progress, deterministic():
+        bar = Progress(schedule.steps, state.step, self.workers.main)
+        with bar as progress, deterministic(), contextlib.ExitStack() as at_the_end:
+            if self.workers.main:
+                self._log = Logbook(running.folder / "log.csv", state.step, len(state.dev), running.tensorboard)
+                # However it ends: TensorBoard writes what it was given every two minutes, and then.
+                at_the_end.callback(self._log.close)
             if self.dev is not None and not state.dev:
                 self._judge(progress)
                 self._save(checkpoints, optimizer, named)
@@ -142,8 +146,6 @@ class Trainer:
                 self._end_epoch(checkpoints, progress)
                 self._save(checkpoints, optimizer, named)
                 plan = self.sampler.epoch(state.epoch)
-        if self._log is not None:
-            self._log.close()
         self.workers.wait()
         self.load_epoch(state.best)
         return self.outcome(state.best)

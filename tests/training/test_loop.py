@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -182,6 +183,20 @@ def test_tensorboard_is_optional(make_student, examples, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(MissingError, match="pip install tensorboard"):
         trainer(make_student(), examples, tmp_path, tensorboard=True).train()
+
+
+@pytest.mark.parametrize("stop", [None, 4])
+def test_tensorboard_is_closed_however_a_training_ends(
+    make_student, examples, tmp_path, monkeypatch, interrupted, stop
+):
+    told = []
+    board = SimpleNamespace(add_scalar=lambda *values: told.append(values), close=lambda: told.append("closed"))
+    module = SimpleNamespace(SummaryWriter=lambda folder, purge_step: board)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    made = trainer(make_student(), examples, tmp_path, dev=False, tensorboard=True)
+    made.train() if stop is None else interrupted(made, stop)
+    assert told.index("closed") == len(told) - 1
+    assert len([values for values in told if values[0] == "loss"]) == (stop or 12)
 
 
 PROGRAM = textwrap.dedent("""
