@@ -60,6 +60,8 @@ def example_from_record(record: Any, number: int, where: str) -> Example | None:
         qid, query, keys = str(record.get("qid", number)), record.get("query"), ("positives", "negatives", "")
     elif "positive_ctxs" in record:
         qid, query = str(number), record.get("question")
+        # DPR's files carry typographic apostrophes that topics files have as plain ones (method 3.1).
+        query = query.replace("’", "'") if isinstance(query, str) else query
         keys = ("positive_ctxs", "hard_negative_ctxs", "negative_ctxs")
     else:
         raise InputError(
@@ -77,8 +79,7 @@ def example_from_record(record: Any, number: int, where: str) -> Example | None:
     if not positives:
         return None
     unused = sum(max(0, len(record.get(key) or []) - MOST_KEPT) for key in keys if key)
-    # DPR's files carry typographic apostrophes that topics files have as plain ones (method 3.1).
-    return Example(qid, query.strip().replace("’", "'"), tuple(answers), positives, hard, plain, unused, where)
+    return Example(qid, query.strip(), tuple(answers), positives, hard, plain, unused, where)
 
 
 def _passages(record: Mapping[str, Any], key: str, where: str) -> tuple[Passage, ...]:
