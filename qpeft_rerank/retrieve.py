@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from qpeft_rerank import console
-from qpeft_rerank.errors import InputError
+from qpeft_rerank.collection.index import check_search
 from qpeft_rerank.sources import find_topics, topics_of_index
 from qpeft_rerank.trec.output import check_output, write_lines
 from qpeft_rerank.trec.runs import Hit
@@ -50,8 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _retrieve(args: argparse.Namespace) -> int:
-    if (args.k1 is None) != (args.b is None):
-        raise InputError("--k1 and --b go together; set both or neither")
+    check_search(args.hits, args.k1, args.b)
     check_output(args.output, args.overwrite, inputs=console.inputs(args, "topics", "index"))
     from qpeft_rerank.collection.lucene import check_index, open_index
 

@@ -68,14 +68,9 @@ class LuceneIndex:
         their file. Raises :class:`InputError` for one of ``k1``, ``b`` alone, and for ``rm3`` on an index
         without document vectors.
         """
-        if (k1 is None) != (b is None):
-            raise InputError("--k1 and --b go together; set both or neither")
+        check_search(hits, k1, b)
         if k1 is None or b is None:
             k1, b = bm25_parameters(self.name)
-        if not (0 <= k1 < math.inf and 0 <= b <= 1):
-            raise InputError(f"--k1 {k1} --b {b}: give k1 from 0 and b from 0 to 1")
-        if hits > _MOST_HITS:
-            raise InputError(f"--hits {hits}: Lucene finds {_MOST_HITS} at the most")
         self._searcher.set_bm25(float(k1), float(b))
         self._searcher.unset_rm3()
         if rm3:
@@ -91,7 +86,16 @@ class LuceneIndex:
             found = self._found(batch, hits, threads)
             for topic in batch:
                 listed = enumerate(found[topic.id], 1)
-                yield topic.id, [Hit(self._word(hit.docid), float(hit.score), rank) for rank, hit in listed]
+                ranked = [Hit(self._word(hit.docid), float(hit.score), rank) for rank, hit in listed]
+                docids: set[str] = set()
+                for hit in ranked:
+                    if hit.docid in docids:
+                        raise InputError(
+                            f"index {self.name}: topic {topic.id} finds several passages with the docid {hit.docid}, "
+                            "which a TREC run cannot tell apart; index again with an id for each"
+                        )
+                    docids.add(hit.docid)
+                yield topic.id, ranked
 
     def _found(self, batch: list[Topic], hits: int, threads: int) -> Mapping[str, Iterable[Any]]:
         """What Lucene finds for each of some topics."""
@@ -132,6 +136,16 @@ class LuceneIndex:
             if set(fixed) == set(ids):
                 return fixed
         return sorted_ids(ids)
+
+
+def check_search(hits: int, k1: float | None, b: float | None) -> None:
+    """Refuse what no index can be searched with, which can be told before one is downloaded."""
+    if (k1 is None) != (b is None):
+        raise InputError("--k1 and --b go together; set both or neither")
+    if k1 is not None and b is not None and not (0 <= k1 < math.inf and 0 <= b <= 1):
+        raise InputError(f"--k1 {k1} --b {b}: give k1 from 0 and b from 0 to 1")
+    if hits > _MOST_HITS:
+        raise InputError(f"--hits {hits}: Lucene finds {_MOST_HITS} at the most")
 
 
 def sorted_ids(ids: Iterable[str]) -> list[str]:

@@ -118,6 +118,17 @@ def test_docids_that_no_run_can_hold_are_refused(tmp_path: Path) -> None:
         list(index.search({"1": Topic("1", "radium")}))
 
 
+def test_passages_that_share_a_docid_are_refused_once_a_topic_finds_two(tmp_path: Path) -> None:
+    (tmp_path / "passages").mkdir()
+    records = ('{"id": "a", "contents": "radium and polonium"}\n', '{"id": "b", "contents": "radium"}\n')
+    (tmp_path / "passages" / "p.jsonl").write_text(records[0] + records[1] + '{"id": "a", "contents": "radium"}\n')
+    index = open_index(str(build_index(tmp_path / "passages", tmp_path / "index")))
+    ((_, hits),) = index.search({"1": Topic("1", "polonium")})
+    assert [hit.docid for hit in hits] == ["a"]
+    with pytest.raises(InputError, match="topic 2 finds several passages with the docid a, "):
+        list(index.search({"2": Topic("2", "radium")}))
+
+
 def test_mixed_ids_are_sorted_as_text() -> None:
     assert sorted_ids(["b", "10", "9"]) == ["10", "9", "b"]
     assert sorted_ids(["10", "9", "007"]) == ["007", "9", "10"]
