@@ -135,7 +135,10 @@ def test_the_topics_are_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFi
     [
         (["--output", "{tmp}/no/run"], "the folder {tmp}/no does not exist"),
         (["--output", "{tmp}"], "is a folder"),
+        (["--output", "{tmp}/new/"], "is a folder; name a file in it"),
+        (["--output", "{tmp}/new/."], "is a folder; name a file in it"),
         (["--output", "{tmp}/run", "--k1", "0.9"], "go together"),
+        (["--output", "{tmp}/run", "--topics", "dl19-passage", "--k1", "0.9", "--b", "4"], "give k1 from 0 and b"),
         (["--output", "{tmp}/run", "--index", "{tmp}"], "has no default topics"),
         (["--output", "{tmp}/run", "--index", "{tmp}", "--topics", "{tmp}/none.tsv"], "no such topics file"),
     ],

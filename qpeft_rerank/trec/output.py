@@ -91,7 +91,7 @@ def output_fault(path: str, overwrite: bool) -> str | None:
     if path == "-":
         return _STDOUT_CLOSED if sys.stdout is None else None
     parent = os.path.dirname(os.path.realpath(path))
-    if os.path.isdir(path):
+    if os.path.isdir(path) or os.path.basename(path) in ("", ".", ".."):
         return "is a folder; name a file in it"
     if os.path.isfile(path) and not overwrite:
         return "exists; add --overwrite to replace it, or name another file"

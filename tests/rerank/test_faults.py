@@ -28,6 +28,7 @@ from tests.rerank.first_stage import RUN
         ({"measures": "nDGC@10"}, "nDGC@10"),
         ({"measures": "nDCG@10"}, "--measures: needs judgements; add --qrels"),
         ({"output": "/no/such/folder/out.trec"}, "/no/such/folder"),
+        ({"output": "new/"}, "--output new/: is a folder; name a file in it"),
         ({"run": "-", "topics": "-"}, "only one of them"),
         ({"run": "-", "qrels": "-"}, "only one of them"),
         ({"output": "-", "scores": "-"}, "--scores -: is another output"),
