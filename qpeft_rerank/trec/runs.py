@@ -1,5 +1,6 @@
 """TREC runs: read with every fault named, written so that trec_eval sees our order."""
 
+import os
 import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -70,8 +71,8 @@ def _is_notice(line: str, run: Mapping[str, object]) -> bool:
 
 
 def locate(path: str, topic: str, docid: str | None = None) -> str:
-    """Return ``FILE:LINE: `` of the first line with this topic (and docid), for a message; empty for stdin."""
-    if path != "-":
+    """Return ``FILE:LINE: `` of the first line with this topic (and docid), for a message; empty for a stream."""
+    if os.path.isfile(path):  # a pipe is read once: to open it again would wait for another writer
         for number, line in read_lines(path):
             columns = line.split()
             if len(columns) == 6 and columns[0] == topic and docid in (None, columns[2]):

@@ -1,6 +1,7 @@
 """Runs: round trip, trec_eval's order, and every fault with its line."""
 
 import math
+import os
 import random
 import struct
 import time
@@ -11,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.trec.runs import Hit, format_run, read_run, trec_order, write_run
+from qpeft_rerank.trec.runs import Hit, format_run, locate, read_run, trec_order, write_run
 
 WORDS = st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1, max_size=6)
 SCORES = st.floats(-1e6, 1e6, width=64)
@@ -24,6 +25,19 @@ SCORED = st.dictionaries(
 
 def single(score: float) -> float:
     return struct.unpack("f", struct.pack("f", score))[0]
+
+
+def test_a_line_is_located_in_a_file_and_never_in_a_pipe(tmp_path: Path) -> None:
+    text = "1 Q0 a 1 2 x\n2 Q0 b 1 2 x\n"
+    path = put(tmp_path, text)
+    assert [locate(path, "2"), locate(path, "2", "a"), locate("-", "2")] == [f"{path}:2: ", "", ""]
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = os.open(pipe, os.O_RDWR)  # both ends, so that nobody waits here
+    os.write(writer, text.encode())
+    assert locate(str(pipe), "2") == ""
+    assert os.read(writer, 100) == text.encode()
+    os.close(writer)
 
 
 def put(tmp_path: Path, text: str) -> str:
