@@ -105,6 +105,8 @@ def run(command: Callable[[], int]) -> int:
     :class:`InputError` and the system's refusals become one line and status 2. A reader that closed the pipe is no fault
     (status 0, as ``head`` expects). Ctrl-C ends with 130; what was journalled stays.
     """
+    if sys.stderr is None:  # closed: print would take stdout for it, and C code the file that is opened next
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # whatever the locale: runs and pages are UTF-8
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")

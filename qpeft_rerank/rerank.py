@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument(
         "--compare",
         nargs="+",
+        action="extend",
         default=[],
         metavar="NAME",
         help="measure other adapters too, 'none' for no adapter: passages are read once for all of them",
@@ -96,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="measure both by a file, a Pyserini name, ir_datasets:ID, 'answers' or 'answers-regex' (CuratedTREC)",
     )
-    output.add_argument("--measures", nargs="+", metavar="M", help="of --qrels, e.g. nDCG@10 R@100")
+    output.add_argument("--measures", nargs="+", action="extend", metavar="M", help="of --qrels, e.g. nDCG@10 R@100")
     output.add_argument(
         "--show", type=console.from_zero, default=0, metavar="N", help="show N topics' top passages, before and after"
     )

@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         "--train",
         required=True,
         nargs="+",
+        action="extend",
         metavar="FILE",
         help="mined JSONL, or DPR's biencoder JSON, .gz too",
     )

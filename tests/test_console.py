@@ -4,13 +4,14 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from qpeft_rerank import doctor, evaluate, mine, rerank, retrieve, train
-from qpeft_rerank.console import run
+from qpeft_rerank.console import Parser, run
 from qpeft_rerank.errors import InputError, first_line
 
 
@@ -50,6 +51,20 @@ def test_bad_arguments_are_one_line_too(command: ModuleType, capsys: pytest.Capt
     assert stopped.value.code == 0 and told.out.startswith("usage: python -m qpeft_rerank.") and not told.err
 
 
+@pytest.mark.parametrize(
+    ("parser", "needed", "flag"),
+    [
+        (rerank._parser, "", "--measures"),
+        (rerank._parser, "", "--compare"),
+        (train._parser, "--adapter a --output o", "--train"),
+        (evaluate.parser, "--qrels q", "--run"),
+    ],
+)
+def test_a_list_given_in_parts_is_whole(parser: Callable[[], Parser], needed: str, flag: str) -> None:
+    args = parser().parse_args([*needed.split(), flag, "a", "b", flag, "c"])
+    assert getattr(args, flag.removeprefix("--")) == ["a", "b", "c"]
+
+
 TREC = "1 Q0 d1 1 2.0 x\n", "1 0 d1 1\n"
 
 
@@ -79,6 +94,15 @@ def test_closed_streams(files: Path, words: str, said: bytes) -> None:
     assert (done.returncode, done.stderr) == (2, said)
 
 
+def test_closed_stderr_leaves_stdout_to_the_table(files: Path) -> None:
+    (files / "run.trec").write_text(TREC[0] + "9 Q0 d1 1 2.0 x\n")
+    told = shell("evaluate --qrels qrels --run run.trec", files)
+    assert b"topics without judgements" in told.stderr
+    silent = shell("evaluate --qrels qrels --run run.trec 2>&-", files)
+    assert (silent.returncode, silent.stdout) == (0, told.stdout)
+    assert shell("evaluate --qrels qrels --run none.trec 2>&-", files).returncode == 2
+
+
 @pytest.mark.parametrize("locale", ["C", "POSIX", "en_US.ISO-8859-1", "tlh_XX.none"])
 def test_names_that_a_locale_has_no_letters_for(files: Path, locale: str) -> None:
     (files / "läufe.trec").write_text(TREC[0])
@@ -88,6 +112,14 @@ def test_names_that_a_locale_has_no_letters_for(files: Path, locale: str) -> Non
     assert b"1.0000" in done.stdout and b"ufe" in done.stdout
     done = shell("evaluate --qrels qrels --run läufe.none", files, **odd)
     assert done.returncode == 2 and done.stderr.count(b"\n") == 1 and b"no such file" in done.stderr
+
+
+def test_a_count_beyond_what_libraries_count_to_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for flag in ("--limit", "--show", "--threads", "--batch-tokens", "--hits"):
+        with pytest.raises(SystemExit) as stopped:
+            rerank.main([flag, str(10**20)])
+        assert stopped.value.code == 2
+        assert capsys.readouterr().err == f"error: argument {flag}: '{10**20}' is more than 2147483647\n"
 
 
 def test_what_a_library_announces_is_told_with_the_announcement():

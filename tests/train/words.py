@@ -2,7 +2,8 @@
 
 
 def command(files, model_folder, *more, adapter="qpeft-a", dev="--dev"):
-    given = ["--adapter", adapter, "--train", files / "train.jsonl", "--model", model_folder]
+    given = ["--adapter", adapter, "--model", model_folder]
+    given += [] if "--train" in more else ["--train", files / "train.jsonl"]
     given += ["--output", files / "out", "--device", "cpu", "--epochs", 2, "--queries-per-step", 2]
     given += ["--dev", files / "train.jsonl"] if dev == "--dev" else []
     if dev == "--dev-run":
