@@ -134,7 +134,13 @@ def _judge_by_answers(
 
 
 def label(name: str) -> str:
-    """A short word for an index or topics in a run's file name: the last part of a path, no ending."""
+    """A short word for an index or topics in a run's file name: the last part of a path, without endings of files."""
     if irdatasets.is_named(name):
         return name.removeprefix(irdatasets.PREFIX).replace("/", "-")
-    return Path(name).name.split(".")[0] if os.sep in name or os.path.exists(name) else name
+    if os.sep not in name and not os.path.exists(name):
+        return name
+    word = Path(os.path.abspath(name)).name
+    # Other dots stay: topics.nq.dev.jsonl and topics.nq.test.jsonl are not the same.
+    while (stem := Path(word).stem) and stem != word and word.lower().endswith(_FILE_ENDINGS):
+        word = stem
+    return word

@@ -54,4 +54,7 @@ def test_an_index_without_topics_of_its_own_wants_some_named() -> None:
 
 def test_labels_are_the_last_part_of_a_path(tmp_path: Path) -> None:
     assert sources.label("msmarco-v1-passage.bge") == "msmarco-v1-passage.bge"
-    assert sources.label(str(tmp_path / "topics.dl19.tsv.gz")) == "topics"
+    assert sources.label(str(tmp_path / "topics.dl19.tsv.gz")) == "topics.dl19"
+    assert sources.label(str(tmp_path / "lucene-index.wiki.2022")) == "lucene-index.wiki.2022"
+    assert sources.label(f"{tmp_path}/none/..") == tmp_path.name
+    assert sources.label(f"{tmp_path}/.tsv") == ".tsv"
