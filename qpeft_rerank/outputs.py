@@ -34,7 +34,9 @@ class Outputs:
         #: What the run's tag and file name call this way of scoring.
         self.method = self._called(args.adapter)
         #: The run to write, ``-`` for stdout.
-        self.run: str = args.output or self._default(index, topics)
+        self.run: str = args.output or self._default(index, topics, self.method)
+        # Every --alpha mixes the same scores, so those of runs in the default place are kept once.
+        self._journal = f"{args.output or self._default(index, topics, self._scored(args.adapter))}.journal"
         #: The ways that it is compared with, in their order.
         self.compared = [self._called(name) for name in args.compare]
 
@@ -53,7 +55,7 @@ class Outputs:
     def journal(self, run: Run, topics: Mapping[str, Topic]) -> Path:
         """Where the job keeps its scores until it is done."""
         if self.is_file:
-            return Path(f"{self.run}.journal")
+            return Path(self._journal)
         # A pipe has no place beside it: the same job finds its own in the cache.
         args = self.args
         how = [args.model, args.adapter, *args.compare, args.prompt, args.dtype, args.max_passage_tokens]
@@ -74,7 +76,8 @@ class Outputs:
         """Each file that the job writes: its flag, its place, and why it may not be written there, if so."""
         args = self.args
         # Without the run itself they are what a stopped job wrote last: the same command goes on.
-        stopped = os.path.isfile(f"{self.run}.journal") and not os.path.exists(self.run)
+        done = (self.run, self._journal.removesuffix(".journal"))
+        stopped = os.path.isfile(self._journal) and not any(map(os.path.exists, done))
         written = [("--output", self.run, False)]
         if args.scores:
             written.append(("--scores", args.scores, stopped and leftovers.is_scores(args.scores)))
@@ -82,7 +85,7 @@ class Outputs:
             written.append(("--compare", path, stopped and leftovers.is_run(path, method)))
         if args.explain:
             written.append(("--explain", args.explain, stopped and leftovers.is_page(args.explain, self.method)))
-        taken = [f"{self.run}.journal"] if self.is_file else []
+        taken = [self._journal] if self.is_file else []
         for flag, path, left in written:
             fault = input_fault(path, self._inputs())
             if path == "-" and flag == "--explain":
@@ -138,16 +141,20 @@ class Outputs:
             )
 
     def _called(self, adapter: str | None) -> str:
+        mixed = "" if self.args.alpha == 1.0 else f"-alpha{self.args.alpha:g}"
+        return self._scored(adapter) + mixed
+
+    def _scored(self, adapter: str | None) -> str:
+        """What a way of scoring is called, whatever it is mixed with."""
         model = _name(self.args.model).removesuffix(".gguf")
         scored = f"ql-{self._prompt}" if adapter is None or adapter == NO_ADAPTER else _name(adapter)
-        parts = [scored, "" if self.args.model == sources.EMBEDDED else model]
-        parts.append("" if self.args.alpha == 1.0 else f"alpha{self.args.alpha:g}")
+        name = scored if self.args.model == sources.EMBEDDED else f"{scored}-{model}"
         # A tag is one word, and part of a file's name.
-        return "-".join("-".join(part for part in parts if part).replace("/", "-").split())
+        return "-".join(name.replace("/", "-").split())
 
-    def _default(self, index: str | None, topics: str) -> str:
+    def _default(self, index: str | None, topics: str, method: str) -> str:
         where = canonical_index_name(index) if index else self.args.run or self.args.corpus
-        name = f"{sources.label(where) if where != '-' else 'stdin'}.{sources.label(topics)}.{self.method}"
+        name = f"{sources.label(where) if where != '-' else 'stdin'}.{sources.label(topics)}.{method}"
         return str(Path("runs") / f"{name}.trec")
 
 

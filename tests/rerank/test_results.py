@@ -42,6 +42,24 @@ def test_alpha_zero_is_the_first_stage_and_needs_no_new_scores(command, tmp_path
     assert (tmp_path / "out.trec.journal").read_bytes() == journal
 
 
+def test_a_mixture_in_the_default_place_needs_no_new_scores(
+    command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    written = []
+    for alpha in (1, 0.5, 0):
+        assert main(command(output=None, alpha=alpha)) == 0
+        (journal,) = (tmp_path / "runs").glob("*.journal")
+        written.append(journal.read_bytes())
+    assert written[0] == written[1] == written[2]
+    mixed = lines(tmp_path / "runs" / "first.topics.ql-plain-tiny-llama-alpha0.trec")
+    assert [row[2] for row in mixed] == [line.split()[2] for line in RUN.splitlines()]
+    # What another mixture is done with is not what a stopped one left.
+    assert main(command(output=None, alpha=0.25, scores=tmp_path / "scores")) == 0
+    assert main(command(output=None, alpha=0.75, scores=tmp_path / "scores")) == 2
+    assert "scores: exists; add --overwrite" in capsys.readouterr().err
+
+
 def test_scores_tell_what_was_scored(command, tmp_path: Path) -> None:
     assert main(command(scores=tmp_path / "scores.jsonl", max_passage_tokens=12)) == 0
     records = [json.loads(line) for line in (tmp_path / "scores.jsonl").read_text("utf-8").splitlines()]
