@@ -98,14 +98,15 @@ def _evaluate(path: str, qrels: Qrels, measures: Sequence[str], topic_ids: Seque
 
 
 def _report(name: str, evaluation: Evaluation) -> None:
-    """Tell on stderr which topics count 0 and how many do not count."""
-    missing = evaluation.missing
-    if missing:
-        shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-        total = len(next(iter(evaluation.per_topic.values())))
-        console.say(f"{name}: {len(missing)} of {total} topics are not in the run and count 0: {shown}")
-    if evaluation.unjudged:
-        console.say(f"{name}: {len(evaluation.unjudged)} topics without judgements do not count")
+    """Tell on stderr which topics count 0 for want of passages or judgements, and how many do not count."""
+    counted = next(iter(evaluation.per_topic.values()))
+    asked = [topic for topic in evaluation.unjudged if topic in counted]
+    for zero, why in ((evaluation.missing, "are not in the run"), (asked, "have no judgements")):
+        if zero:
+            shown = ", ".join(zero[:5]) + (", ..." if len(zero) > 5 else "")
+            console.say(f"{name}: {len(zero)} of {len(counted)} topics {why} and count 0: {shown}")
+    if left := len(evaluation.unjudged) - len(asked):
+        console.say(f"{name}: {left} topics without judgements do not count")
 
 
 def _table(evaluations: dict[str, Evaluation], measures: Sequence[str], per_topic: bool) -> Table:

@@ -52,6 +52,20 @@ def test_csv_per_topic_ends_with_the_mean(files: Path, capsys: pytest.CaptureFix
     ]
 
 
+def test_topics_asked_for_count_0_without_judgements_and_that_is_told(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (files / "more.tsv").write_text("9\tx\n1\ty\n")
+    (files / "run.trec").write_text("1 Q0 a 1 2 x\n9 Q0 a 1 1 x\n8 Q0 a 1 1 x\n")
+    assert main(["--qrels", "qrels", "--run", "run.trec", "--measures", "P@1", "--topics", "more.tsv"]) == 0
+    out, err = capsys.readouterr()
+    assert out.split()[-1] == "0.5000"
+    assert err.splitlines() == [
+        "run.trec: 1 of 2 topics have no judgements and count 0: 9",
+        "run.trec: 1 topics without judgements do not count",
+    ]
+
+
 def test_json_has_full_precision_and_what_is_missing(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--qrels", "qrels", "--run", "first.trec", "--format", "json", "--per-topic"]) == 0
     (run,) = json.loads(capsys.readouterr().out)["runs"]

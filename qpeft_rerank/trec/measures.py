@@ -69,7 +69,8 @@ class Evaluation:
     """What :func:`evaluate` found; measures keep the names they were asked by.
 
     ``missing`` are topics that the average counts with 0 because the run has no passage for them;
-    ``unjudged`` are topics of the run without judgements, which do not count, as in trec_eval.
+    ``unjudged`` are topics of the run without judgements, which do not count, as in trec_eval, but where
+    they were asked for by id, and count 0.
     """
 
     per_topic: dict[str, dict[str, float]]
