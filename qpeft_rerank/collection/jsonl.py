@@ -77,7 +77,11 @@ class CorpusFile:
                 continue
             if is_json is None:
                 is_json = line.lstrip().startswith("{")
-                if not is_json and (columns := _header(line)) is not None:
+                try:
+                    columns = None if is_json else _header(line)
+                except InputError as error:
+                    raise InputError(f"{self.path}:{lineno}: {error}") from None
+                if columns is not None:
                     continue
             if is_json:
                 record, docid = self._json(lineno, line)
@@ -124,4 +128,8 @@ class CorpusFile:
 def _header(line: str) -> list[str] | None:
     names = [cell.strip().lower() for cell in line.split("\t")]
     names = ["id" if name in HEADER_IDS else name for name in names]
-    return names if "id" in names and "text" in names else None
+    if "id" not in names or "text" not in names:
+        return None
+    if names.count("id") + names.count("text") > 2:
+        raise InputError("the header names two columns of ids or of texts; keep one of each")
+    return names

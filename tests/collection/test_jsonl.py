@@ -70,6 +70,7 @@ def test_gz_bom_crlf_and_blank_lines(tmp_path: Path) -> None:
         ('{"id": "b", "n": ' + "[" * 100_000 + "\n", ":1: JSON too deep or its numbers too long"),
         ("a\tx\ty\n", ":1: 3 tab-separated columns; a file with titles needs the header line"),
         ("id\ttext\ttitle\na\tx\n", ":2: 2 tab-separated columns; expected id<TAB>text<TAB>title"),
+        ("pid\tdocid\ttext\na\tD1\tx\n", ":1: the header names two columns of ids or of texts; keep one of each"),
         ("\tx\n", ":1: empty passage id"),
         ("\n\n", ": no passages in it"),
     ],
