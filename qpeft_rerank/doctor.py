@@ -110,11 +110,11 @@ def check_caches() -> Iterator[Line]:
     """The folders that downloads and converted models go to, and their sizes."""
     from qpeft_rerank.collection.evalfiles import pyserini_cache
 
-    hub = os.environ.get("HF_HOME") or os.path.join(Path.home(), ".cache", "huggingface")
+    hub = os.environ.get("HF_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
     for folder, owner in (
         (cache_dir(), "this package"),
         (pyserini_cache(), "Pyserini"),
-        (Path(hub), "models"),
+        (Path(hub).expanduser(), "models"),
     ):
         state = f"{_size(folder) / 1e6:,.1f} MB" if folder.is_dir() else "not there yet"
         fix = (

@@ -1,6 +1,8 @@
 """The doctor: what it prints, and its exit status."""
 
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -50,6 +52,17 @@ def test_a_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("QPEFT_RERANK_CACHE", "/proc/sys/cache")
     found = next(line for line in doctor.check_caches() if "this package" in line.found)
     assert found.fix.startswith("make /proc/sys/cache writable, or set QPEFT_RERANK_CACHE")
+
+
+def test_models_are_where_the_hub_s_library_keeps_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    told = "import huggingface_hub.constants as hub; print(hub.HF_HOME, end='')"
+    for given in ({}, {"XDG_CACHE_HOME": str(tmp_path)}, {"HF_HOME": "~/models", "XDG_CACHE_HOME": str(tmp_path)}):
+        for name in ("HF_HOME", "XDG_CACHE_HOME"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in given.items():
+            monkeypatch.setenv(name, value)
+        theirs = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True).stdout
+        assert any(line.found.startswith(f"{theirs} (models)") for line in doctor.check_caches())
 
 
 def test_missing_packages(monkeypatch: pytest.MonkeyPatch) -> None:
