@@ -271,8 +271,8 @@ class Job:
         passages: Passages,
         qrels: Qrels,
     ) -> None:
-        # stdout belongs to the run when it goes there.
-        out = sys.stdout if self.outputs.is_file else sys.stderr
+        # stdout belongs to the run, or to the scores, when they go there.
+        out = sys.stdout if self.outputs.is_file and self.args.scores != "-" else sys.stderr
         for line in report.before_and_after(run, results[-1].run, topics, passages, qrels, self.args.show):
             print(line, file=out)
         if not qrels:

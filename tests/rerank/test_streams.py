@@ -1,6 +1,7 @@
 """The reranking command in pipes, and its help."""
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -23,6 +24,18 @@ def test_stdout_gets_the_run_and_nothing_else(command, capsys: pytest.CaptureFix
     capsys.readouterr()
     assert main(command(output="-", qrels=qrels, show=1)) == 0
     assert capsys.readouterr().out == (tmp_path / "out.trec").read_text("utf-8")
+
+
+def test_scores_may_go_to_stdout_and_are_alone_there(
+    command, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "qrels").write_text("10 0 30 1\n", "utf-8")
+    assert main(command(scores="-", qrels=tmp_path / "qrels", show=1)) == 0
+    told = capsys.readouterr()
+    assert [json.loads(line)["docid"] for line in told.out.splitlines()] == [
+        line.split()[2] for line in RUN.splitlines()
+    ]
+    assert "first stage" in told.err and "before" in told.err
 
 
 def test_stdin_may_hold_the_run_and_may_not_be_empty(
