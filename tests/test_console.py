@@ -119,7 +119,7 @@ def test_a_count_beyond_what_libraries_count_to_is_refused(capsys: pytest.Captur
         with pytest.raises(SystemExit) as stopped:
             rerank.main([flag, str(10**20)])
         assert stopped.value.code == 2
-        assert capsys.readouterr().err == f"error: argument {flag}: '{10**20}' is more than 2147483647\n"
+        assert capsys.readouterr().err == f"error: argument {flag}: '{10**20}' is more than 2,147,483,647\n"
 
 
 def test_what_a_library_announces_is_told_with_the_announcement():

@@ -85,14 +85,6 @@ def test_an_empty_value_is_refused(command, capsys: pytest.CaptureFixture[str]) 
         assert stopped.value.code == 2 and f"argument {flag}: is empty" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("flag", ["limit", "threads", "hits"])
-def test_a_count_beyond_what_can_be_counted_is_refused(command, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main(command(**{flag: 10**20}))
-    assert stopped.value.code == 2
-    assert capsys.readouterr().err == f"error: argument --{flag}: '{10**20}' is more than 2,147,483,647\n"
-
-
 @pytest.mark.parametrize("device", ["gpu", "xpu", "cuda:99"])
 def test_a_device_is_refused_before_anything_is_read(command, device: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(command(device=device, run="absent.trec")) == 2
