@@ -1,6 +1,7 @@
 """The house is kept: floors, style, types."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -67,3 +68,15 @@ def test_make_refuses_names_that_it_would_split(tmp_path: Path, folder: str, wor
         assert "python" not in done.stdout
     else:
         assert f'"{place}/.venv/bin/python" -m pytest' in done.stdout and not done.stderr
+
+
+def test_make_installs_and_runs_in_one_place_wherever_it_is_called(tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    for name in ("Makefile", "setup.cfg"):
+        shutil.copy(ROOT / name, tmp_path / "plain")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    for words, variables in ((["VENV=v"], {}), ([], {"VENV": "v"})):
+        command = ["make", "--dry-run", "-f", "plain/Makefile", "test", *words]
+        done = subprocess.run(command, cwd=tmp_path, env=clean | variables, capture_output=True, text=True, check=False)
+        named = re.findall(r'[^\s"]*bin/python\b', done.stdout)
+        assert set(named) == {f"{tmp_path}/v/bin/python"}
