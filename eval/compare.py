@@ -26,7 +26,7 @@ def _parser() -> argparse.ArgumentParser:
         "--sets, topics named 'nq:12' belong to the set nq: each set gets its rows, and so does the mean of the sets.",
     )
     parser.add_argument("--qrels", required=True, metavar="FILE", help="judgments; topics that a run lacks count 0")
-    parser.add_argument("--run", required=True, nargs="+", metavar="FILE", help="runs, or NAME=FILE")
+    parser.add_argument("--run", required=True, nargs="+", action="extend", metavar="FILE", help="runs, or NAME=FILE")
     parser.add_argument("--baseline", required=True, metavar="FILE", help="the run that the others are tested against")
     parser.add_argument("--measures", nargs="+", metavar="M", default=DEFAULT_MEASURES, help="R@10 H@10 MRR@10")
     parser.add_argument("--sets", action="store_true", help="the part of a topic's id before ':' is its data set")

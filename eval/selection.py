@@ -28,9 +28,11 @@ def add_what(parser: argparse.ArgumentParser) -> "argparse._ArgumentGroup":
     what.add_argument("--table", action="append", default=[], metavar="T", help="a table; may be repeated")
     what.add_argument("--condition", action="append", default=[], metavar="C", help="such as nq.bm25.qpeft-a")
     what.add_argument("--all", action="store_true", help="every table of the scale")
-    what.add_argument("--datasets", nargs="+", metavar="D", help="only these of the tables")
-    what.add_argument("--methods", nargs="+", metavar="M", help="only these of the tables")
-    what.add_argument("--values", nargs="+", metavar="V", help="instead of the tables' own values of what they vary")
+    what.add_argument("--datasets", nargs="+", action="extend", metavar="D", help="only these of the tables")
+    what.add_argument("--methods", nargs="+", action="extend", metavar="M", help="only these of the tables")
+    what.add_argument(
+        "--values", nargs="+", action="extend", metavar="V", help="instead of the tables' own values of what they vary"
+    )
     what.add_argument(
         "--first-stage",
         action="append",
@@ -70,6 +72,7 @@ def add_size(parser: argparse.ArgumentParser) -> None:
     size.add_argument(
         "--set",
         nargs="+",
+        action="extend",
         default=[],
         metavar="NAME=VALUE",
         dest="settings",

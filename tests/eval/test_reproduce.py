@@ -189,6 +189,19 @@ def test_all_tables_are_narrowed_to_what_they_have(run, data):
     assert status == 0 and "# rerank nq.bm25.zero-shot: " in out and "dl19" not in out and "qpeft-a" not in out
 
 
+def test_flags_given_twice_add_up(run, data):
+    words = ("--table", "main", "--scale", "mini", "--data", data, "--dry-run")
+    once = run(
+        *words, "--datasets", "nq", "squad", "--methods", "zero-shot", "lora", "--set", "negatives=2", "loss=hinge"
+    )
+    twice = run(
+        *words,
+        *("--datasets", "nq", "--datasets", "squad", "--methods", "zero-shot", "--methods", "lora"),
+        *("--set", "negatives=2", "--set", "loss=hinge"),
+    )
+    assert once[:2] == twice[:2] and once[0] == 0 and "# train squad.lora" in once[1]
+
+
 def test_the_start_of_a_training_has_its_options_and_seed(data):
     matrix = load_matrix()
     chain = Chain(dataclasses.replace(matrix.scales["mini"], seed=7), data, FOLDER / "prompts")
