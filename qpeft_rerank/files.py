@@ -1,12 +1,17 @@
-"""Files that others may read or write at the same time: locks, and writes that are whole or not there."""
+"""Files of others, or that others may read or write at the same time: locks, whole writes, and JSON of any depth."""
 
 import errno
+import json
 import os
+import re
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from qpeft_rerank.errors import InputError
 
+# Deeper brackets than any file needs, and far fewer than a stack holds.
+_DEEPEST = 500
+_JSON_STRING, _BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL), re.compile(r"[][{}]")
 # What file systems without locks say, as some of clusters' are.
 _NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
@@ -56,3 +61,19 @@ def write_whole(path: Path, data: bytes, durable: bool = False) -> None:
     except BaseException:
         fresh.unlink(missing_ok=True)
         raise
+
+
+def parse_json(text: str, **how: Any) -> Any:
+    """``json.loads`` for texts of others.
+
+    :raises ValueError: for a text that is not JSON.
+    :raises RecursionError: for brackets 500 deep. From Python 3.12 on the parser itself goes on to the end of the stack,
+        which may end the process.
+    """
+    if text.count("[") + text.count("{") > _DEEPEST:
+        depth = 0
+        for bracket in _BRACKET.findall(_JSON_STRING.sub("", text)):
+            depth += 1 if bracket in "[{" else -1
+            if depth > _DEEPEST:
+                raise RecursionError(f"brackets {_DEEPEST} deep")
+    return json.loads(text, **how)

@@ -6,6 +6,7 @@ from typing import Any
 
 from qpeft_rerank.collection.passages import Passage, passage_from_record, record_id
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.files import parse_json
 from qpeft_rerank.trec.lines import read_lines, unquote
 
 HEADER_IDS = {"id", "docid", "pid", "_id"}
@@ -93,7 +94,7 @@ class CorpusFile:
 
     def _json(self, lineno: int, line: str) -> tuple[dict[str, Any], str]:
         try:
-            record = json.loads(line)
+            record = parse_json(line)
         except json.JSONDecodeError as error:
             raise InputError(
                 f"{self.path}:{lineno}: broken JSON ({error.msg} at column {error.colno}); one record a line"

@@ -1,11 +1,11 @@
 """A passage, and how one is read from the JSON shapes that collections use."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.files import parse_json
 from qpeft_rerank.trec.lines import is_text
 
 # In order of preference; MS MARCO v2 says "passage", its segmented documents and TREC RAG say "segment".
@@ -66,7 +66,7 @@ def passage_from_raw(docid: str, raw: str) -> Passage:
     """
     if raw.lstrip().startswith("{"):
         try:
-            record = json.loads(raw)
+            record = parse_json(raw)
         except (ValueError, RecursionError):
             return Passage(docid, "", raw)
         return passage_from_record(docid, record)

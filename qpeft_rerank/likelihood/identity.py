@@ -7,6 +7,7 @@ from typing import Any
 
 from qpeft_rerank.cache import cache_dir, keep
 from qpeft_rerank.errors import InputError, first_line
+from qpeft_rerank.files import parse_json
 
 # A digest is kept under the file's inode, size and time, so that large weights are read only once; small files are
 # read again sooner than looked up.
@@ -56,7 +57,7 @@ def model_identity(folder: Path) -> str:
 
 def _configuration(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text("utf-8"))
+        config = parse_json(path.read_text("utf-8"))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({first_line(error)}); fetch or save the model again") from None
     if not isinstance(config, dict):

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import IO
 
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.files import append, hold
+from qpeft_rerank.files import append, hold, parse_json
 from qpeft_rerank.likelihood.scores import Score
 
 _FORMAT = 1
@@ -77,7 +77,7 @@ class Journal:
                     raise InputError(f"{self.path}:1: not a journal; move the file, or choose another --output")
                 break  # the write that was cut short; its batch is scored again
             try:
-                self._take(json.loads(line), number)
+                self._take(parse_json(line.decode("utf-8")), number)
             except (ValueError, KeyError, TypeError, RecursionError):
                 raise InputError(f"{self.path}:{number}: not a journal line; delete the file to start afresh") from None
             good += len(line)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.files import parse_json
 from qpeft_rerank.training.examples import MOST_KEPT, Example, example_from_record
 from qpeft_rerank.trec.lines import read_lines
 
@@ -81,7 +82,7 @@ def _records(path: str, digest: Any) -> Iterator[tuple[int, str, Any]]:
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
+            record = parse_json(line)
         except json.JSONDecodeError as error:
             raise InputError(
                 f"{path}:{lineno}: broken JSON ({error.msg} at column {error.colno}); one question a line"
@@ -103,7 +104,7 @@ def _array(path: str, first: tuple[int, str], lines: Iterator[tuple[int, str]]) 
                 raise InputError(f"{path}:{begun}: {text[:40]!r} in the array is no entry; each is a JSON object")
             number += 1
             try:
-                record = json.loads(text)
+                record = parse_json(text)
             except json.JSONDecodeError as error:
                 raise InputError(
                     f"{path}:{begun + error.lineno - 1}: broken JSON ({error.msg}) in entry {number}; mend the file"

@@ -1,12 +1,12 @@
 """Lists of answers that are written as a string, in JSON or as Python prints them."""
 
 import ast
-import json
 import re
 import warnings
 from typing import Any
 
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.files import parse_json
 
 # An item in single quotes, or a bare one up to a comma that follows text directly.
 _LOST_QUOTES = re.compile(r"(?:'([^'\\]+)'|(.+?))(?:(?<=\S), |$)")
@@ -27,7 +27,7 @@ def parse_answers(text: str) -> tuple[str, ...]:
         return (text,)
     try:
         # Where a text is both JSON and Python the two agree, but for JSON's escapes (\/, surrogates).
-        value = json.loads(text)
+        value = parse_json(text)
     except (ValueError, RecursionError):
         try:
             with warnings.catch_warnings():

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.files import parse_json
 from qpeft_rerank.trec.answer_lists import parse_answers, short, strings
 from qpeft_rerank.trec.lines import unquote
 
@@ -115,9 +116,8 @@ def read_json(lines: Lines) -> Iterator[Record]:
     kept = dict(lines)
     # Blank lines were dropped; put them back, so that a position tells its line.
     text = "\n".join(kept.get(number, "") for number in range(1, lines[-1][0] + 1))
-    decoder = json.JSONDecoder(object_pairs_hook=_Pairs)
     try:
-        data = decoder.decode(text)
+        data = parse_json(text, object_pairs_hook=_Pairs)
     except json.JSONDecodeError as error:
         raise FormatError(error.lineno, f"broken JSON ({error.msg}); mend it") from None
     except (ValueError, RecursionError):  # a number of thousands of digits; brackets a thousand deep
@@ -236,7 +236,7 @@ def _choose_json(name: str, first: str, lines: Lines) -> Callable[[Lines], Itera
     if first.startswith("["):
         return read_json
     try:
-        item = json.loads(first)
+        item = parse_json(first)
     except (ValueError, RecursionError):
         # A broken first line of JSONL, or the opening of an object over several lines.
         return read_json if first == "{" or name.endswith(".json") else read_json_lines
@@ -246,7 +246,7 @@ def _choose_json(name: str, first: str, lines: Lines) -> Callable[[Lines], Itera
 
 def _parse(line: str, number: int) -> Any:
     try:
-        return json.loads(line)
+        return parse_json(line)
     except json.JSONDecodeError as error:
         raise FormatError(number, f"broken JSON ({error.msg}, column {error.colno}); mend the line") from None
     except (ValueError, RecursionError):

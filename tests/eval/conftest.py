@@ -76,8 +76,9 @@ def mixed(tmp_path_factory):
 
 @pytest.fixture
 def mixed_words(mixed, tmp_path):
-    """The flags that mean them."""
+    """The flags that mean them, methods last."""
     data, _, store = mixed
-    named = ["--table", "main", "--datasets", "nq", "squad", "--methods", "first-stage", "zero-shot", "qpeft-a"]
     size = ["--model", "no/model", "--depth", "16", "--dev-queries", "8"]
-    return [*named, *size, "--data", str(data), "--work", str(store.work), "--results", str(tmp_path / "out")]
+    where = ["--data", str(data), "--work", str(store.work), "--results", str(tmp_path / "out")]
+    methods = ["--methods", "first-stage", "zero-shot", "qpeft-a"]
+    return ["--table", "main", "--datasets", "nq", "squad", *size, *where, *methods]

@@ -102,6 +102,7 @@ def test_command(mixed_words, tmp_path, monkeypatch, capsys):
     ],
 )
 def test_refusals_are_one_line(mixed_words, more, said, capsys):
-    assert shifts.main([*mixed_words, *more]) == 2
+    chosen = mixed_words[: mixed_words.index("--methods")] if "--methods" in more else mixed_words
+    assert shifts.main([*chosen, *more]) == 2
     err = capsys.readouterr().err
     assert said in err and err.count("\n") == 1
