@@ -159,9 +159,9 @@ def test_an_uninterrupted_training_gives_the_same_table(finished, again):
 
 
 def test_another_depth_shares_what_it_can(again):
-    run, _ = again("--depth", "4", "--datasets", "nq")
-    # The index, the sample, the mining and the training are those of before.
-    assert run == ["evaluate"] * 3 + ["judge"] + ["rerank"] * 2 + ["retrieve"]
+    run, _ = again("--depth", "4")
+    # The index, the samples, the minings and the trainings are those of before, of both data sets.
+    assert run == ["evaluate"] * 6 + ["judge"] * 2 + ["rerank"] * 4 + ["retrieve"] * 2
 
 
 def test_stored_expectations_are_met(finished, words, tmp_path, capsys):
