@@ -173,8 +173,6 @@ def test_products_have_few_numbers_of_rows(folder: Path, dtype: str) -> None:
     assert all(rows % linears.ROWS == 0 for rows in shapes)
 
 
-# Elsewhere nothing is given back, by design (likelihood/mapped.py), and there is no /proc to read what is resident from.
-@pytest.mark.skipif(sys.platform != "linux", reason="pages are given back, and told of in /proc, by Linux alone")
 @pytest.mark.parametrize("layer", [NarrowLinear, pytest.param(PackedLinear, marks=packing)])
 def test_a_file_s_pages_are_given_back_once_they_were_copied(layer: type, tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
@@ -189,7 +187,9 @@ def test_a_file_s_pages_are_given_back_once_they_were_copied(layer: type, tmp_pa
         plain = nn.Linear(1024, 1024, bias=False, device="meta")
         plain.weight = nn.Parameter(file.get_tensor("weight"), requires_grad=False)
     assert float(plain.weight.sum()) == 1024**2
-    assert resident() >= 4096
+    # Only Linux gives pages back (likelihood/mapped.py) and tells in /proc what is resident; products are right anywhere.
+    gives_back = sys.platform == "linux"
+    assert not gives_back or resident() >= 4096
     made = layer(plain, torch.bfloat16)
-    assert resident() < 256
+    assert not gives_back or resident() < 256
     assert float(made(torch.ones(1, 1024)).sum()) == 1024**2
