@@ -67,7 +67,7 @@ def parse_json(text: str, **how: Any) -> Any:
     """``json.loads`` for texts of others.
 
     :raises ValueError: for a text that is not JSON.
-    :raises RecursionError: for brackets 500 deep. From Python 3.12 on the parser itself goes on to the end of the stack,
+    :raises RecursionError: for brackets 500 deep. In Python 3.13 the parser itself may go on to the end of the stack,
         which may end the process.
     """
     if text.count("[") + text.count("{") > _DEEPEST:
