@@ -17,9 +17,9 @@ from qpeft_rerank.trec.topics import Topic
 
 # Candidates tokenised and sorted at a time: memory stays flat however long the run, and batches are full.
 SHARD = 4096
-# At first few and then more: the first score waits for its own small batch, and while that is scored the processor
-# is not busy with thousands of texts.
-FIRST, GROWTH = 2, 32
+# At first one and then more: the first score waits for no other, and while that is scored the processor is not busy
+# with thousands of texts.
+FIRST, GROWTH = 1, 32
 
 
 @dataclass(frozen=True, slots=True)

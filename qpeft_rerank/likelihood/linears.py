@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from qpeft_rerank.likelihood.mapped import give_back
+from qpeft_rerank.likelihood.mapped import fetch, give_back
 from qpeft_rerank.likelihood.processor import multiplies_bfloat16
 
 # oneDNN compiles code for each number of rows and never lets all of it go: 2 MB a batch. Multiples of this are few.
@@ -40,6 +40,7 @@ class NarrowLinear(nn.Linear):
         nn.Module.__init__(self)
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.products = products
+        fetch(linear.weight)
         rounded = linear.weight.detach().to(products)
         native = rounded.device.type != "cpu" or _as_multiplied(products) == products
         self.weight = nn.Parameter(rounded if native else rounded.float(), requires_grad=False)
@@ -94,6 +95,7 @@ class PackedLinear(_Frozen):
     def multiply_in(self, products: torch.dtype) -> None:
         """Take products of this dtype from now on."""
         self.products = products
+        fetch(self.weight)
         self.packed = _pack(self.weight.detach(), products)
         self._transposed: Tensor | None = None
         give_back(self.weight)

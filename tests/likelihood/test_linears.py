@@ -1,6 +1,7 @@
 """Layers that multiply faster give the scores, and the gradients, of those that they replace."""
 
 import copy
+import os
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from torch import nn
 from qpeft_rerank.likelihood import linears
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.linears import NarrowLinear, PackedLinear, SlicedLinear, replace_linears
+from qpeft_rerank.likelihood.mapped import give_back
 from qpeft_rerank.likelihood.quick import load_for_scoring
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.prompt import load_template
@@ -173,19 +175,27 @@ def test_products_have_few_numbers_of_rows(folder: Path, dtype: str) -> None:
     assert all(rows % linears.ROWS == 0 for rows in shapes)
 
 
+def mapped_layer(path: Path) -> nn.Linear:
+    """A layer of ones whose weight is mapped from a file."""
+    save_file({"weight": torch.ones(1024, 1024)}, path)
+    with path.open("r+b") as stream:
+        os.fsync(stream.fileno())  # what is not on the disk yet cannot leave memory
+    with safe_open(path, "pt") as file:
+        plain = nn.Linear(1024, 1024, bias=False, device="meta")
+        plain.weight = nn.Parameter(file.get_tensor("weight"), requires_grad=False)
+    return plain
+
+
 @pytest.mark.parametrize("layer", [NarrowLinear, pytest.param(PackedLinear, marks=packing)])
 def test_a_file_s_pages_are_given_back_once_they_were_copied(layer: type, tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
-    save_file({"weight": torch.ones(1024, 1024)}, path)
+    plain = mapped_layer(path)
 
     def resident() -> int:
         maps = Path("/proc/self/smaps").read_text().split("\n")
         ours = [at for at, line in enumerate(maps) if line.endswith(str(path))]
         return sum(int(line.split()[1]) for at in ours for line in maps[at : at + 5] if line.startswith("Rss:"))
 
-    with safe_open(path, "pt") as file:
-        plain = nn.Linear(1024, 1024, bias=False, device="meta")
-        plain.weight = nn.Parameter(file.get_tensor("weight"), requires_grad=False)
     assert float(plain.weight.sum()) == 1024**2
     # Only Linux gives pages back (likelihood/mapped.py) and tells in /proc what is resident; products are right anywhere.
     gives_back = sys.platform == "linux"
@@ -193,3 +203,32 @@ def test_a_file_s_pages_are_given_back_once_they_were_copied(layer: type, tmp_pa
     made = layer(plain, torch.bfloat16)
     assert not gives_back or resident() < 256
     assert float(made(torch.ones(1, 1024)).sum()) == 1024**2
+    # The system still holds the file: reading it again, as the next process does, needs no disk.
+    before = faults_from_disk()
+    assert float(plain.weight.sum()) == 1024**2
+    assert faults_from_disk() == before
+
+
+def faults_from_disk() -> int:
+    """Pages that this process had to wait for; 0 on Windows, which does not tell."""
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_majflt
+
+
+@pytest.mark.parametrize("layer", [NarrowLinear, pytest.param(PackedLinear, marks=packing)])
+def test_pages_that_were_written_to_are_kept(layer: type, tmp_path: Path) -> None:
+    plain = mapped_layer(tmp_path / "weights.safetensors")
+    plain.weight[700, 3] = 9.0
+    made = layer(plain, torch.bfloat16)
+    assert float(plain.weight[700, 3]) == 9.0
+    assert float(made(torch.ones(1, 1024)).sum()) == 1024**2 + 8
+
+
+def test_memory_of_no_file_is_kept() -> None:
+    some = torch.randn(512, 1024)
+    kept = some.clone()
+    give_back(some)
+    assert torch.equal(some, kept)
