@@ -12,6 +12,7 @@ from torch import Tensor
 from qpeft_rerank.likelihood.body import Attend, Body
 from qpeft_rerank.likelihood.head import log_probs
 from qpeft_rerank.likelihood.linears import change_products, keeps_weights, products_of
+from qpeft_rerank.likelihood.mapped import give_back
 from qpeft_rerank.likelihood.processor import multiplies_bfloat16
 from qpeft_rerank.likelihood.sharing import Attention
 from qpeft_rerank.likelihood.sources import ModelSource
@@ -266,6 +267,8 @@ class CausalModel(ABC):
         vectors = inputs.get("inputs_embeds")
         if vectors is None:
             vectors = self.embedding(inputs["input_ids"])
+        # Batch by batch other rows of the table were looked up, until all of it is in memory.
+        give_back(self.embedding.weight)
         return self.body(vectors, scored, positions, attend, lead)
 
     def head_log_probs(self, states: Tensor, targets: Tensor) -> Tensor:

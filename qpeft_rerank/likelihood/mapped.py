@@ -27,8 +27,7 @@ def give_back(weight: Tensor) -> None:
 
     Another reading gets them from the file again, which the system still holds: the next process starts as fast.
     """
-    start, length = _pages(weight)
-    if length > 0 and _unwritten(start, length):
+    if weight.device.type == "cpu" and _unwritten(*_pages(weight)):
         _advise(weight, _MADV_DONTNEED)
 
 
@@ -40,6 +39,8 @@ def _pages(weight: Tensor) -> tuple[int, int]:
 
 def _unwritten(start: int, length: int) -> bool:
     """Whether all pages are as a file, or other shared memory, has them: forgetting them loses nothing."""
+    if length <= 0:
+        return False
     try:
         # Not Path.open: it reads in blocks of its own, which this file does not allow everywhere.
         descriptor = os.open("/proc/self/pagemap", os.O_RDONLY)

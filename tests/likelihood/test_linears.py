@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from mapping import TOLD, resident
 from packing import packing
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -190,18 +191,10 @@ def mapped_layer(path: Path) -> nn.Linear:
 def test_a_file_s_pages_are_given_back_once_they_were_copied(layer: type, tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     plain = mapped_layer(path)
-
-    def resident() -> int:
-        maps = Path("/proc/self/smaps").read_text().split("\n")
-        ours = [at for at, line in enumerate(maps) if line.endswith(str(path))]
-        return sum(int(line.split()[1]) for at in ours for line in maps[at : at + 5] if line.startswith("Rss:"))
-
     assert float(plain.weight.sum()) == 1024**2
-    # Only Linux gives pages back (likelihood/mapped.py) and tells in /proc what is resident; products are right anywhere.
-    gives_back = sys.platform == "linux"
-    assert not gives_back or resident() >= 4096
+    assert not TOLD or resident(path) >= 4096
     made = layer(plain, torch.bfloat16)
-    assert not gives_back or resident() < 256
+    assert resident(path) < 256
     assert float(made(torch.ones(1, 1024)).sum()) == 1024**2
     # The system still holds the file: reading it again, as the next process does, needs no disk.
     before = faults_from_disk()

@@ -9,6 +9,7 @@ import pytest
 import tiny
 import torch
 from likelihood.test_body import ALL, PAIRS
+from mapping import TOLD, resident
 
 from qpeft_rerank import Reranker
 from qpeft_rerank.adapters.registry import create_adapter
@@ -132,6 +133,25 @@ def test_adapters_give_the_same_scores(kind: str, tmp_path: Path) -> None:
         assert type(reranker.scorer.model) is expected
         found.append(reranker.score(pairs))
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed"])
+def test_no_part_of_the_file_stays_in_memory(dtype: str, tmp_path: Path) -> None:
+    folder = tiny.save_model(tmp_path / "model", vocab_size=100_000)
+    load_for_scoring(str(folder), dtype, "cpu")
+    model = load_for_scoring(str(folder), dtype, "cpu")
+    assert isinstance(model, QuickModel)
+    scorer, path = Scorer(model, load_template("plain")), folder / "model.safetensors"
+    shared = SharedScorer(scorer, "on")
+    sequences = scorer.encode(PAIRS)
+    assert resident(path) < 1024
+    for _ in range(2):
+        assert int(model.embedding(torch.arange(0, 100_000, 8)).shape[0]) == 12_500
+        assert not TOLD or resident(path) > 10_000
+        scorer.log_probs(sequences)
+        assert resident(path) < 1024
+        shared.log_probs([[sequence] for sequence in sequences])
+        assert resident(path) < 1024
 
 
 def test_scoring_needs_no_transformers_then(tmp_path: Path) -> None:
