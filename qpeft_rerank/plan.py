@@ -86,7 +86,9 @@ def plan_lines(
     yield f"topics     {len(run):,}"
     yield f"pairs      {pairs:,}{'' if counted == pairs else f' (tokens counted on {counted:,})'}"
     yield f"tokens     {tokens * scale:,.0f}, of which scored {scored * scale:,.0f}; cut passages {cut * scale:,.0f}"
-    yield f"batches    {batches * scale:,.0f} of at most {budget:,} tokens, padding {whole / max(tokens, 1) - 1:.1%}"
+    # Whether a model is read without padding is known of a loaded one alone.
+    padding = f"padding at most {whole / max(tokens, 1) - 1:.1%}"
+    yield f"batches    {batches * scale:,.0f} of at most {budget:,} tokens, {padding}"
     yield f"sharing    {_sharing(mode, can_share, whole, apart, scale)}"
     if methods and len(methods.scorers) > 1:
         yield f"comparing  {_comparing(methods, apart, padded, scale)}"

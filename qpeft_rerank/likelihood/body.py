@@ -1,12 +1,12 @@
 """A frozen decoder of Llama's kind, run as one function: the same layers, without what costs and gives nothing.
 
 What is saved beside the model's own forward: states pass between layers in place, norms and activations are
-part of other operations, each narrower copy of the states is made once, attention over several sequences of a
-row leaves out the blocks in which nothing is seen, the last layer ends with the scored positions, and tokens
-that all rows begin with are read once, not once a batch and row.
+part of other operations, each narrower copy of the states is made once, rows are not padded where that costs much,
+attention over several sequences of a row leaves out the blocks in which nothing is seen, the last layer ends with the
+scored positions, and tokens that all rows begin with are read once, not once a batch and row.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence as ListLike
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +16,7 @@ from torch.nn import functional
 
 from qpeft_rerank.errors import REFUSALS
 from qpeft_rerank.likelihood.linears import PackedLinear, in_rows, out_of_rows, plain_products
-
-#: (queries ``[rows, heads, tokens, width]``, keys and values ``[rows, key heads, tokens, width]``, scale) to
-#: ``[rows, heads, tokens, width]``.
-Attend = Callable[[Tensor, Tensor, Tensor, float], Tensor]
-#: Queries, keys and values of one layer, as :data:`Attend` takes them but ``[rows, tokens, heads, width]``.
-Attended = tuple[Tensor, Tensor, Tensor]
+from qpeft_rerank.likelihood.packed import Attended, Packed, RowAttend, saves
 
 # Largest difference of a state from the model's own, over the largest state there is.
 _TOLERANCE = 1e-4
@@ -126,32 +121,54 @@ class Body:
         vectors: Tensor,
         scored: Tensor,
         positions: Tensor | None = None,
-        attend: Attend | None = None,
+        attend: RowAttend | None = None,
         lead: int = 0,
+        lengths: ListLike[int] | None = None,
     ) -> Tensor:
         """States after the last norm.
 
         :param vectors: embeddings ``[rows, tokens, d]``.
         :param scored: (row, place) of the states asked for, ``[scored, 2]``.
         :param positions: of each token, ``[rows, tokens]``; counted from 0 in each row by default.
-        :param attend: attention; causal within each row by default.
+        :param attend: attention of a row; causal by default.
         :param lead: tokens that rows may all begin with, as they do with a prompt's first words. They see only
             themselves, so if they are alike they are read once, and kept for the next batch.
+        :param lengths: tokens of each row that are no padding; all by default.
         :return: ``[scored, d]``.
         """
+        rows, width = vectors.shape[:2]
         if positions is None:
-            positions = torch.arange(vectors.shape[1], device=vectors.device)[None]
+            positions = torch.arange(width, device=vectors.device)[None]
         read = self._read(vectors, min(lead, int(scored[:, 1].min())))
         ahead = read[0][0].shape[1] if read else 0
-        cos, sin = self._angles(vectors, positions[:, ahead:])
-        states = vectors[:, ahead:].clone()
+        packed = self._packed(vectors, lengths, attend, ahead)
+        if packed:
+            cos, sin = self._angles(vectors, packed.row(positions.expand(rows, width)))
+            states, at = packed.row(vectors), packed.places(scored)
+        else:
+            cos, sin = self._angles(vectors, positions[:, ahead:])
+            states, at = vectors[:, ahead:].clone(), torch.stack((scored[:, 0], scored[:, 1] - ahead), 1)
         for number, layer in enumerate(self.layers):
-            projected = self._projected(layer, states, cos, sin, read[number] if read else None)
-            seen = self._seen(layer, projected, attend or causal, ahead)
+            before = read[number] if read else None
+            if packed:
+                projected = self._projected(layer, states, cos, sin)
+                seen = packed.seen(projected, before, layer.scale, attend or _causal_row)
+            else:
+                seen = self._seen(layer, self._projected(layer, states, cos, sin, before), ahead)
             if layer is self.layers[-1]:
-                states, seen = (of[scored[:, 0], scored[:, 1] - ahead] for of in (states, seen))
+                states, seen = (of[at[:, 0], at[:, 1]] for of in (states, seen))
             self._finish(layer, states, seen)
         return _normed(states, self.norm)
+
+    def _packed(
+        self, vectors: Tensor, lengths: ListLike[int] | None, attend: RowAttend | None, ahead: int
+    ) -> Packed | None:
+        """How rows are packed, or None where they are better read as a table: on a GPU, where calls cost more."""
+        rows, width = vectors.shape[:2]
+        lengths = lengths or [width] * rows
+        if attend or (vectors.device.type == "cpu" and saves(lengths, width)):
+            return Packed.of(lengths, width, ahead, vectors.device)
+        return None
 
     def forget(self) -> None:
         """Drop the lead that was kept: the layers change."""
@@ -170,7 +187,7 @@ class Body:
             states, kept = first.clone(), []
             for layer in self.layers:
                 kept.append(self._projected(layer, states, cos, sin))
-                self._finish(layer, states, self._seen(layer, kept[-1], causal))
+                self._finish(layer, states, self._seen(layer, kept[-1]))
             self._lead = first.clone(), kept
         return self._lead[1]
 
@@ -199,10 +216,10 @@ class Body:
         whole[:, -values.shape[1] :] = values
         return queries, keys, whole
 
-    def _seen(self, layer: _Layer, projected: Attended, attend: Attend, ahead: int = 0) -> Tensor:
+    def _seen(self, layer: _Layer, projected: Attended, ahead: int = 0) -> Tensor:
         """What each token after the first ``ahead`` gathers from those that it sees, ``[rows, tokens, heads, width]``."""
         queries, keys, values = (of.transpose(1, 2) for of in projected)
-        made = attend(queries, keys, values, layer.scale)
+        made = causal(queries, keys, values, layer.scale)
         return made[:, :, ahead:].transpose(1, 2)
 
     def _finish(self, layer: _Layer, states: Tensor, seen: Tensor) -> None:
@@ -224,11 +241,19 @@ class Body:
 
 
 def causal(queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
-    """Each token sees itself and what comes before it in its row; an :data:`Attend`."""
+    """Each token sees itself and what comes before it in its row.
+
+    :param queries: ``[rows, heads, tokens, width]``, keys and values ``[rows, key heads, tokens, width]``.
+    :return: as the queries.
+    """
     grouped = queries.shape[1] != keys.shape[1]
     return functional.scaled_dot_product_attention(
         queries, keys, values, is_causal=True, scale=scale, enable_gqa=grouped
     )
+
+
+def _causal_row(row: int, queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
+    return causal(queries, keys, values, scale)
 
 
 def _of_kind(decoder: Any) -> bool:

@@ -9,10 +9,11 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from qpeft_rerank.likelihood.body import Attend, Body
+from qpeft_rerank.likelihood.body import Body
 from qpeft_rerank.likelihood.head import log_probs
 from qpeft_rerank.likelihood.linears import change_products, keeps_weights, products_of
 from qpeft_rerank.likelihood.mapped import give_back
+from qpeft_rerank.likelihood.packed import RowAttend
 from qpeft_rerank.likelihood.processor import multiplies_bfloat16
 from qpeft_rerank.likelihood.sharing import Attention
 from qpeft_rerank.likelihood.sources import ModelSource
@@ -56,8 +57,13 @@ class Tree(Protocol):
         """Of each token in its sequence, ``[rows, tokens]``."""
         ...
 
-    def attend(self, dtype: torch.dtype) -> Attend:
-        """Attention in which no sequence sees another."""
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each row that are no padding."""
+        ...
+
+    def attend(self, dtype: torch.dtype) -> RowAttend:
+        """Attention of a row, in which no sequence sees another."""
         ...
 
     def mask(self, dtype: torch.dtype) -> Tensor:
@@ -170,35 +176,37 @@ class CausalModel(ABC):
         targets = ids[at[:, 0], at[:, 1] + 1]
         with self.changed(embedder, len(rows)) as extra:
             inputs: dict[str, Any] = {"input_ids": ids, **extra}
+            virtual = 0
             if embedder is not None:
                 vectors = embedder(sequences, ids, self.embedding(ids))
                 inputs = {"inputs_embeds": vectors, **extra}
-                at[:, 1] += vectors.shape[1] - longest
-                longest = vectors.shape[1]
-            lead = longest - ids.shape[1] + min(sequence.prompt_length for sequence in sequences)
-            return self._log_probs(inputs, at, targets, longest, extra, lead)
+                virtual = vectors.shape[1] - longest
+                at[:, 1] += virtual
+            lengths = [len(row) + virtual for row in rows]
+            lead = virtual + min(sequence.prompt_length for sequence in sequences)
+            return self._log_probs(inputs, at, targets, lengths, extra, lead)
 
     def _log_probs(
-        self, inputs: dict[str, Any], at: Tensor, targets: Tensor, longest: int, extra: Any, lead: int
+        self, inputs: dict[str, Any], at: Tensor, targets: Tensor, lengths: list[int], extra: Any, lead: int
     ) -> Tensor:
-        """Float32 log-probability ``[scored]`` of each target after its place ``at`` in rows of ``longest`` tokens."""
-        return self.head_log_probs(self.scored_states(inputs, at, longest, extra, lead), targets)
+        """Float32 log-probability ``[scored]`` of each target after its place ``at`` in rows of ``lengths`` tokens."""
+        return self.head_log_probs(self.scored_states(inputs, at, lengths, extra, lead), targets)
 
     def scored_states(
-        self, inputs: dict[str, Any], at: Tensor, longest: int, extra: Any, lead: int, tree: Tree | None = None
+        self, inputs: dict[str, Any], at: Tensor, lengths: list[int], extra: Any, lead: int, tree: Tree | None = None
     ) -> Tensor:
         """States ``[scored, d]`` before the head; here through :attr:`body`.
 
         :param inputs: ``input_ids`` or ``inputs_embeds``, as for ``transformers``.
         :param at: row and place of each state that is wanted, ``[scored, 2]``.
-        :param longest: tokens of the longest sequence.
+        :param lengths: tokens of each sequence.
         :param extra: what :meth:`changed` gave.
         :param lead: tokens that all rows begin with.
         :param tree: who sees whom, where a row holds several sequences.
         """
         if tree is None:
-            return self.states(inputs, at, lead=lead)
-        return self.states(inputs, at, tree.positions, tree.attend(self.dtype), lead)
+            return self.states(inputs, at, lead=lead, lengths=lengths)
+        return self.states(inputs, at, tree.positions, tree.attend(self.dtype), lead, tree.lengths)
 
     @contextmanager
     def changed(self, embedder: Embedder | None, rows: int) -> Iterator[dict[str, Any]]:
@@ -255,8 +263,9 @@ class CausalModel(ABC):
         inputs: dict[str, Any],
         scored: Tensor,
         positions: Tensor | None = None,
-        attend: Attend | None = None,
+        attend: RowAttend | None = None,
         lead: int = 0,
+        lengths: ListLike[int] | None = None,
     ) -> Tensor:
         """States ``[scored, d]`` before the head, through :attr:`body`; see :meth:`Body.__call__`.
 
@@ -269,7 +278,7 @@ class CausalModel(ABC):
             vectors = self.embedding(inputs["input_ids"])
         # Batch by batch other rows of the table were looked up, until all of it is in memory.
         give_back(self.embedding.weight)
-        return self.body(vectors, scored, positions, attend, lead)
+        return self.body(vectors, scored, positions, attend, lead, lengths)
 
     def head_log_probs(self, states: Tensor, targets: Tensor) -> Tensor:
         """Float32 log-probability ``[scored]`` of each target after its state ``[scored, d]``; see ``plain_head``."""

@@ -148,11 +148,12 @@ class LanguageModel(CausalModel):
         return self.attention.reach is None or longest <= self.attention.reach
 
     def _log_probs(
-        self, inputs: dict[str, Any], at: Tensor, targets: Tensor, longest: int, extra: Any, lead: int
+        self, inputs: dict[str, Any], at: Tensor, targets: Tensor, lengths: list[int], extra: Any, lead: int
     ) -> Tensor:
         """The same, through the model itself where its head is more than a matrix."""
         if self.plain_head:
-            return super()._log_probs(inputs, at, targets, longest, extra, lead)
+            return super()._log_probs(inputs, at, targets, lengths, extra, lead)
+        longest = max(lengths)
         first = int(at[:, 1].min())
         logits: Tensor = self.model(**inputs, use_cache=False, logits_to_keep=longest - first).logits
         if logits.shape[1] == longest:  # an architecture without logits_to_keep returns all of them
@@ -160,11 +161,11 @@ class LanguageModel(CausalModel):
         return log_probs(logits[at[:, 0], at[:, 1] - first], targets, torch.nn.Identity(), self.vocabulary)
 
     def scored_states(
-        self, inputs: dict[str, Any], at: Tensor, longest: int, extra: Any, lead: int, tree: Tree | None = None
+        self, inputs: dict[str, Any], at: Tensor, lengths: list[int], extra: Any, lead: int, tree: Tree | None = None
     ) -> Tensor:
         """The same, through the model's own layers where :attr:`body` may not."""
-        if self.quick(longest, extra):
-            return super().scored_states(inputs, at, longest, extra, lead, tree)
+        if self.quick(max(lengths), extra):
+            return super().scored_states(inputs, at, lengths, extra, lead, tree)
         places = {"attention_mask": tree.mask(self.dtype), "position_ids": tree.positions} if tree else {}
         states: Tensor = self.model.base_model(**inputs, **places, use_cache=False).last_hidden_state
         return states[at[:, 0], at[:, 1]]

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from qpeft_rerank.likelihood.body import Attend, causal
+from qpeft_rerank.likelihood.body import causal
 from qpeft_rerank.likelihood.causal_model import CausalModel, Embedder, sent
+from qpeft_rerank.likelihood.packed import RowAttend
 from qpeft_rerank.prompt.segments import Sequence, common_length
 
 # Of a token that only pads its row.
@@ -51,31 +52,33 @@ class Layout:
         """What may see what, to be added to attention's logits: ``[rows, 1, tokens, tokens]``."""
         return _mask(self.branches, dtype)
 
-    def attend(self, dtype: torch.dtype) -> Attend:
-        """The same attention without the blocks in which a mask would hide everything."""
-        blocks = []
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each row that are no padding."""
+        return [ends[-1] for ends in self.groups]
+
+    def attend(self, dtype: torch.dtype) -> RowAttend:
+        """The same attention, row by row, without the blocks in which a mask would hide everything."""
+        blocks: list[list[tuple[int, int, Tensor]]] = []
         for row, (prefix, *ends) in enumerate(self.groups):
+            masks = []
             for start, end in pairwise([prefix, *ends]):
                 own = _mask(self.branches[row : row + 1, start:end], dtype)
-                blocks.append((row, prefix, start, end, functional.pad(own, (prefix, 0))))
+                masks.append((start, end, functional.pad(own, (prefix, 0))))
+            blocks.append(masks)
 
-        def attended(queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
-            made = torch.zeros_like(queries)
-            grouped = queries.shape[1] != keys.shape[1]
-            for row, (prefix, *_) in enumerate(self.groups):
-                one = slice(row, row + 1)
-                made[one, :, :prefix] = causal(
-                    queries[one, :, :prefix], keys[one, :, :prefix], values[one, :, :prefix], scale
-                )
-            for row, prefix, start, end, mask in blocks:
-                one = slice(row, row + 1)
-                made[one, :, start:end] = functional.scaled_dot_product_attention(
-                    queries[one, :, start:end],
-                    torch.cat((keys[one, :, :prefix], keys[one, :, start:end]), 2),
-                    torch.cat((values[one, :, :prefix], values[one, :, start:end]), 2),
+        def attended(row: int, queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
+            prefix = self.groups[row][0]
+            made = torch.empty_like(queries)
+            made[:, :, :prefix] = causal(queries[:, :, :prefix], keys[:, :, :prefix], values[:, :, :prefix], scale)
+            for start, end, mask in blocks[row]:
+                made[:, :, start:end] = functional.scaled_dot_product_attention(
+                    queries[:, :, start:end],
+                    torch.cat((keys[:, :, :prefix], keys[:, :, start:end]), 2),
+                    torch.cat((values[:, :, :prefix], values[:, :, start:end]), 2),
                     attn_mask=mask,
                     scale=scale,
-                    enable_gqa=grouped,
+                    enable_gqa=queries.shape[1] != keys.shape[1],
                 )
             return made
 
@@ -152,9 +155,9 @@ def tree_log_probs(
         inputs = {"input_ids": layout.ids}
         if embedder is not None:
             inputs = {"inputs_embeds": _embedded(model, rows, embedder, virtual)}
-        longest = max(map(len, (sequence for row in rows for sequence in row))) + virtual
+        lengths = [len(sequence) + virtual for row in rows for sequence in row]
         lead = virtual + min(sequence.prompt_length for row in rows for sequence in row)
-        states = model.scored_states(inputs, layout.states, longest, extra, lead, layout)
+        states = model.scored_states(inputs, layout.states, lengths, extra, lead, layout)
         return model.head_log_probs(states, layout.targets)
 
 

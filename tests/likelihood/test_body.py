@@ -146,13 +146,14 @@ def test_the_prompt_s_first_words_are_read_once(tmp_path: Path, prompt: str) -> 
     read: list[int] = []
     layer = model.model.base_model.layers[0].self_attn.q_proj
     layer.register_forward_hook(lambda module, inputs, output: read.append(inputs[0].shape[:-1].numel()))
-    widest, filled = max(map(len, sequences)), ROWS if isinstance(layer, PackedLinear) else 1
+    filled = ROWS if isinstance(layer, PackedLinear) else 1
 
     def rows(tokens: int) -> int:
         return -(-tokens // filled) * filled
 
     logs = [torch.cat(quick.log_probs(sequences)) for _ in range(2)]
-    assert read == [rows(lead), rows(len(sequences) * (widest - lead)), rows(len(sequences) * (widest - lead))]
+    own = sum(len(sequence) - lead for sequence in sequences)
+    assert read == [rows(lead), rows(own), rows(own)]
     torch.testing.assert_close(logs[0], logs[1], rtol=0, atol=0)
     read.clear()
     # Rows that begin with other words, and one that begins with the query, still get their own scores.
@@ -163,5 +164,5 @@ def test_the_prompt_s_first_words_are_read_once(tmp_path: Path, prompt: str) -> 
             changed([one], lambda rows, ids, embedded, at=at: embedded + float(at == 0))
             for at, one in enumerate(sequences)
         ]
-    assert read[0] == rows(len(sequences) * widest)
+    assert read[0] == rows(sum(map(len, sequences)))
     torch.testing.assert_close(twisted, torch.cat(alone), rtol=0, atol=1e-4)

@@ -18,7 +18,7 @@ def test_parts_add_up(data: Path, model: Path, tmp_path: Path, capsys: pytest.Ca
     for column in range(2):
         assert sum(share[column] for share in shares) == pytest.approx(100, abs=1)
         assert pair[column] > 0
-    for name in ("products of the layers and the head", "attention", "norms", "rotary positions"):
+    for name in ("products of the layers and the head", "attention", "norms and rotary positions"):
         assert min(parts[name]) > 0
 
 
