@@ -15,8 +15,8 @@ PARTS = {
     "attention": ("aten::_scaled_dot_product", "aten::scaled_dot_product"),
     "softmax over the vocabulary": ("aten::logsumexp", "aten::exp_", "aten::amax", "aten::sub", "aten::sum"),
     "norms and rotary positions": (
-        *("aten::linalg_vector_norm", "aten::pow_", "aten::div_", "aten::rsqrt", "aten::mul", "aten::addcmul"),
-        *("aten::cos", "aten::sin"),
+        *("aten::_fused_rms_norm", "aten::rms_norm", "aten::linalg_vector_norm", "aten::pow", "aten::mean"),
+        *("aten::div_", "aten::rsqrt", "aten::mul", "aten::addcmul", "aten::cos", "aten::sin"),
     ),
     "copies and casts": ("aten::copy_", "aten::_to_copy", "aten::clone", "aten::index", "aten::embedding", "aten::cat"),
     "sums with what came before": ("aten::add",),
