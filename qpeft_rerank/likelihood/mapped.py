@@ -2,13 +2,15 @@
 
 import contextlib
 import ctypes
+import mmap
 import os
 import sys
 from array import array
 
 from torch import Tensor
 
-_PAGE = 4096
+# Not everywhere 4,096 bytes: another number would look up the wrong pages in /proc/self/pagemap.
+_PAGE = mmap.PAGESIZE
 # Linux's advice to map pages that the file's cache holds without a fault each, since 5.14.
 _MADV_POPULATE_READ = 22
 # Linux's advice to forget pages. What was written to them goes with them; the file, and the system's cache of it, stay.
@@ -19,7 +21,8 @@ _SWAPPED, _OF_FILE, _PRESENT = 1 << 62, 1 << 61, 1 << 63
 
 def fetch(weight: Tensor) -> None:
     """Before a tensor is read as a whole: have the pages that a file gives it, which cost a third of a second else."""
-    _advise(weight, _MADV_POPULATE_READ)
+    if weight.device.type == "cpu":
+        _advise(*_pages(weight), _MADV_POPULATE_READ)
 
 
 def give_back(weight: Tensor) -> None:
@@ -27,8 +30,11 @@ def give_back(weight: Tensor) -> None:
 
     Another reading gets them from the file again, which the system still holds: the next process starts as fast.
     """
-    if weight.device.type == "cpu" and _unwritten(*_pages(weight)):
-        _advise(weight, _MADV_DONTNEED)
+    if weight.device.type != "cpu":
+        return
+    start, length = _pages(weight)
+    if _unwritten(start, length):
+        _advise(start, length, _MADV_DONTNEED)
 
 
 def _pages(weight: Tensor) -> tuple[int, int]:
@@ -58,10 +64,7 @@ def _unwritten(start: int, length: int) -> bool:
     return not any(page & _SWAPPED or (page & _PRESENT and not page & _OF_FILE) for page in set(pages))
 
 
-def _advise(weight: Tensor, advice: int) -> None:
-    if sys.platform != "linux" or weight.device.type != "cpu":
-        return
-    start, length = _pages(weight)
-    if length > 0:
+def _advise(start: int, length: int, advice: int) -> None:
+    if sys.platform == "linux" and length > 0:
         with contextlib.suppress(OSError, AttributeError):  # time and memory are all that is at stake
             ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), advice)

@@ -1,6 +1,7 @@
 """Layers that multiply faster give the scores, and the gradients, of those that they replace."""
 
 import copy
+import mmap
 import os
 import sys
 from pathlib import Path
@@ -218,6 +219,20 @@ def test_pages_that_were_written_to_are_kept(layer: type, tmp_path: Path) -> Non
     made = layer(plain, torch.bfloat16)
     assert float(plain.weight[700, 3]) == 9.0
     assert float(made(torch.ones(1, 1024)).sum()) == 1024**2 + 8
+
+
+@pytest.mark.parametrize("pages", [1, 3, 16])
+def test_one_written_page_keeps_the_whole_tensor(pages: int, tmp_path: Path) -> None:
+    """Whatever its place, and however many there are."""
+    count = mmap.PAGESIZE // 4
+    for written in {0, pages // 2, pages - 1}:
+        path = tmp_path / f"{written}"
+        path.write_bytes(bytes((pages + 2) * mmap.PAGESIZE))
+        whole = torch.from_file(str(path), shared=False, size=(pages + 2) * count, dtype=torch.float32)
+        weight = whole[count : (pages + 1) * count]
+        weight[written * count + 5] = 3.0
+        give_back(weight)
+        assert float(weight.sum()) == 3.0
 
 
 def test_memory_of_no_file_is_kept() -> None:
