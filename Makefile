@@ -24,7 +24,7 @@ WORKERS := --numprocesses logical --maxprocesses 2
 
 demo: install
 	cd "$(ROOT)" && "$(BIN)/python" -m qpeft_rerank.rerank --index embedded --limit $(DEMO_TOPICS) \
-		--depth $(DEMO_DEPTH) --adapter smollm2-135m-a --compare none --qrels answers --show 3 --overwrite
+		--depth $(DEMO_DEPTH) --compare none --qrels answers --show 3 --overwrite
 
 test: install-test
 	cd "$(ROOT)" && "$(BIN)/python" -m pytest $(WORKERS)

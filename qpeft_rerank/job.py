@@ -15,7 +15,7 @@ from qpeft_rerank.errors import InputError
 from qpeft_rerank.fusion import check_alpha
 from qpeft_rerank.likelihood.journal import Journal
 from qpeft_rerank.likelihood.language_model import pick_device
-from qpeft_rerank.methods import DEFAULT_PROMPT, check_compared, named_adapter
+from qpeft_rerank.methods import DEFAULT_PROMPT, check_compared, chosen_adapter
 from qpeft_rerank.outputs import Outputs
 from qpeft_rerank.parts import Share, collect
 from qpeft_rerank.prompt.templates import load_template
@@ -61,7 +61,7 @@ class Job:
         args.measures = report.measures(args.measures, judged=bool(args.qrels))
         # Read now only to refuse a bad one early; an adapter brings its own.
         self.prompt = load_template(args.prompt) if args.prompt else None
-        args.adapter = named_adapter(args.adapter)
+        args.adapter = chosen_adapter(args.adapter, args.model, bool(args.prompt))
         check_compared(args.adapter, args.compare)
         self._settle_certify()
         if self.index is not None:

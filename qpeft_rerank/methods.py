@@ -6,16 +6,32 @@ from qpeft_rerank.adapters.find import find_adapter
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.causal_model import CausalModel
 from qpeft_rerank.likelihood.scorer import Scorer
+from qpeft_rerank.likelihood.sources import EMBEDDED, embedded_gguf
 from qpeft_rerank.prompt.templates import Template, load_template
 
 DEFAULT_PROMPT = "plain"
 #: What ``--adapter`` and ``--compare`` call the model without adapter.
 NO_ADAPTER = "none"
+#: What ``--adapter`` calls Q-PEFT where that is known to help: :data:`EMBEDDED_ADAPTER`, or none.
+AUTO_ADAPTER = "auto"
+#: The adapter that ships for the embedded model, and is its default.
+EMBEDDED_ADAPTER = "smollm2-135m-a"
 
 
 def named_adapter(name: str | None) -> str | None:
     """The name of an adapter; None where none is meant."""
     return None if name == NO_ADAPTER else name
+
+
+def chosen_adapter(name: str | None, model: str, prompted: bool) -> str | None:
+    """The name of the adapter that is meant, :data:`AUTO_ADAPTER` settled; None where none is.
+
+    The embedded model takes the one that ships for it, unless a prompt is named, which that adapter may not know, or
+    the model comes from the hub, whose weights are rounded otherwise than those that it was trained on.
+    """
+    if name != AUTO_ADAPTER:
+        return named_adapter(name)
+    return EMBEDDED_ADAPTER if model == EMBEDDED and not prompted and embedded_gguf() is not None else None
 
 
 def check_compared(adapter: str | None, compare: Iterable[str]) -> None:

@@ -50,8 +50,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     model.add_argument(
         "--adapter",
+        default="auto",
         metavar="NAME",
-        help="Q-PEFT or PEFT adapter: folder, hub name, one that ships, or 'none' (default)",
+        help="Q-PEFT or PEFT adapter: folder, hub name, one that ships, or 'none'; 'auto' (default): "
+        "smollm2-135m-a for the embedded model, unless --prompt is given, else none",
     )
     model.add_argument(
         "--compare",

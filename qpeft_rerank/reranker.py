@@ -25,7 +25,7 @@ from qpeft_rerank.likelihood.quick import load_for_scoring
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.likelihood.scores import Score
 from qpeft_rerank.likelihood.shared import Mode
-from qpeft_rerank.methods import check_compared, load_scorers
+from qpeft_rerank.methods import AUTO_ADAPTER, check_compared, chosen_adapter, load_scorers
 from qpeft_rerank.prompt.templates import Template, load_template
 from qpeft_rerank.results import RerankedRun, ScoredPair, in_order, merge
 from qpeft_rerank.trec.pairs import grouped, listed
@@ -74,7 +74,7 @@ class Reranker:
     def from_pretrained(
         cls,
         model: Named = "embedded",
-        adapter: Named | None = None,
+        adapter: Named | None = AUTO_ADAPTER,
         *,
         prompt: Named | Template | None = None,
         dtype: str = "auto",
@@ -87,7 +87,8 @@ class Reranker:
         """Load a reranker; names may be paths.
 
         :param model: hub name, folder, GGUF file, or ``embedded`` (SmolLM2-135M-Instruct).
-        :param adapter: a Q-PEFT or PEFT adapter: folder, hub name, or the name of one that ships; None or ``none``.
+        :param adapter: a Q-PEFT or PEFT adapter: folder, hub name, or the name of one that ships; None or ``none``;
+            ``auto`` is ``smollm2-135m-a`` for the embedded model where no prompt is named, else none.
         :param prompt: a prompt's name, a YAML file, or a :class:`Template`; None takes the adapter's
             own, else ``plain``.
         :param dtype: ``float32``, ``mixed`` (products in bfloat16, all else in float32), ``bfloat16``, ``float16``,
@@ -99,7 +100,7 @@ class Reranker:
         :raises InputError: with one line saying what is wrong with which of these.
         """
         name, others = spelled("model", model), spelled_list("compare", compare)
-        main = None if adapter is None else spelled("adapter", adapter)
+        main = None if adapter is None else chosen_adapter(spelled("adapter", adapter), name, prompt is not None)
         template = prompt if isinstance(prompt, Template | None) else load_template(spelled("prompt", prompt))
         if max_passage_tokens is not None and max_passage_tokens < 1:
             raise InputError(f"--max-passage-tokens {max_passage_tokens}: give a positive number")

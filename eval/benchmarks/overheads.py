@@ -107,7 +107,7 @@ def _journal(job: dict[str, Any]) -> dict[str, Any]:
 
     torch.set_num_threads(job["threads"])
     pairs = read_workload(job)
-    reranker = Reranker.from_pretrained(job["model"], device="cpu", dtype="float32")
+    reranker = Reranker.from_pretrained(job["model"], None, device="cpu", dtype="float32")
     run, topics = Run(), {}
     for pair in pairs:
         topics[pair.topic] = Topic(pair.topic, pair.query)

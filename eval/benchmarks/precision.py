@@ -122,7 +122,7 @@ def _scores(args: argparse.Namespace, name: str, dtype: str, run: Any, topics: A
     from qpeft_rerank.candidates import count_pairs
     from qpeft_rerank.likelihood.journal import Journal
 
-    reranker = Reranker.from_pretrained(args.model, dtype=dtype, device="cpu")
+    reranker = Reranker.from_pretrained(args.model, None, dtype=dtype, device="cpu")
     total = count_pairs(run, args.depth)
     with (
         Journal(Path(args.output).with_suffix(f".{name}.{dtype}.journal")) as journal,

@@ -68,7 +68,7 @@ def _parts(name: str, dtype: str, texts: list[tuple[str, str, str]]) -> dict[str
 
     from qpeft_rerank import Passage, Reranker
 
-    reranker = Reranker.from_pretrained(name, dtype=dtype, device="cpu")
+    reranker = Reranker.from_pretrained(name, None, dtype=dtype, device="cpu")
     listed = [(query, Passage(str(place), title, text)) for place, (query, title, text) in enumerate(texts)]
     reranker.score(listed)
     start = time.perf_counter()

@@ -20,7 +20,7 @@ needs_wheel = pytest.mark.skipif(sources.embedded_gguf() is None, reason=f"not i
 def reranker():
     from qpeft_rerank import Reranker
 
-    return Reranker.from_pretrained("embedded", dtype="float32", device="cpu")
+    return Reranker.from_pretrained("embedded", None, dtype="float32", device="cpu")
 
 
 @needs_wheel
