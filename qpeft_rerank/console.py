@@ -99,8 +99,10 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def run(command: Callable[[], int]) -> int:
+def run(command: Callable[[], int], resumes: bool = True) -> int:
     """Call ``command`` and return its exit status.
+
+    :param resumes: whether the same command goes on where it was stopped, as Ctrl-C then tells.
 
     :class:`InputError` and the system's refusals become one line and status 2. A reader that closed the pipe is no fault
     (status 0, as ``head`` expects). Ctrl-C ends with 130; what was journalled stays.
@@ -125,7 +127,7 @@ def run(command: Callable[[], int]) -> int:
         )
         return 2
     except KeyboardInterrupt:
-        say("interrupted; the same command goes on from here")
+        say(f"interrupted; {'the same command goes on from here' if resumes else 'nothing was kept'}")
         return 130
 
 

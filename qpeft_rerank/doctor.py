@@ -111,6 +111,7 @@ def check_caches() -> Iterator[Line]:
     from qpeft_rerank.collection.evalfiles import pyserini_cache
 
     hub = os.environ.get("HF_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
+    hub = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or os.path.join(hub, "hub")
     for folder, owner in (
         (cache_dir(), "this package"),
         (pyserini_cache(), "Pyserini"),
@@ -120,7 +121,7 @@ def check_caches() -> Iterator[Line]:
         fix = (
             ""
             if _writable(_nearest(folder))
-            else f"make {folder} writable, or set QPEFT_RERANK_CACHE, PYSERINI_CACHE or HF_HOME"
+            else f"make {folder} writable, or set QPEFT_RERANK_CACHE, PYSERINI_CACHE or HF_HUB_CACHE"
         )
         yield Line("cache", f"{folder} ({owner}): {state}", fix)
 
@@ -174,7 +175,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print the findings on stdout; return 0, or 2 if one of them needs a fix."""
     parser = console.Parser(prog="python -m qpeft_rerank.doctor", description=__doc__)
     parser.parse_args(argv)
-    return console.run(_doctor)
+    return console.run(_doctor, resumes=False)
 
 
 def _doctor() -> int:

@@ -29,6 +29,9 @@ from qpeft_rerank.trec.topics import Topic
 if TYPE_CHECKING:
     from qpeft_rerank.engines.processes import Team
 
+# How many a topic the first stage finds, where nothing is said; those beyond the depth stay in the run's tail.
+_HITS = 1000
+
 
 class Inputs(NamedTuple):
     """What a job works on; ``explained`` is the topic of ``--explain``."""
@@ -217,7 +220,8 @@ class Job:
             raise InputError("--corpus holds passages but no ranking; add --run FILE, or search an --index")
         say(f"searching {self.index} with {len(topics):,} topics of {self.topics_name}")
         topics = self._limited(topics)
-        run = sources.search(self.index, topics, self.args.hits, self.args.threads or 1, self.topics_name)
+        hits = self.args.hits or max(_HITS, self.args.depth)
+        run = sources.search(self.index, topics, hits, self.args.threads or 1, self.topics_name)
         if not run:
             raise InputError(f"index {self.index} finds nothing for any topic of {self.topics_name}")
         return run

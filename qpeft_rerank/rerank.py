@@ -33,7 +33,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     source.add_argument("--limit", type=console.positive, metavar="N", help="rerank the first N topics only")
     source.add_argument("--run", metavar="FILE", help="TREC run to rerank, .gz too, - for stdin (default: BM25)")
-    source.add_argument("--hits", type=console.positive, default=1000, metavar="N", help="BM25 hits a topic (1000)")
+    source.add_argument(
+        "--hits", type=console.positive, metavar="N", help="BM25 hits a topic (1000, or --depth if that is more)"
+    )
     source.add_argument("--depth", type=console.positive, default=100, metavar="N", help="how many to rerank (100)")
     source.add_argument(
         "--missing",

@@ -257,7 +257,7 @@ def _dev_from_triples(args: argparse.Namespace) -> "DevSet":
 
     file = read_training_file(args.dev, args.dev_queries, args.seed)
     console.say(f"dev: {file.summary}")
-    return dev_from_examples(file.examples)
+    return dev_from_examples(file.examples, args.dev)
 
 
 def _dev_from_run(args: argparse.Namespace) -> "DevSet":

@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from qpeft_rerank import doctor, evaluate, mine, rerank, retrieve, train
+from qpeft_rerank import console, doctor, evaluate, mine, rerank, retrieve, train
 from qpeft_rerank.console import Parser, run
 from qpeft_rerank.errors import InputError, first_line
 
@@ -128,3 +128,14 @@ def test_what_a_library_announces_is_told_with_the_announcement():
         "Error(s) in loading: size mismatch for q"
     )
     assert first_line(RuntimeError("unfinished:")) == "unfinished:" and first_line(RuntimeError()) == "RuntimeError"
+
+
+@pytest.mark.parametrize(
+    ("resumes", "told"), [(True, "the same command goes on from here"), (False, "nothing was kept")]
+)
+def test_an_interrupt_tells_what_is_left(resumes: bool, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> int:
+        raise KeyboardInterrupt
+
+    assert console.run(command, resumes) == 130
+    assert capsys.readouterr().err == f"interrupted; {told}\n"

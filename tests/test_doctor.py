@@ -55,9 +55,11 @@ def test_a_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_models_are_where_the_hub_s_library_keeps_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    told = "import huggingface_hub.constants as hub; print(hub.HF_HOME, end='')"
-    for given in ({}, {"XDG_CACHE_HOME": str(tmp_path)}, {"HF_HOME": "~/models", "XDG_CACHE_HOME": str(tmp_path)}):
-        for name in ("HF_HOME", "XDG_CACHE_HOME"):
+    told = "import huggingface_hub.constants as hub; print(hub.HF_HUB_CACHE, end='')"
+    old, new = {"HUGGINGFACE_HUB_CACHE": str(tmp_path / "old")}, {"HF_HUB_CACHE": str(tmp_path / "new")}
+    home = {"HF_HOME": "~/models", "XDG_CACHE_HOME": str(tmp_path)}
+    for given in ({}, {"XDG_CACHE_HOME": str(tmp_path)}, home, home | old, home | old | new):
+        for name in ("HF_HOME", "XDG_CACHE_HOME", *old, *new):
             monkeypatch.delenv(name, raising=False)
         for name, value in given.items():
             monkeypatch.setenv(name, value)

@@ -178,7 +178,7 @@ def _load_own(name: str, folder: Path, config: dict[str, Any], kind: Kind, model
 def _check_stamp(stamp: Mapping[str, Any], name: str, source: Path, folder: Path, model: CausalModel) -> Template:
     """Refuse newer formats, other base models and damaged weights; return the prompt."""
     found = stamp.get("format_version")
-    if not isinstance(found, int) or found < 1:
+    if type(found) is not int or found < 1:  # true would be 1
         raise InputError(f"{source}: damaged (no format_version)")
     if found > FORMAT:
         raise InputError(f"{source}: format {found} is newer than this release reads ({FORMAT}); upgrade qpeft_rerank")

@@ -101,8 +101,11 @@ def dev_from_run(
     return _dev_set(listed, judged, first)
 
 
-def dev_from_examples(examples: Sequence[Example]) -> DevSet:
-    """A dev set from triples: each question's positives against its negatives."""
+def dev_from_examples(examples: Sequence[Example], name: str = "") -> DevSet:
+    """A dev set from triples: each question's positives against its negatives.
+
+    :param name: of their file, for messages.
+    """
     listed: dict[str, list[Candidate]] = {}
     qrels: Qrels = {}
     for place, example in enumerate(examples):
@@ -116,7 +119,9 @@ def dev_from_examples(examples: Sequence[Example]) -> DevSet:
         ]
         qrels[topic.id] = {docid: grade for docid, (_, grade) in named.items()}
     if not any(0 in grades.values() for grades in qrels.values()):
-        raise InputError("no dev triple has a negative, so no dev metric can tell epochs apart; mine some")
+        raise InputError(
+            f"{f'{name}: ' if name else ''}no dev triple has a negative, so no dev metric can tell epochs apart; mine some"
+        )
     return _dev_set(listed, qrels, None)
 
 

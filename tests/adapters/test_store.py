@@ -213,6 +213,7 @@ def test_newer_format(folder, model):
     ("values", "words"),
     [
         ({"format_version": None}, "no format_version"),
+        ({"format_version": True}, "no format_version"),
         ({"peft_type": None}, "no peft_type"),
         ({"prompt": None}, "YAML mapping"),
         ({"adapter": None}, "not a mapping"),

@@ -241,3 +241,13 @@ def test_an_index_serves_ranking_and_texts(command, tmp_path: Path, tiny_index: 
     assert retrieve(["--index", str(tiny_index), "--topics", topics, "--hits", "3", "--output", str(first)]) == 0
     assert main(command(run=first, output=tmp_path / "two-steps.trec")) == 0
     assert (tmp_path / "two-steps.trec").read_bytes() == from_index.read_bytes()
+
+
+def test_the_first_stage_is_as_deep_as_what_is_reranked(
+    command, tmp_path: Path, tiny_index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qpeft_rerank.job._HITS", 1)
+    for more, most in (({"depth": 3}, 3), ({"depth": 1}, 1), ({"depth": 1, "hits": 2}, 2)):
+        output = tmp_path / f"{most}.trec"
+        assert main(command(index=tiny_index, run=None, corpus=None, output=output, **more)) == 0
+        assert max(map(len, read_run(str(output)).values())) == most

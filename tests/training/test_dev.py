@@ -76,6 +76,8 @@ def test_triples_need_negatives():
     alone = Example("q", "question", (), (Passage("1", "", "t"),), ())
     with pytest.raises(InputError, match="no dev triple has a negative"):
         dev_from_examples([alone])
+    with pytest.raises(InputError, match=r"^dev\.jsonl: no dev triple"):
+        dev_from_examples([alone], "dev.jsonl")
     other = Example("q", "question", (), (Passage("", "", "t"),), (Passage("", "", "u"),))
     dev = dev_from_examples([alone, other])
     assert dev.topics == 2 and len(dev.candidates) == 2
