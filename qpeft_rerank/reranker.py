@@ -87,8 +87,8 @@ class Reranker:
         """Load a reranker; names may be paths.
 
         :param model: hub name, folder, GGUF file, or ``embedded`` (SmolLM2-135M-Instruct).
-        :param adapter: a Q-PEFT or PEFT adapter: folder, hub name, or the name of one that ships; None or ``none``;
-            ``auto`` is ``smollm2-135m-a`` for the embedded model where no prompt is named, else none.
+        :param adapter: Q-PEFT's or PEFT's: folder, hub name, or one that ships; None or ``none``; ``auto`` is
+            ``smollm2-135m-a`` for the embedded model where no prompt is named, else none.
         :param prompt: a prompt's name, a YAML file, or a :class:`Template`; None takes the adapter's
             own, else ``plain``.
         :param dtype: ``float32``, ``mixed`` (products in bfloat16, all else in float32), ``bfloat16``, ``float16``,

@@ -9,7 +9,8 @@ from torch.nn import functional
 
 from eval.benchmarks.work import linear_shapes
 from qpeft_rerank.likelihood.language_model import DTYPES
-from qpeft_rerank.likelihood.linears import NarrowLinear, PackedLinear, can_pack
+from qpeft_rerank.likelihood.linears import PackedLinear, can_pack
+from qpeft_rerank.likelihood.narrow import NarrowLinear
 from qpeft_rerank.likelihood.sources import find_model
 
 # Of square products, the largest that a dtype without a unit of its own still does in a bearable time.

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from qpeft_rerank.errors import REFUSALS
 from qpeft_rerank.likelihood.linears import PackedLinear, in_rows, out_of_rows, plain_products
+from qpeft_rerank.likelihood.operations import causal, normed, room_after, turned
 from qpeft_rerank.likelihood.packed import Attended, Packed, RowAttend, saves
 
 # Largest difference of a state from the model's own, over the largest state there is.
@@ -158,7 +159,7 @@ class Body:
             if layer is self.layers[-1]:
                 states, seen = (of[at[:, 0], at[:, 1]] for of in (states, seen))
             self._finish(layer, states, seen)
-        return _normed(states, self.norm)
+        return normed(states, self.norm)
 
     def _packed(
         self, vectors: Tensor, lengths: ListLike[int] | None, attend: RowAttend | None, ahead: int
@@ -200,19 +201,19 @@ class Body:
         self, layer: _Layer, states: Tensor, cos: Tensor, sin: Tensor, before: Attended | None = None
     ) -> Attended:
         """What attention needs of each token, and of those before it if there are any."""
-        normed = in_rows(_normed(states, layer.norm), layer.queries)
+        rows = in_rows(normed(states, layer.norm), layer.queries)
         shape = (*states.shape[:2], -1, self.width)
         queries, keys, values = (
-            out_of_rows(linear(normed), shape[:2]).view(shape) for linear in (layer.queries, layer.keys, layer.values)
+            out_of_rows(linear(rows), shape[:2]).view(shape) for linear in (layer.queries, layer.keys, layer.values)
         )
         queries, keys = queries.to(states.dtype), keys.to(states.dtype)
         if layer.query_norm is not None:
-            queries, keys = _normed(queries, layer.query_norm), _normed(keys, layer.key_norm)
+            queries, keys = normed(queries, layer.query_norm), normed(keys, layer.key_norm)
         first = before or (None, None, None)
-        queries, keys = (_turned(of, cos, sin, own) for of, own in ((queries, first[0]), (keys, first[1])))
+        queries, keys = (turned(of, cos, sin, own) for of, own in ((queries, first[0]), (keys, first[1])))
         if first[2] is None:
             return queries, keys, values.to(states.dtype)
-        whole = _room_after(first[2], values)
+        whole = room_after(first[2], values)
         whole[:, -values.shape[1] :] = values
         return queries, keys, whole
 
@@ -229,27 +230,15 @@ class Body:
         """
         shape = states.shape[:-1]
         states += out_of_rows(layer.own(in_rows(seen, layer.own)), shape)
-        normed = in_rows(_normed(states, layer.later_norm), layer.gate)
-        states += out_of_rows(layer.down(self._gated(layer, normed)), shape)
+        rows = in_rows(normed(states, layer.later_norm), layer.gate)
+        states += out_of_rows(layer.down(self._gated(layer, rows)), shape)
 
-    def _gated(self, layer: _Layer, normed: Tensor) -> Tensor:
+    def _gated(self, layer: _Layer, rows: Tensor) -> Tensor:
         """The activated gate times the rest, ``[..., inner width]``."""
         gate, up = layer.gate, layer.up
         if self.silu and isinstance(gate, PackedLinear) and isinstance(up, PackedLinear):
-            return up.times(normed, gate.silu(normed))
-        return layer.activation(gate(normed)) * up(normed)
-
-
-def causal(queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
-    """Each token sees itself and what comes before it in its row.
-
-    :param queries: ``[rows, heads, tokens, width]``, keys and values ``[rows, key heads, tokens, width]``.
-    :return: as the queries.
-    """
-    grouped = queries.shape[1] != keys.shape[1]
-    return functional.scaled_dot_product_attention(
-        queries, keys, values, is_causal=True, scale=scale, enable_gqa=grouped
-    )
+            return up.times(rows, gate.silu(rows))
+        return layer.activation(gate(rows)) * up(rows)
 
 
 def _causal_row(row: int, queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
@@ -269,37 +258,6 @@ def _of_kind(decoder: Any) -> bool:
         if {name for name, _ in layer.mlp.named_children()} != _MLP:
             return False
     return len(decoder.layers) > 0
-
-
-def _normed(states: Tensor, norm: Any) -> Tensor:
-    epsilon = getattr(norm, "variance_epsilon", None)
-    if epsilon is None:
-        epsilon = norm.eps
-    # PyTorch's own takes more passes over the states, and 2.6 times as long.
-    length = torch.linalg.vector_norm(states, dim=-1, keepdim=True)
-    scale = length.square_().div_(states.shape[-1]).add_(epsilon).rsqrt_()
-    return (states * scale).mul_(norm.weight)
-
-
-def _turned(states: Tensor, cos: Tensor, sin: Tensor, before: Tensor | None = None) -> Tensor:
-    """Rotary positions: ``[rows, tokens, heads, width]`` in and out, after what comes before if anything does."""
-    whole = _room_after(before, states)
-    turned = whole[:, -states.shape[1] :]
-    half = states.shape[-1] // 2
-    torch.mul(states, cos, out=turned)
-    turned[..., :half].addcmul_(states[..., half:], sin[..., :half], value=-1)
-    turned[..., half:].addcmul_(states[..., :half], sin[..., half:])
-    return whole
-
-
-def _room_after(before: Tensor | None, states: Tensor) -> Tensor:
-    """Float32 room for states ``[rows, tokens, ...]`` after what all rows begin with, ``[1, lead, ...]``."""
-    lead = 0 if before is None else before.shape[1]
-    rows, tokens, *rest = states.shape
-    whole = torch.empty((rows, lead + tokens, *rest), dtype=torch.float32, device=states.device)
-    if before is not None:
-        whole[:, :lead] = before
-    return whole
 
 
 def _is_silu(activation: nn.Module) -> bool:

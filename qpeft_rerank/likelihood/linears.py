@@ -18,49 +18,13 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from qpeft_rerank.likelihood.mapped import fetch, give_back
-from qpeft_rerank.likelihood.processor import multiplies_bfloat16
+from qpeft_rerank.likelihood.narrow import NarrowLinear
+from qpeft_rerank.likelihood.processor import as_multiplied
 
 # oneDNN compiles code for each number of rows and never lets all of it go: 2 MB a batch. Multiples of this are few.
 ROWS = 16
 # Tokens of the vocabulary whose logits are computed at a time: with a batch's rows they fit into a processor's cache.
 _SLICE = 2048
-
-
-class NarrowLinear(nn.Linear):
-    """A linear layer that multiplies in a narrower dtype than its inputs' and outputs'.
-
-    :param linear: the layer that it replaces.
-    :param products: dtype of the weights and of what they are multiplied with.
-    """
-
-    #: See :func:`plain_products`.
-    plain = False
-
-    def __init__(self, linear: nn.Linear, products: torch.dtype) -> None:
-        nn.Module.__init__(self)
-        self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.products = products
-        fetch(linear.weight)
-        rounded = linear.weight.detach().to(products)
-        native = rounded.device.type != "cpu" or _as_multiplied(products) == products
-        self.weight = nn.Parameter(rounded if native else rounded.float(), requires_grad=False)
-        self.bias = linear.bias
-        give_back(linear.weight)
-
-    def forward(self, states: Tensor) -> Tensor:
-        """``[..., inputs]`` to ``[..., outputs]`` of the same dtype."""
-        if self.plain:
-            return nn.functional.linear(states, self.weight.to(states.dtype), self.bias)
-        rows = states.to(self.products).to(self.weight.dtype)
-        made = nn.functional.linear(rows, self.weight).to(self.products).to(states.dtype)
-        return made if self.bias is None else made + self.bias
-
-
-def as_kept(layer: nn.Module, part: str, tensor: Tensor) -> Tensor:
-    """What a layer that took the place of a plain one keeps of its ``weight`` or ``bias``: the same, rounded perhaps."""
-    if part != "weight" or not isinstance(layer, NarrowLinear):
-        return tensor
-    return tensor.to(layer.products).to(layer.weight.dtype)
 
 
 class _Frozen(nn.Linear):
@@ -229,14 +193,9 @@ def _in_rows(states: Tensor, width: int, dtype: torch.dtype) -> Tensor:
     return rows
 
 
-def _as_multiplied(products: torch.dtype) -> torch.dtype:
-    """The dtype in which this processor computes products of another one best."""
-    return torch.float32 if products == torch.bfloat16 and not multiplies_bfloat16() else products
-
-
 def _pack(weight: Tensor, products: torch.dtype) -> Tensor:
     """Weights rounded to the products' dtype, laid out for the one they are computed in."""
-    rounded = weight.to(products).to(_as_multiplied(products)).contiguous()
+    rounded = weight.to(products).to(as_multiplied(products)).contiguous()
     packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(rounded, None)
     return packed
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qpeft_rerank.likelihood.linears import as_kept
+from qpeft_rerank.likelihood.narrow import as_kept
 
 # Ways to scale rotary positions whose angles do not depend on how long a sequence is.
 _STATIC_ROPE = {"default", "linear", "llama3", "yarn"}

@@ -15,3 +15,8 @@ def multiplies_bfloat16() -> bool:
         return True
     asked = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
     return any(tell is None or tell() for tell in asked)
+
+
+def as_multiplied(products: torch.dtype) -> torch.dtype:
+    """The dtype in which this processor computes products of another one best."""
+    return torch.float32 if products == torch.bfloat16 and not multiplies_bfloat16() else products

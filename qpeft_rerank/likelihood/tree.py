@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from qpeft_rerank.likelihood.body import causal
 from qpeft_rerank.likelihood.causal_model import CausalModel, Embedder, sent
+from qpeft_rerank.likelihood.operations import causal
 from qpeft_rerank.likelihood.packed import RowAttend
 from qpeft_rerank.prompt.segments import Sequence, common_length
 

@@ -15,10 +15,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from qpeft_rerank.likelihood import linears
+from qpeft_rerank.likelihood import linears, processor
 from qpeft_rerank.likelihood.language_model import LanguageModel
-from qpeft_rerank.likelihood.linears import NarrowLinear, PackedLinear, SlicedLinear, replace_linears
+from qpeft_rerank.likelihood.linears import PackedLinear, SlicedLinear, replace_linears
 from qpeft_rerank.likelihood.mapped import give_back
+from qpeft_rerank.likelihood.narrow import NarrowLinear
 from qpeft_rerank.likelihood.quick import load_for_scoring
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.prompt import load_template
@@ -112,7 +113,7 @@ def test_processors_without_bfloat16_round_alike(layer: type, monkeypatch: pytes
     plain = nn.Linear(240, 40, bias=False).requires_grad_(False)
     ways = []
     for own in (True, False):
-        monkeypatch.setattr(linears, "multiplies_bfloat16", lambda own=own: own)
+        monkeypatch.setattr(processor, "multiplies_bfloat16", lambda own=own: own)
         module = layer(plain, torch.bfloat16)
         states = torch.arange(3.0 * 240).sin().view(3, 240).requires_grad_()
         made = module(states)

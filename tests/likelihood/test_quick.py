@@ -14,7 +14,7 @@ from mapping import TOLD, resident
 from qpeft_rerank import Reranker
 from qpeft_rerank.adapters.registry import create_adapter
 from qpeft_rerank.adapters.store import save_adapter
-from qpeft_rerank.likelihood import linears
+from qpeft_rerank.likelihood import linears, processor
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.quick import QuickModel, load_for_scoring
 from qpeft_rerank.likelihood.scorer import Scorer
@@ -70,7 +70,7 @@ def test_so_it_is_on_processors_that_multiply_another_way(
     own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(linears, "can_pack", lambda device: False)
-    monkeypatch.setattr(linears, "multiplies_bfloat16", lambda: own)
+    monkeypatch.setattr(processor, "multiplies_bfloat16", lambda: own)
     for name in sorted(QUICK):
         test_scores_and_tokens_are_the_whole_model_s(name, "mixed", tmp_path / name)
 

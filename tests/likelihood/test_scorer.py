@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.likelihood import linears
+from qpeft_rerank.likelihood import linears, processor
 from qpeft_rerank.likelihood.cost import model_shape
 from qpeft_rerank.likelihood.language_model import LanguageModel, pick_device, pick_precision
 from qpeft_rerank.likelihood.quick import load_for_scoring
@@ -183,7 +183,7 @@ def test_a_head_in_another_dtype_than_its_states(tmp_path: Path) -> None:
 
 def test_layers_that_cannot_be_computed_get_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Mamba multiplies by a layer's weights itself, which a layer that rounds its inputs does not expect."""
-    monkeypatch.setattr(linears, "multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr(processor, "multiplies_bfloat16", lambda: True)
     monkeypatch.setattr(linears, "can_pack", lambda device: False)
     folder = tiny.save_model(tmp_path / "model", model_type="mamba", state_size=4)
     with pytest.raises(InputError, match="cannot be computed in mixed"):

@@ -4,7 +4,7 @@ import pytest
 from torch import Tensor
 
 from eval.benchmarks import ceiling
-from qpeft_rerank.likelihood.linears import NarrowLinear
+from qpeft_rerank.likelihood.narrow import NarrowLinear
 
 
 @pytest.mark.usefixtures("one_product")
