@@ -13,15 +13,17 @@ from qpeft_rerank.collection.passages import Passages
 from qpeft_rerank.console import say
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.fusion import check_alpha
+from qpeft_rerank.likelihood.int8 import check_int8
 from qpeft_rerank.likelihood.journal import Journal
 from qpeft_rerank.likelihood.language_model import pick_device
+from qpeft_rerank.likelihood.sources import find_model
 from qpeft_rerank.methods import DEFAULT_PROMPT, check_compared, chosen_adapter
 from qpeft_rerank.outputs import Outputs
 from qpeft_rerank.parts import Share, collect
 from qpeft_rerank.prompt.templates import load_template
 from qpeft_rerank.reranker import Reranker
 from qpeft_rerank.results import RerankedRun
-from qpeft_rerank.trec.measures import evaluate, parse_measure
+from qpeft_rerank.trec.measures import parse_measure
 from qpeft_rerank.trec.qrels import Qrels
 from qpeft_rerank.trec.runs import Run, locate, read_run
 from qpeft_rerank.trec.topics import Topic
@@ -59,6 +61,7 @@ class Job:
             self.index = sources.EMBEDDED
         check_alpha(args.alpha)
         pick_device(args.device)
+        check_int8(args.dtype)
         if args.max_passage_tokens is not None and args.max_passage_tokens < 1:
             raise InputError(f"--max-passage-tokens {args.max_passage_tokens}: give a positive number")
         args.measures = report.measures(args.measures, judged=bool(args.qrels))
@@ -218,6 +221,7 @@ class Job:
             return read_run(self.args.run)
         if self.index is None:
             raise InputError("--corpus holds passages but no ranking; add --run FILE, or search an --index")
+        find_model(self.args.model, weights=False)  # a search may download gigabytes: not for a name that is none
         say(f"searching {self.index} with {len(topics):,} topics of {self.topics_name}")
         topics = self._limited(topics)
         hits = self.args.hits or max(_HITS, self.args.depth)
@@ -281,19 +285,9 @@ class Job:
             print(line, file=out)
         if not qrels:
             return
-        rows = []
         names = [*self.outputs.compared, self.outputs.method]
-        for name, scores in (
-            ("first stage", report.run_scores(run)),
-            *zip(
-                names,
-                ({topic: dict(ranked) for topic, ranked in result.run.items()} for result in results),
-                strict=True,
-            ),
-        ):
-            evaluation = evaluate(scores, qrels, self.args.measures)
-            rows.append((name, evaluation.mean))
-        for line in report.table(rows, self.args.measures):
+        lines, missing = report.measured(run, zip(names, results, strict=True), qrels, self.args.measures)
+        for line in lines:
             print(line, file=out)
-        if evaluation.missing:
-            say(f"{len(evaluation.missing)} judged topics are not in the run and count 0")
+        if missing:
+            say(f"{missing} judged topics are not in the run and count 0")

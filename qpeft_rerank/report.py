@@ -1,11 +1,12 @@
 """What a reranking job shows a person: measures side by side, passages before and after."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from qpeft_rerank.collection.passages import Passages
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.trec.measures import parse_measure
+from qpeft_rerank.results import RerankedRun
+from qpeft_rerank.trec.measures import evaluate, parse_measure
 from qpeft_rerank.trec.qrels import Qrels
 from qpeft_rerank.trec.runs import Run
 from qpeft_rerank.trec.topics import Topic
@@ -27,7 +28,19 @@ def measures(asked: Sequence[str] | None, judged: bool) -> list[str]:
     return list(asked or DEFAULT_MEASURES)
 
 
-def table(rows: Sequence[tuple[str, Mapping[str, float]]], measures: Sequence[str]) -> Iterator[str]:
+def measured(
+    run: Run, results: Iterable[tuple[str, RerankedRun]], qrels: Qrels, measures: Sequence[str]
+) -> tuple[list[str], int]:
+    """The first stage and each named result measured: lines of a table, and how many judged topics the run lacks."""
+    first = {topic: {hit.docid: hit.score for hit in hits} for topic, hits in run.items()}
+    rankings = [("first stage", evaluate(first, qrels, measures))]
+    for name, result in results:
+        ranked = {topic: dict(scores) for topic, scores in result.run.items()}
+        rankings.append((name, evaluate(ranked, qrels, measures)))
+    return list(_table([(name, found.mean) for name, found in rankings], measures)), len(rankings[0][1].missing)
+
+
+def _table(rows: Sequence[tuple[str, Mapping[str, float]]], measures: Sequence[str]) -> Iterator[str]:
     """Means of measures, a row a run, four decimals."""
     first = max(len(name) for name, _ in rows)
     widths = [max(len(measure), 6) for measure in measures]
@@ -63,8 +76,3 @@ def before_and_after(
                 yield f"  {name if rank == 1 else '':7}{mark}{rank} {moved:5}{short}"
     if count > 0:
         yield ""
-
-
-def run_scores(run: Run) -> dict[str, dict[str, float]]:
-    """A run as pytrec_eval takes it."""
-    return {topic: {hit.docid: hit.score for hit in hits} for topic, hits in run.items()}

@@ -164,3 +164,17 @@ def test_a_second_process_on_the_same_output_is_refused(
     with Journal(tmp_path / "out.trec.journal"):
         assert main(command()) == 2
     assert "another process" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [({"model": "no/such-model"}, "no/such-model"), ({"dtype": "int8"}, "pip install qpeft_rerank[int8]")],
+    ids=["model", "dtype"],
+)
+def test_what_scores_is_looked_at_before_the_search(
+    command, changed: dict, says: str, tiny_index: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    monkeypatch.setattr("qpeft_rerank.likelihood.int8.find_spec", lambda name: None)
+    assert main(command(index=tiny_index, run=None, corpus=None, **changed)) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("error: ") and says in said
