@@ -1,7 +1,6 @@
 """What kind of word each token of a vocabulary is: the tables behind the filters s and a (method 4.2)."""
 
-from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 import torch
@@ -17,14 +16,50 @@ _STOP_WORDS = _AUTHORS | {"an"}
 TokenText = Literal["decoded", "raw"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class TokenTables:
-    """Sets of ids. ``wordless`` ones have no letter; ``special`` ones are no text at all."""
+    """Sets of ids: ``special`` ones are no text at all; the others are read from the vocabulary when first asked for.
 
-    stop: frozenset[int]
-    wordless: frozenset[int]
-    special: frozenset[int]
-    size: int
+    ``decoded`` reads each token as the text it stands for, so a word mark (``▁``, ``Ġ``) is a space and
+    a byte token is its character; letters of any script count. ``raw`` does as the authors did: only
+    ``_`` is stripped, so ``▁the`` is no stop word, and a Latin letter anywhere in the vocabulary's
+    string, ``<0x0A>`` included, makes a word (defects D10, D11).
+
+    :param size: rows of the model's embedding table; ids beyond the tokenizer's are special.
+    """
+
+    def __init__(self, tokenizer: Any, size: int, text: TokenText) -> None:
+        self.size = size
+        self._tokenizer, self._raw, self._known = tokenizer, text == "raw", min(len(tokenizer), size)
+        if self._raw:
+            ids = {token for token in (tokenizer.bos_token_id, tokenizer.eos_token_id) if token is not None}
+        else:
+            ids = {token for token in tokenizer.all_special_ids if token < size} | set(range(self._known, size))
+        self.special = frozenset(ids)
+
+    @cached_property
+    def stop(self) -> frozenset[int]:
+        """Stop words."""
+        if self._raw:
+            return frozenset(token for token, text in enumerate(self._texts) if text.strip("_") in _AUTHORS)
+        return frozenset(token for token, text in enumerate(self._texts) if text.casefold() in _STOP_WORDS)
+
+    @cached_property
+    def wordless(self) -> frozenset[int]:
+        """Tokens without a letter."""
+        letter = _is_latin if self._raw else _is_letter
+        return frozenset(token for token, text in enumerate(self._texts) if not any(map(letter, text)))
+
+    @cached_property
+    def _texts(self) -> list[str]:
+        """What each token of the vocabulary reads as."""
+        ids = list(range(self._known))
+        if self._raw:
+            return [token or "" for token in self._tokenizer.convert_ids_to_tokens(ids)]
+        texts = self._tokenizer.batch_decode(
+            [[token] for token in ids], skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        # A tokenizer without a decoder leaves its word mark in.
+        return [text.strip().lstrip("▁Ġ") for text in texts]
 
     def dropped(self, letters: str) -> frozenset[int]:
         """The ids that the filters ``s`` and ``a``, as far as given, drop; special ones always."""
@@ -41,39 +76,16 @@ class TokenTables:
         return flags
 
 
+def _is_latin(character: str) -> bool:
+    return character.isascii() and character.isalpha()
+
+
+def _is_letter(character: str) -> bool:
+    # U+FFFD: a token that is a part of one character, which is then no ASCII one; most are letters.
+    return character.isalpha() or character == "\N{REPLACEMENT CHARACTER}"
+
+
 @lru_cache(maxsize=4)
 def token_tables(tokenizer: Any, size: int, text: TokenText) -> TokenTables:
-    """Sort a tokenizer's vocabulary.
-
-    ``decoded`` reads each token as the text it stands for, so a word mark (``▁``, ``Ġ``) is a space and
-    a byte token is its character; letters of any script count. ``raw`` does as the authors did: only
-    ``_`` is stripped, so ``▁the`` is no stop word, and a Latin letter anywhere in the vocabulary's
-    string, ``<0x0A>`` included, makes a word (defects D10, D11).
-
-    :param size: rows of the model's embedding table; ids beyond the tokenizer's are special.
-    """
-    known = min(len(tokenizer), size)
-    special = {token for token in tokenizer.all_special_ids if token < size} | set(range(known, size))
-    if text == "raw":
-        special = {token for token in (tokenizer.bos_token_id, tokenizer.eos_token_id) if token is not None}
-        strings = [token or "" for token in tokenizer.convert_ids_to_tokens(list(range(known)))]
-        stop = {token for token, string in enumerate(strings) if string.strip("_") in _AUTHORS}
-        wordless = {
-            token
-            for token, string in enumerate(strings)
-            if not any(character.isascii() and character.isalpha() for character in string)
-        }
-    else:
-        strings = tokenizer.batch_decode(
-            [[token] for token in range(known)], skip_special_tokens=False, clean_up_tokenization_spaces=False
-        )
-        # A tokenizer without a decoder leaves its word mark in.
-        strings = [string.strip().lstrip("▁Ġ") for string in strings]
-        stop = {token for token, string in enumerate(strings) if string.casefold() in _STOP_WORDS}
-        # U+FFFD: a token that is a part of one character, which is then no ASCII one; most are letters.
-        wordless = {
-            token
-            for token, string in enumerate(strings)
-            if not any(character.isalpha() or character == "\N{REPLACEMENT CHARACTER}" for character in string)
-        }
-    return TokenTables(frozenset(stop), frozenset(wordless), frozenset(special), size)
+    """A tokenizer's :class:`TokenTables`, sorted once for all adapters."""
+    return TokenTables(tokenizer, size, text)
