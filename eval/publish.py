@@ -9,7 +9,7 @@ from eval.chain import Chain
 from eval.conditions import Condition
 from eval.design import Matrix, within
 from eval.results import comparisons, means
-from eval.steps import Source
+from eval.steps import Source, adapter_source
 from eval.store import Store
 from eval.values import Values, answered_topics, read_values
 from qpeft_rerank.trec.output import write_lines
@@ -32,11 +32,14 @@ def read_measured(conditions: Sequence[Condition], chain: Chain, store: Store) -
 
 
 def parameters_of(condition: Condition, chain: Chain) -> dict[str, object]:
-    """What decides a condition's figures, the questions included."""
+    """What decides a condition's figures, the questions and an adapter made before included."""
     described = chain.scale.described()
     if condition.method.kind != "trained":
         read = () if condition.method.kind == "first-stage" else ("model", "prompt", "dtype", "max_passage_tokens")
         described = {name: described[name] for name in (*_ASKED, *read) if name in described}
+    if condition.method.kind == "ready":
+        made = adapter_source(condition.method.adapter)  # by content, unless it is the hub's
+        described["adapter"] = made.text if made.digest.startswith("name ") else made.digest[:12]
     source = next(word for word in chain.topics(condition).words if isinstance(word, Source))
     return described | {"questions": source.digest[:12] if chain.scale.corpus else source.text}
 

@@ -12,7 +12,9 @@ from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.likelihood.shared import SharedScorer
 from qpeft_rerank.prompt import load_template
 
-NAMES = ["smollm2-135m-a", "smollm2-135m-r"]
+#: Each, and on how many questions of NQ, TriviaQA, WebQuestions and SQuAD it was trained.
+QUESTIONS = {"smollm2-135m-a": [1903, 2000, 320, 2000], "smollm2-135m-r": [640, 640, 320, 640]}
+NAMES = list(QUESTIONS)
 PAIRS = [
     ("who wrote the first compiler", "Grace Hopper", "Grace Hopper wrote one of the first compilers, the A-0 System."),
     ("what is the capital of peru", "Lima", "Lima is the capital and the largest city of Peru, on the Pacific coast."),
@@ -31,7 +33,7 @@ def test_files_are_small_and_name_no_machine(name):
     for path in folder.glob("*.[mj]*"):
         assert not re.search(r"(/tmp|/home|/root|/work)/", path.read_text("utf-8")), path
     record = json.loads((folder / "training.json").read_text("utf-8"))
-    assert [file["questions"] for file in record["data"]] == [640, 640, 320, 640]
+    assert [file["questions"] for file in record["data"]] == QUESTIONS[name]
     # Chosen on dev, above the model alone.
     assert record["dev"]["dev MRR@10"] > record["dev"]["dev MRR@10, zero-shot"]
 

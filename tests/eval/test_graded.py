@@ -9,7 +9,7 @@ from eval import judge, report, reproduce
 from eval.chain import Chain
 from eval.conditions import conditions_of, parse_condition
 from eval.design import FOLDER, load_matrix
-from eval.publish import publish
+from eval.publish import parameters_of, publish
 from eval.steps import adapter_source, ordered
 from eval.store import Store
 from qpeft_rerank.trec.qrels import read_qrels
@@ -116,6 +116,26 @@ def test_an_adapter_is_known_by_its_content(tmp_path):
     assert adapter_source(str(tmp_path / "b")).digest != first.digest
     assert not adapter_source("smollm2-135m-a").digest.startswith("name")
     assert adapter_source("who/what").digest == "name who/what"
+
+
+def test_figures_are_of_an_adapter_as_it_was(place, tmp_path):
+    from qpeft_rerank.adapters.find import CONFIG, WEIGHTS
+
+    _, _, chain, _, listed = place
+    (condition,) = (one for one in listed if one.method.name == "general-a")
+    for name in (CONFIG, WEIGHTS):
+        (tmp_path / name).write_text("{}")
+
+    def parameters(adapter):
+        method = dataclasses.replace(condition.method, adapter=adapter)
+        return parameters_of(dataclasses.replace(condition, method=method), chain)
+
+    before = parameters(str(tmp_path))
+    assert parameters(str(tmp_path)) == before and len(before["adapter"]) == 12
+    (tmp_path / WEIGHTS).write_text("others")
+    assert parameters(str(tmp_path)) != before
+    assert parameters("who/what")["adapter"] == "who/what"
+    assert all("adapter" not in parameters_of(one, chain) for one in listed if one.method.kind != "ready")
 
 
 @pytest.mark.parametrize(
