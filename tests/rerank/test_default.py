@@ -1,6 +1,8 @@
 """What reranks where nothing is named: Q-PEFT on the embedded model."""
 
 import inspect
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,17 @@ def test_so_is_the_library_s() -> None:
         for given in ({}, {"adapter": "smollm2-135m-a"}, {"adapter": None}, {"prompt": "plain"})
     ]
     assert scores[0] == scores[1] and scores[2] == scores[3] and scores[0] != scores[2]
+
+
+@needs_wheel
+def test_it_starts_without_what_it_has_no_use_for() -> None:
+    code = (
+        "import sys; from qpeft_rerank import Reranker; "
+        "Reranker.from_pretrained(device='cpu').score([('who wrote', 'Ada wrote it.')]); "
+        "print([name for name in ('sympy', 'transformers', 'peft') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_a_named_model_or_prompt_is_taken_as_named(monkeypatch: pytest.MonkeyPatch, model: str) -> None:

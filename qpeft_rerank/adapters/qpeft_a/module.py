@@ -76,9 +76,11 @@ class QPeftA(HintAdapter[QPeftAConfig]):
         # One more key, of zeros, for passages without tokens; no other row sees it.
         empty = hidden.all(1, keepdim=True)
         vectors = nn.functional.pad(self.frozen(keys.ids), (0, 0, 0, 1))
-        return self.attention(
-            self.table(query.ids), vectors, vectors, torch.cat([hidden, ~empty], 1), need_weights=weights
-        )
+        unseen = torch.cat([hidden, ~empty], 1)[:, None, None]
+        shape = (len(unseen), self.config.heads, query.ids.shape[1], unseen.shape[-1])
+        # Not as its mask of keys: PyTorch imports sympy to check that, 0.4 s before the first score.
+        unseen = unseen.expand(shape).flatten(0, 1)
+        return self.attention(self.table(query.ids), vectors, vectors, attn_mask=unseen, need_weights=weights)
 
     @torch.no_grad()
     def explain(self, sequences: ListLike[Sequence], ids: Tensor) -> list[Trace]:
