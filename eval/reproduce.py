@@ -35,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status (0, or 2 with one line on stderr)."""
     args = _parser().parse_args(argv)
-    return console.run(lambda: _reproduce(args))
+    return console.run(lambda: _reproduce(args), resumes=True)
 
 
 def _reproduce(args: argparse.Namespace) -> int:

@@ -99,7 +99,7 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def run(command: Callable[[], int], resumes: bool = True) -> int:
+def run(command: Callable[[], int], resumes: bool = False) -> int:
     """Call ``command`` and return its exit status.
 
     :param resumes: whether the same command goes on where it was stopped, as Ctrl-C then tells.

@@ -175,7 +175,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print the findings on stdout; return 0, or 2 if one of them needs a fix."""
     parser = console.Parser(prog="python -m qpeft_rerank.doctor", description=__doc__)
     parser.parse_args(argv)
-    return console.run(_doctor, resumes=False)
+    return console.run(_doctor)
 
 
 def _doctor() -> int:

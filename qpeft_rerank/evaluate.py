@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status (2 for bad input)."""
     args = console.arguments(parser(), argv)
-    return console.run(lambda: _command(args), resumes=False)
+    return console.run(lambda: _command(args))
 
 
 def _command(args: argparse.Namespace) -> int:

@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status (0, or 2 with one line on stderr)."""
     args = console.arguments(_parser(), argv)
-    return console.run(lambda: _mine(args))
+    return console.run(lambda: _mine(args), resumes=True)
 
 
 def _mine(args: argparse.Namespace) -> int:

@@ -126,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return Job(args).run()
 
-    return console.run(command)
+    return console.run(command, resumes=True)
 
 
 def _together(args: argparse.Namespace, team: "Team") -> int:

@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status (0, or 2 with one line on stderr)."""
     args = console.arguments(_parser(), argv)
-    return console.run(lambda: _retrieve(args), resumes=False)
+    return console.run(lambda: _retrieve(args))
 
 
 def _retrieve(args: argparse.Namespace) -> int:

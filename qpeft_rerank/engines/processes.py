@@ -40,7 +40,7 @@ def run(command: Callable[["Team"], int]) -> int:
         return teams[0].guard(command)
 
     try:
-        return console.run(joined)
+        return console.run(joined, resumes=True)
     finally:
         for team in teams:
             team.leave()
