@@ -38,10 +38,9 @@ def parameters_of(condition: Condition, chain: Chain) -> dict[str, object]:
         read = () if condition.method.kind == "first-stage" else ("model", "prompt", "dtype", "max_passage_tokens")
         described = {name: described[name] for name in (*_ASKED, *read) if name in described}
     if condition.method.kind == "ready":
-        made = adapter_source(condition.method.adapter)  # by content, unless it is the hub's
-        described["adapter"] = made.text if made.digest.startswith("name ") else made.digest[:12]
+        described["adapter"] = adapter_source(condition.method.adapter).short
     source = next(word for word in chain.topics(condition).words if isinstance(word, Source))
-    return described | {"questions": source.digest[:12] if chain.scale.corpus else source.text}
+    return described | {"questions": source.short}
 
 
 def publish(

@@ -41,6 +41,11 @@ class Source:
     text: str
     digest: str
 
+    @property
+    def short(self) -> str:
+        """Twelve digits of the digest, or the name where it is that."""
+        return self.text if self == name_source(self.text) else self.digest[:12]
+
 
 def file_source(path: Path) -> Source:
     """A file, by its content; :class:`InputError` if it is not there."""

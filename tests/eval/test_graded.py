@@ -115,7 +115,8 @@ def test_an_adapter_is_known_by_its_content(tmp_path):
     (tmp_path / "b" / WEIGHTS).write_bytes(b"y")
     assert adapter_source(str(tmp_path / "b")).digest != first.digest
     assert not adapter_source("smollm2-135m-a").digest.startswith("name")
-    assert adapter_source("who/what").digest == "name who/what"
+    hub = adapter_source("who/what")
+    assert (hub.digest, hub.short) == ("name who/what", "who/what") and first.short == first.digest[:12]
 
 
 def test_figures_are_of_an_adapter_as_it_was(place, tmp_path):
