@@ -155,6 +155,8 @@ class Job:
         """What is reranked and how it is judged; None if a plan was all that was asked for."""
         topics = sources.find_topics(self.topics_name)
         explain.pick_topic(self.args.explain_topic, topics, f"of {self.topics_name}")
+        # What follows may download an index or read a collection for hours: not for the name of no model.
+        find_model(self.args.model, weights=False)
         run = self._first_stage(topics)
         check_topics(run, topics)
         if self.args.limit:
@@ -221,7 +223,6 @@ class Job:
             return read_run(self.args.run)
         if self.index is None:
             raise InputError("--corpus holds passages but no ranking; add --run FILE, or search an --index")
-        find_model(self.args.model, weights=False)  # a search may download gigabytes: not for a name that is none
         say(f"searching {self.index} with {len(topics):,} topics of {self.topics_name}")
         topics = self._limited(topics)
         hits = self.args.hits or max(_HITS, self.args.depth)

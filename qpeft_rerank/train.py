@@ -121,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = console.arguments(_parser(), argv)
     neighbours.make_room()
     command = shlex.join(["python", "-m", "qpeft_rerank.train", *(sys.argv[1:] if argv is None else argv)])
-    return console.run(lambda: _train(args, command))
+    return console.run(lambda: _train(args, command), resumes=True)
 
 
 def _train(args: argparse.Namespace, command: str) -> int:
@@ -133,12 +133,14 @@ def _train(args: argparse.Namespace, command: str) -> int:
     dev = _dev(args)
     # Set before torch starts CUDA: equal steps then give equal bits there, too.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    from qpeft_rerank.likelihood.int8 import check_int8
     from qpeft_rerank.prompt.templates import load_template
     from qpeft_rerank.training.data import read_training_file
     from qpeft_rerank.training.session import Session, check_files
     from qpeft_rerank.training.students import check_adapter
 
     # First of all: files of gigabytes are read next, and then a model.
+    check_int8(args.dtype)
     check_adapter(args.adapter, options)
     # The authors' preset is for their prompt.
     template = load_template(args.prompt or ("qpeft" if args.preset == "faithful" else "plain"))

@@ -85,6 +85,13 @@ def test_bad_input_is_one_line(files, model_folder, more, said, capsys, monkeypa
     assert not (files / "out").exists()
 
 
+def test_a_missing_library_is_told_before_anything_is_read(files, model_folder, capsys, monkeypatch):
+    monkeypatch.setattr("qpeft_rerank.likelihood.int8.find_spec", lambda name: None)
+    assert train.main(command(files, model_folder, "--dtype", "int8")) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("error: --dtype int8: needs torchao") and "pip install qpeft_rerank[int8]" in said
+
+
 def test_a_folder_that_is_no_adapter_is_not_overwritten(files, model_folder, capsys):
     (files / "out").mkdir()
     (files / "out" / "thesis.txt").write_text("years of work")
