@@ -20,6 +20,10 @@ def causal(queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tenso
 
 
 def normed(states: Tensor, norm: Any) -> Tensor:
+    """Root mean square norm of the last dimension, ``[..., width]`` in and out.
+
+    :param norm: its ``weight`` and, as ``variance_epsilon`` or ``eps``, what keeps it from dividing by zero.
+    """
     epsilon = getattr(norm, "variance_epsilon", None)
     if epsilon is None:
         epsilon = norm.eps

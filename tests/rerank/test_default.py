@@ -10,7 +10,7 @@ import pytest
 from qpeft_rerank import Reranker, methods
 from qpeft_rerank.adapters.find import shipped_adapters
 from qpeft_rerank.likelihood import sources
-from qpeft_rerank.rerank import main
+from qpeft_rerank.rerank import _parser, main
 
 needs_wheel = pytest.mark.skipif(sources.embedded_gguf() is None, reason=f"not installed: {sources.EMBEDDED_PIP}")
 
@@ -53,7 +53,9 @@ def test_it_starts_without_what_it_has_no_use_for() -> None:
 def test_a_named_model_or_prompt_is_taken_as_named(monkeypatch: pytest.MonkeyPatch, model: str) -> None:
     monkeypatch.setattr(methods, "embedded_gguf", lambda: Path("model.gguf"))
     asked = inspect.signature(Reranker.from_pretrained).parameters["adapter"].default
-    assert methods.chosen_adapter(asked, "embedded", False) in shipped_adapters()
+    assert _parser().get_default("adapter") == asked
+    assert methods.chosen_adapter(asked, "embedded", False) == methods.EMBEDDED_ADAPTER
+    assert methods.EMBEDDED_ADAPTER in shipped_adapters() and methods.EMBEDDED_ADAPTER in _parser().format_help()
     assert methods.chosen_adapter(asked, "embedded", True) is None
     assert methods.chosen_adapter(asked, model, False) is None
     for name in ("none", None):
