@@ -239,8 +239,14 @@ class Job:
         run, topics = given.run, given.topics
         total = count_pairs(run, self.args.depth) * (1 + len(self.args.compare))
         silent = share is not None and not share.team.main
-        with tqdm(total=total, unit="pair", desc="scoring", file=sys.stderr, smoothing=0.1, disable=silent) as bar:
+        with tqdm(total=total, unit="pair", desc="scoring", file=sys.stderr, smoothing=0, disable=silent) as bar:
             depth, alpha, missing = self.args.depth, self.args.alpha, self.args.missing
+
+            def advance(scores: int) -> None:
+                # What the journal had took no time: the rate, and so the time left, is that of the others.
+                bar.initial = journal.spared if journal else 0
+                bar.update(scores)
+
             if self.args.certify:
 
                 def again(more: int) -> None:
@@ -249,7 +255,7 @@ class Job:
 
                 asked = {"depth": depth, "missing": missing, "journal": journal, "again": again}
                 first = self.args.certify
-                return [reranker.certified_run(run, topics, self.passages, first, progress=bar.update, **asked)]
+                return [reranker.certified_run(run, topics, self.passages, first, progress=advance, **asked)]
 
             def score(part: Run, own: Journal | None, done: Callable[[int], object]) -> list[RerankedRun]:
                 how = {"depth": depth, "alpha": alpha, "missing": missing}
@@ -257,7 +263,7 @@ class Job:
 
             if share:
                 return share.rerank(run, depth, alpha, journal, score, lambda scores: bar.update(scores - bar.n))
-            return score(run, journal, bar.update)
+            return score(run, journal, advance)
 
     def _say_found(self, result: RerankedRun) -> None:
         if result.missing:

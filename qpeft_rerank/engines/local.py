@@ -147,12 +147,15 @@ class LocalEngine:
     def _score_shard(self, shard: Shard, progress: Callable[[int], object]) -> list[Score]:
         number, found, sequences = shard.number, shard.found, shard.sequences
         pending = list(shard.fresh)
+        self._spare(len(shard.keys) - len(pending))
         progress(len(shard.keys) - len(pending))
         for planned in self._plan(sequences):
             batch = planned.indices
             known = [self.journal.mine(pending[index], number) if self.journal else None for index in batch]
             scores = {index: score for index, score in zip(batch, known, strict=True) if score is not None}
-            if None in known:
+            if None not in known:
+                self._spare(len(batch))
+            else:
                 # All of the batch, so that it is the batch that it was; a kill may have left a part of it.
                 anew = dict(zip(batch, self._score_batch(planned, sequences), strict=True))
                 lost = {index: score for index, score in anew.items() if index not in scores}
@@ -165,6 +168,10 @@ class LocalEngine:
             found.update((pending[index], score) for index, score in scores.items())
             progress(len(batch))
         return [found[key] for key in shard.keys]
+
+    def _spare(self, count: int) -> None:
+        if self.journal:
+            self.journal.spared += count
 
     def _fingerprint(self, unit: Unit) -> str:
         return self.scorer.fingerprint

@@ -45,6 +45,8 @@ class Journal:
         self._kept: dict[str, Score] = {}
         self._section: dict[tuple[int, str], Score] = {}
         self._run: str | None = None
+        #: How many candidates an engine has done with scores that were here, for who tells its speed.
+        self.spared = 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file: IO[bytes] = path.open("a+b")

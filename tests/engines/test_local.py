@@ -119,7 +119,9 @@ def test_a_journal_torn_inside_a_batch_becomes_what_it_was(
         with Journal(path) as journal:
             engine = LocalEngine(counting, 160, journal)
             journal.begin(engine.run_digest((c.topic.id, c.passage.docid) for c in candidates))
-            return list(engine.score(candidates))
+            scores = list(engine.score(candidates))
+            assert journal.spared == len(candidates) - counting.sequences
+            return scores
 
     first, again = Counting(scorer), Counting(scorer)
     expected = run(first)
@@ -144,6 +146,7 @@ def test_a_deeper_run_reuses_what_a_shallow_one_scored(scorer: Scorer, tmp_path:
             journal.begin(engine.run_digest((c.topic.id, c.passage.docid) for c in candidates))
             scores = list(engine.score(candidates))
         assert counting.sequences == fresh
+        assert journal.spared == count - fresh
         assert len(scores) == count
 
 
