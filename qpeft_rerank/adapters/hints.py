@@ -26,7 +26,9 @@ class HintConfig(AdapterConfig):
     """Options of both.
 
     :param layers: L of g; 0 for no g.
-    :param residual: add g's input to its output, and start with g adding nothing.
+    :param residual: add g's input to its output.
+    :param last: how g's last layer starts where g's input is added: at ``zeros``, so that g adds nothing, or as
+        PyTorch starts it (``default``).
     :param embeddings: E' keeps the ``rows`` that training may touch, the ``whole`` vocabulary (scores
         and training are the same, it costs memory), or is ``frozen``, the model's own.
     :param start: a text; each hint is added to one trainable vector that begins as the embedding of its
@@ -41,6 +43,7 @@ class HintConfig(AdapterConfig):
 
     layers: int = 1
     residual: bool = True
+    last: Literal["zeros", "default"] = "zeros"
     embeddings: Literal["rows", "whole", "frozen"] = "rows"
     start: str | None = "\n"
     gate: float = 0.2
@@ -60,6 +63,7 @@ class HintConfig(AdapterConfig):
 #: The fields in which the authors' code differs, for R and A alike.
 FAITHFUL = {
     "residual": False,
+    "last": "default",
     "embeddings": "whole",
     "start": None,
     "selectable": "row",
@@ -76,7 +80,7 @@ class HintAdapter(Adapter[Hints]):
         super().__init__(config, model, template)
         self.frozen = FrozenTable(model.embedding)
         self.table = HintTable(self.frozen).to(model.device)
-        self.mlp = HintMLP(self.frozen.dimension, config.layers, config.residual)
+        self.mlp = HintMLP(self.frozen.dimension, config.layers, config.residual, config.last == "zeros")
         self.soft = SoftPrompt(prompt_start(config, self.fixed, self.frozen)) if config.soft_prompt else None
         self.start, self.gate = self._start(model)
         self.tables = token_tables(model.pieces.tokenizer, self.frozen.size, config.token_text)
