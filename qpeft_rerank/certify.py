@@ -10,8 +10,8 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-# Pairs of a run that are scored in float32 before anything is known of the error.
-_SAMPLE = 32
+#: Pairs of a run that are scored in float32 before anything is known of the error.
+FEW = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def sample(pairs: Iterable[Name], seed: str = "") -> set[Name]:
         named = "\t".join((seed, *pair)).encode("utf-8", "surrogatepass")
         return hashlib.blake2b(named, digest_size=8).digest()
 
-    return set(sorted(pairs, key=lambda pair: (lot(pair), pair))[:_SAMPLE])
+    return set(sorted(pairs, key=lambda pair: (lot(pair), pair))[:FEW])
 
 
 def open_places(scores: Sequence[float], exact: Sequence[bool], bound: float, first: int) -> list[int]:

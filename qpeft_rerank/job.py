@@ -7,7 +7,7 @@ from functools import cached_property, partial
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from qpeft_rerank import explain, report, sources
+from qpeft_rerank import exactness, explain, report, sources
 from qpeft_rerank.candidates import UnjoinedError, check_passages, check_topics, count_pairs
 from qpeft_rerank.collection.passages import Passages
 from qpeft_rerank.console import say
@@ -69,7 +69,7 @@ class Job:
         self.prompt = load_template(args.prompt) if args.prompt else None
         args.adapter = chosen_adapter(args.adapter, args.model, bool(args.prompt))
         check_compared(args.adapter, args.compare)
-        self._settle_certify()
+        exactness.settle(args, team.count if team else 1)
         if self.index is not None:
             sources.check_index(self.index)
         if args.topics is None and self.index is None:
@@ -83,20 +83,6 @@ class Job:
         self.outputs.check_names()
         if not args.dry_run:
             self.outputs.check()
-
-    def _settle_certify(self) -> None:
-        if self.args.certify is None:
-            return
-        if self.args.compare:
-            raise InputError("--certify: makes sure of one way of scoring; leave --compare out")
-        if self.args.alpha != 1.0:
-            raise InputError("--certify: mixing in the first stage changes the first ranks; leave --alpha out")
-        if self.args.dtype == "float32":
-            raise InputError("--certify: float32 scores need no certificate; leave --dtype out")
-        if self.team:
-            raise InputError(f"--certify: works in one process, not in {self.team.count}; leave it or the launcher out")
-        if self.args.dtype == "auto":
-            self.args.dtype = "mixed"
 
     def run(self) -> int:
         """Do the job; return the exit status."""
@@ -127,11 +113,9 @@ class Job:
         with Journal(place) as journal:
             collect(journal, self.team.count if self.team else 1)
             reranker = self._reranker()
-            if reranker.scorer.model.imitates:
-                say(
-                    f"this processor does not multiply bfloat16 itself: --dtype {reranker.scorer.model.precision} "
-                    "saves no time here, float32 is quicker"
-                )
+            model = reranker.scorer.model
+            if told := exactness.notice(model.precision, model.device):
+                say(told)
             *others, result = self._rerank(reranker, given, journal, share)
             self._say_found(result)
             topic, method = topics[given.explained], self.outputs.method
@@ -164,6 +148,7 @@ class Job:
             run = dict(islice(run.items(), self.args.limit))
             topics = {topic: topics[topic] for topic in (run if self.args.run else self._limited(topics))}
         explained = explain.pick_topic(self.args.explain_topic, run, "to be reranked")
+        exactness.settle_for(self.args, count_pairs(run, self.args.depth))
         passages = self.passages
         say(
             f"reranking {count_pairs(run, self.args.depth):,} passages of {len(run):,} topics "

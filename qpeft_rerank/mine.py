@@ -27,6 +27,9 @@ def _parser() -> argparse.ArgumentParser:
     first.add_argument("--run", metavar="FILE", help="take the candidates from a TREC run, with --corpus")
     parser.add_argument("--corpus", metavar="FILE", help="passages as JSONL or TSV (default: those of the index)")
     parser.add_argument("--topics", required=True, help="questions: a file, a Pyserini name, or 'embedded'")
+    parser.add_argument(
+        "--split", help="of the topics, such as dev: dpr-nq is dpr-nq-dev then, topics.jsonl topics.dev.jsonl"
+    )
     parser.add_argument("--output", required=True, metavar="FILE", help="JSONL to write")
     parser.add_argument("--qrels", help="judgements (file or name) that tell the positives (default: the answers)")
     parser.add_argument("--hits", type=console.positive, default=100, help="candidates a question (default: 100)")
@@ -48,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _mine(args: argparse.Namespace) -> int:
     output = Path(args.output)
+    args.topics = _of_split(args.topics, args.split)
     if args.output == "-":
         raise InputError("--output -: name a file; it is made in steps and cannot go to stdout")
     read = console.inputs(args, "index", "run", "corpus", "topics", "qrels")
@@ -80,6 +84,20 @@ def _mine(args: argparse.Namespace) -> int:
         console.say(f"fewer than --limit {args.limit}: the topics are exhausted")
     console.say(f"wrote {output}")
     return 0
+
+
+def _of_split(topics: str, split: str | None) -> str:
+    """The topics' name with a split in its place, as files, ir_datasets and Pyserini have it."""
+    if split is None:
+        return topics
+    if topics.startswith("ir_datasets:"):
+        return f"{topics}/{split}"
+    path = Path(topics)
+    zipped = ".gz" if path.suffix == ".gz" else ""
+    inner = Path(path.name.removesuffix(zipped))
+    if inner.suffix or path.parent.name:
+        return str(path.with_name(f"{inner.stem}.{split}{inner.suffix}{zipped}"))
+    return f"{topics}-{split}"
 
 
 def _miner(args: argparse.Namespace) -> tuple["Miner", dict[str, Any]]:

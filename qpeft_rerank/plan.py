@@ -5,7 +5,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
+from qpeft_rerank import exactness
 from qpeft_rerank.candidates import candidates, count_pairs
+from qpeft_rerank.certify import FEW
 from qpeft_rerank.collection.passages import Passages
 from qpeft_rerank.console import duration
 from qpeft_rerank.engines.local import SHARD, Candidate, shards
@@ -94,6 +96,11 @@ def plan_lines(
         yield f"comparing  {_comparing(methods, apart, padded, scale)}"
     seconds = estimated_seconds(int(shape.operations(padded, scored) * scale), device, precision)
     yield f"estimate   {duration(seconds)} (within a factor of two)"
+    if args.certify:
+        whole_again = estimated_seconds(int(shape.operations(padded, scored) * scale), device, "float32")
+        yield f"certify    besides, {FEW} pairs or more again in float32: up to {duration(whole_again)}, if all are open"
+    if told := exactness.notice(precision, device):
+        yield f"note       {told}"
 
 
 def _sample(run: Run, depth: int, step: int) -> Run:

@@ -47,7 +47,7 @@ def test_within_the_bound_the_first_are_the_true_first(true: list[float], first:
 def test_the_sample_is_the_same_whatever_the_order() -> None:
     pairs = [(str(topic), str(docid)) for topic in range(20) for docid in range(20)]
     assert sample(pairs) == sample(reversed(pairs)) != sample(pairs, "another")
-    assert len(sample(pairs)) == certify._SAMPLE and sample(pairs[:3]) == set(pairs[:3])
+    assert len(sample(pairs)) == certify.FEW and sample(pairs[:3]) == set(pairs[:3])
 
 
 @pytest.mark.parametrize(("again", "share"), [(0, "0.0%"), (25, "25.0%")])

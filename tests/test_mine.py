@@ -202,6 +202,32 @@ def test_a_pipe_goes_on_with_what_it_held(files, capsys, flag):
     assert "going on after 3 topics" in said and docids(written(files)["t1"], "positives") == ["d2"]
 
 
+def test_a_split_has_its_place_in_the_name(files):
+    for given, expected in (
+        ("dpr-nq", "dpr-nq-dev"),
+        ("ir_datasets:natural-questions", "ir_datasets:natural-questions/dev"),
+        ("a/topics.jsonl", "a/topics.dev.jsonl"),
+        ("topics.nq.jsonl.gz", "topics.nq.dev.jsonl.gz"),
+    ):
+        assert mine._of_split(given, "dev") == expected
+        assert mine._of_split(given, None) == given
+    (files / "topics.jsonl").rename(files / "topics.dev.jsonl")
+    assert mine.main(command(files, "--split", "dev")) == 0
+    assert set(written(files)) == {"t1", "t2", "t4"}
+
+
+def test_a_judged_passage_without_text_is_no_positive(files, capsys):
+    (files / "qrels.txt").write_text("t1 0 d7 2\nt1 0 d1 1\nt2 0 d7 1\n")
+    assert mine.main(command(files, "--qrels", files / "qrels.txt", "--positives", 3)) == 0
+    found = written(files)
+    assert docids(found["t1"], "positives") == ["d1"] and "t2" not in found
+
+
+def test_absent_judged_passages_are_told_where_nothing_else_is_left(files, capsys):
+    (files / "qrels.txt").write_text("t1 0 x8 1\nt2 0 x9 1\n")
+    assert "(2 passages that qrels call relevant are not in" in bad(files, capsys, "--qrels", files / "qrels.txt")
+
+
 def bad(files, capsys, *more, **names):
     status = mine.main(command(files, *more, **names))
     said = capsys.readouterr().err.strip().splitlines()[-1]

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from collections.abc import Sequence as ListLike
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -96,6 +96,9 @@ class Adapter(nn.Module, ABC, Generic[Config]):
     :param model: the frozen language model; only its embeddings are read.
     :param template: the prompt.
     """
+
+    #: Whether a passage's tokens decide what it :meth:`touched`, or how many hints there are.
+    reads_passages: ClassVar[bool] = False
 
     def __init__(self, config: Config, model: CausalModel, template: Template) -> None:
         super().__init__()

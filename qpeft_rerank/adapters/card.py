@@ -21,10 +21,13 @@ class Card:
     notes: str = ""
 
 
-def render(card: Card, title: str, kind: str, base: str, versions: Mapping[str, str]) -> str:
-    """A model card in markdown, with the hub's metadata on top."""
+def render(card: Card, title: str, kind: str, base: str, versions: Mapping[str, str], on_hub: bool = True) -> str:
+    """A model card in markdown, with the hub's metadata on top.
+
+    :param on_hub: whether ``base`` is a name on the hub; the name of a folder could be a stranger's there.
+    """
     head = {
-        "base_model": base,
+        **({"base_model": base} if on_hub else {}),
         "library_name": "qpeft_rerank",
         "pipeline_tag": "text-ranking",
         "tags": ["qpeft", "reranking", kind],

@@ -42,21 +42,23 @@ def find_adapter(name: str) -> Path:
         raise InputError(f"adapter {name} is a file; give the folder that holds {CONFIG}")
     owner, slash, rest = name.partition("/")
     if not slash or not owner.strip(".~") or "/" in rest or not rest:
-        raise InputError(f"no adapter {name!r}: give a folder, a hub name{_shipped()}{_near(name)}")
+        raise InputError(f"no adapter {name!r}: give a folder, a hub name{_shipped(', or ')}{_near(name)}")
     return _download(name)
 
 
 def _download(name: str) -> Path:
     """The hub's snapshot; never a pickle."""
-    folder = snapshot("adapter", name, [CONFIG, WEIGHTS, STAMP, CARD], lambda: _shipped() + _near(name))
+    folder = snapshot(
+        "adapter", name, [CONFIG, WEIGHTS, STAMP, CARD], lambda: _shipped("; those that ship: ") + _near(name)
+    )
     if not (folder / CONFIG).is_file():
         raise InputError(f"{name!r} has no {CONFIG} on the hub, so it is no adapter")
     return folder
 
 
-def _shipped() -> str:
+def _shipped(before: str) -> str:
     names = shipped_adapters()
-    return f", or {', '.join(names)}" if names else ""
+    return before + ", ".join(names) if names else ""
 
 
 def _near(name: str) -> str:

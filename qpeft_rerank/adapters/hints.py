@@ -15,6 +15,7 @@ from qpeft_rerank.adapters.embeddings import FrozenTable, HintTable
 from qpeft_rerank.adapters.layout import Part, joined, part, write
 from qpeft_rerank.adapters.mlp import HintMLP
 from qpeft_rerank.adapters.tokens import TokenText, token_tables
+from qpeft_rerank.console import say
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.causal_model import CausalModel
 from qpeft_rerank.prompt.segments import Sequence
@@ -84,6 +85,7 @@ class HintAdapter(Adapter[Hints]):
         self.soft = SoftPrompt(prompt_start(config, self.fixed, self.frozen)) if config.soft_prompt else None
         self.start, self.gate = self._start(model)
         self.tables = token_tables(model.pieces.tokenizer, self.frozen.size, config.token_text)
+        self._remarked: set[str] = set()
         self.table.rows.requires_grad_(config.embeddings != "frozen")
         self._cover_start()
 
@@ -102,6 +104,12 @@ class HintAdapter(Adapter[Hints]):
     @abstractmethod
     def slots(self, sequences: ListLike[Sequence], ids: Tensor, width: int) -> Tensor:
         """Float32 vectors ``[batch, width, d]`` of the hint slots, before g; padding is ignored."""
+
+    def remark(self, kind: str, what: str) -> None:
+        """Tell once what is no fault but worth knowing of some passages."""
+        if kind not in self._remarked:
+            self._remarked.add(kind)
+            say(f"{self.config.name}: {what} (others, too, are not told)")
 
     def cover(self, ids: Iterable[int]) -> None:
         """Make room for training the hint embeddings of these ids; before the optimizer is made."""

@@ -16,7 +16,7 @@ from qpeft_rerank.adapters.card import Card, render
 from qpeft_rerank.adapters.find import CARD, CONFIG, STAMP, WEIGHTS, find_adapter
 from qpeft_rerank.adapters.peft_bridge import PeftAdapter
 from qpeft_rerank.adapters.registry import Kind, adapter_kinds, create_adapter, find_kind
-from qpeft_rerank.errors import InputError, first_line
+from qpeft_rerank.errors import InputError, first_line, one_line
 from qpeft_rerank.likelihood.causal_model import CausalModel
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.prompt.templates import Template, template_from_dict
@@ -121,7 +121,8 @@ def _fill(
             "peft_version": versions["peft"],
         }
         _write_json(folder / CONFIG, {**described, **stamp, "adapter": config.to_dict()})
-    (folder / CARD).write_text(render(card, name, title, model.source.full_name, versions), "utf-8")
+    source = model.source
+    (folder / CARD).write_text(render(card, name, title, source.full_name, versions, bool(source.hub)), "utf-8")
     # safetensors lets nobody but the owner read; an adapter is there to be shared.
     shutil.copymode(folder / CARD, folder / WEIGHTS)
 
@@ -188,7 +189,7 @@ def _check_stamp(stamp: Mapping[str, Any], name: str, source: Path, folder: Path
             f"{model.source.full_name} (weights or configuration differ); give its own with --model"
         )
     if not (folder / WEIGHTS).is_file():
-        raise InputError(f"adapter {name}: {WEIGHTS} is missing")
+        raise InputError(f"{folder / WEIGHTS}: is missing; save or fetch the adapter again")
     if _digest(folder / WEIGHTS) != stamp.get("weights_sha256"):
         raise InputError(f"{folder / WEIGHTS}: damaged (its digest is not the one in {source.name})")
     return template_from_dict(stamp.get("prompt"), f"{source}, prompt")
@@ -210,7 +211,7 @@ def push_to_hub(folder: str | Path, repository: str, *, private: bool = False) -
         full = hub.create_repo(repository, private=private, exist_ok=True).repo_id
         hub.upload_folder(repo_id=full, folder_path=str(folder), allow_patterns=[CONFIG, WEIGHTS, STAMP, CARD])
     except Exception as error:  # of the hub, or of whichever library carries it
-        raise InputError(f"{repository}: cannot be uploaded ({first_line(error)})") from None
+        raise InputError(f"{repository}: cannot be uploaded ({one_line(error)})") from None
     return f"https://huggingface.co/{full}"
 
 

@@ -14,7 +14,6 @@ from qpeft_rerank.likelihood.head import log_probs
 from qpeft_rerank.likelihood.linears import change_products, keeps_weights, products_of
 from qpeft_rerank.likelihood.mapped import give_back
 from qpeft_rerank.likelihood.packed import RowAttend
-from qpeft_rerank.likelihood.processor import multiplies_bfloat16
 from qpeft_rerank.likelihood.sharing import Attention
 from qpeft_rerank.likelihood.sources import ModelSource
 from qpeft_rerank.prompt.pieces import Pieces
@@ -223,12 +222,6 @@ class CausalModel(ABC):
             finally:
                 self.body = own
                 self._forget()
-
-    @property
-    def imitates(self) -> bool:
-        """Whether the processor has no products of this precision, which then saves no time."""
-        narrow = self.precision in ("mixed", "bfloat16", "int8")
-        return narrow and self.device.type == "cpu" and not multiplies_bfloat16()
 
     @property
     def can_be_exact(self) -> bool:

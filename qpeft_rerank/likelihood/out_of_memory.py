@@ -15,7 +15,7 @@ def attempt(compute: Callable[[], Made]) -> Made | None:
     """What ``compute`` makes, or None where memory runs out: then nothing of the failed work is held any more."""
     try:
         return compute()
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
     return None
@@ -29,7 +29,7 @@ def fitting(model: str, precision: str, device: torch.device) -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         raise InputError(
@@ -38,7 +38,29 @@ def fitting(model: str, precision: str, device: torch.device) -> Iterator[None]:
         ) from None
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
+@contextmanager
+def fitting_optimizer() -> Iterator[None]:
+    """Inside the context an optimizer makes its first step, for which it takes its memory: twice what learns.
+
+    :raises InputError: if memory runs out meanwhile.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise InputError(
+            "out of memory for the optimizer, which takes twice the memory of what learns; give the same command "
+            "again with a smaller --batch-tokens, or train less (--option embeddings=frozen)"
+        ) from None
+
+
+# A GPU of Apple's in an error of no kind of its own; a CPU, of which the second is Windows'; libraries of CUDA's.
+_TOLD = ("out of memory", "can't allocate memory", "not enough memory", "_STATUS_ALLOC_FAILED")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means that memory ran out, on a GPU or a CPU."""
-    told = ("out of memory", "can't allocate memory")  # a GPU of Apple's in an error of no kind of its own; a CPU
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in told)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _TOLD)

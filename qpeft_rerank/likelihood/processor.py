@@ -17,6 +17,13 @@ def multiplies_bfloat16() -> bool:
     return any(tell is None or tell() for tell in asked)
 
 
+@cache
+def multiplies_float16() -> bool:
+    """The same of float16. True where PyTorch cannot tell."""
+    asked = getattr(torch.ops.mkldnn, "_is_mkldnn_fp16_supported", None)
+    return platform.machine().lower() not in ("x86_64", "amd64") or asked is None or bool(asked())
+
+
 def as_multiplied(products: torch.dtype) -> torch.dtype:
     """The dtype in which this processor computes products of another one best."""
     return torch.float32 if products == torch.bfloat16 and not multiplies_bfloat16() else products

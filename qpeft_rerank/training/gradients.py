@@ -84,7 +84,7 @@ class GradientAccumulator:
                 with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
                     total = sum(self._micro_batch(batch, of, seed + place) for place, batch in self._planned(groups))
                 return Accumulated(float(total), sum(len(sequence) for group in groups for sequence in group))
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
             # Begun anew: a backward pass that broke off may have added half of its gradients.

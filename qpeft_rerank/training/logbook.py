@@ -1,6 +1,7 @@
 """The record of a training: a CSV file, TensorBoard if wanted, and a picture at the end."""
 
 import csv
+import importlib.util
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -68,8 +69,13 @@ def _is_row(row: Mapping[str, Any]) -> bool:
         return False
 
 
+def can_draw() -> bool:
+    """Whether matplotlib is installed."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
 def draw(log: Path, picture: Path, first_stage: float | None = None) -> bool:
-    """Draw loss by step and dev metric by epoch as a PNG; False where matplotlib is not installed."""
+    """Draw loss by step and dev metric by epoch as a PNG; False where matplotlib cannot be imported."""
     try:
         from matplotlib.figure import Figure
     except ImportError:

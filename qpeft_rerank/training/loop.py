@@ -13,6 +13,7 @@ from torch import Tensor
 
 from qpeft_rerank.console import say
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.likelihood.out_of_memory import fitting_optimizer
 from qpeft_rerank.likelihood.scorer import NotFiniteError
 from qpeft_rerank.prompt.segments import Sequence
 from qpeft_rerank.training import prefix
@@ -65,11 +66,16 @@ class Outcome:
 
 
 class Diverged(InputError):
-    """The loss or its gradient is no number any more. ``best`` is the best epoch before, 0 if there is none."""
+    """The loss or its gradient is no number any more.
 
-    def __init__(self, message: str, best: int) -> None:
+    :param best: the best epoch before, 0 if there is none.
+    :param whole: whether the weights are those of the last good step.
+    """
+
+    def __init__(self, message: str, best: int, whole: bool = False) -> None:
         super().__init__(message)
         self.best = best
+        self.whole = whole
 
 
 @dataclass(slots=True)
@@ -139,7 +145,12 @@ class Trainer:
                 self._save(checkpoints, optimizer, named)
             while not state.stopped and state.epoch <= recipe.epochs:
                 for groups in plan[state.done :]:
-                    self._step(groups, accumulator, optimizer, rates, schedule, progress)
+                    try:
+                        self._step(groups, accumulator, optimizer, rates, schedule, progress)
+                    except Diverged as error:
+                        if error.whole and state.step:
+                            self._save(checkpoints, optimizer, named)
+                        raise
                     if state.step % running.checkpoint_steps == 0:
                         self._save(checkpoints, optimizer, named)
                 state.epoch, state.done = state.epoch + 1, 0
@@ -217,11 +228,12 @@ class Trainer:
         norm = float(torch.nn.utils.clip_grad_norm_(accumulator.parameters, limit))
         if not (abs(loss) < float("inf") and norm < float("inf")):
             what = f"loss is {loss}" if not abs(loss) < float("inf") else f"gradient's norm is {norm}"
-            raise Diverged(self._not_a_number(f"the {what}"), state.best)
+            raise Diverged(self._not_a_number(f"the {what}"), state.best, whole=True)
         factor = schedule.factor(state.step)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * factor
-        optimizer.step()
+        with fitting_optimizer():
+            optimizer.step()
         if not all(bool(torch.isfinite(parameter).all()) for parameter in accumulator.parameters):
             raise Diverged(self._not_a_number("a weight is no number any more"), state.best)
         state.step, state.done = state.step + 1, state.done + 1
@@ -232,6 +244,8 @@ class Trainer:
         progress.step(loss, tokens, seconds)
 
     def _not_a_number(self, what: str) -> str:
+        if not self._state.step:
+            return f"step 1: {what} before anything was learnt; try --dtype float32, or other values of --option"
         return f"step {self._state.step + 1}: {what}; train again with --overwrite and a lower --lr, or --dtype float32"
 
     def _end_epoch(self, checkpoints: Checkpoints, progress: Progress) -> None:

@@ -117,11 +117,13 @@ class MineFile:
 
         :raises InputError: if no topic gave a triple.
         """
-        if not self.tally().triples:
+        tally = self.tally()
+        if not tally.triples:
             self.path.unlink()
+            absent = f" ({tally.absent:,} passages that qrels call relevant are not in the collection)"
             raise InputError(
-                f"no topic has a positive among its candidates, so {self.output} was not written; check that "
-                "topics and collection belong together, or raise --hits"
+                f"no topic has a positive among its candidates{absent if tally.absent else ''}, so {self.output} was not "
+                "written; check that topics, judgements and collection belong together, or raise --hits"
             )
         found = (record["example"] for record in self._outcomes() if "example" in record)
         write_lines(str(self.output), (json.dumps(example) + "\n" for example in found))

@@ -196,6 +196,8 @@ class Miner:
                 )
             listed.append(texts[hit.docid])
         absent = 0
+        # What has no text teaches nothing, as a positive or as a negative.
+        listed = [passage for passage in listed if passage.text.strip()]
         matcher = AnswerMatcher(topic.answers)
         holding = {passage.docid for passage in listed if matcher.matches(passage.text)}
         if self.qrels is None:
@@ -209,14 +211,15 @@ class Miner:
             positives = [passage for passage in listed if passage.docid in relevant]
             met = {passage.docid for passage in positives}
             absent = len(relevant - texts.keys())
-            positives += [texts[docid] for docid in judged if docid not in met and docid in texts]
+            rest = [texts[docid] for docid in judged if docid not in met and docid in texts]
+            positives += [passage for passage in rest if passage.text.strip()]
         if not listed and not positives:
             return Mined(topic.id, None, "unretrieved", absent=absent)
         if not positives:
             return Mined(topic.id, None, "no positive", absent=absent)
         # A copy of a positive under another docid is no negative.
         same = {passage.text for passage in positives}
-        sure = (p for p in listed if p.docid not in relevant | doubtful and p.text not in same and p.text.strip())
+        sure = (p for p in listed if p.docid not in relevant | doubtful and p.text not in same)
         negatives = list(_first(sure, self.mining.negatives))
         example = Example(
             topic.id,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from qpeft_rerank import exactness
 from qpeft_rerank.adapters.card import Card
 from qpeft_rerank.adapters.store import save_adapter
 from qpeft_rerank.console import say
@@ -19,7 +20,7 @@ from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.prompt.templates import Template
 from qpeft_rerank.training.data import TrainingFile
 from qpeft_rerank.training.dev import MEASURE, DevSet, judge
-from qpeft_rerank.training.logbook import draw
+from qpeft_rerank.training.logbook import can_draw, draw
 from qpeft_rerank.training.loop import Diverged, Outcome, Running, Trainer
 from qpeft_rerank.training.prefix_scorer import scorer_after_prefix
 from qpeft_rerank.training.prefix_store import PrefixStore
@@ -92,6 +93,7 @@ class Session:
                 self.recipe.seed,
                 self.max_passage_tokens,
                 self.recipe.sampling,
+                quiet=not workers.main,
             )
             if self.gradient_checkpointing and student.no_checkpointing:
                 raise InputError(f"--gradient-checkpointing: {student.no_checkpointing}; leave it out")
@@ -105,7 +107,7 @@ class Session:
                 workers,
             )
             if workers.main:
-                self._announce(student, dev, trainer.store, workers.count)
+                self._announce(student, dev, trainer, workers.count)
             if dev:
                 zero_shot = self._notes["zero-shot"] = self._zero_shot(student, dev, work, trainer.store, workers)
                 if workers.main:
@@ -115,7 +117,9 @@ class Session:
                 outcome = trainer.train()
             except Diverged as error:
                 if not error.best or not workers.main:
-                    raise InputError(f"{error}; the last good checkpoint is in {work.path}") from None
+                    steps = trainer.outcome(0).steps
+                    kept = f"; the checkpoint after step {steps} is in {work.path}" if steps and error.whole else ""
+                    raise InputError(f"{error}{kept}") from None
                 trainer.load_epoch(error.best)
                 self._save(work, student, dev, trainer.outcome(error.best))
                 raise InputError(f"{error}; {self.output} holds the adapter of epoch {error.best}") from None
@@ -156,15 +160,22 @@ class Session:
         }
         return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode("utf-8")).hexdigest()
 
-    def _announce(self, student: Student, dev: DevSet | None, store: PrefixStore | None, count: int) -> None:
+    def _announce(self, student: Student, dev: DevSet | None, trainer: Trainer, count: int) -> None:
         for file in self.files:
             say(file.summary)
+        store, bare = trainer.store, trainer.sampler.bare()
+        if bare:
+            say(f"{bare:,} questions have no negative without an answer and teach their positives' likelihood alone")
         team = f", in {count} processes" if count > 1 else ""
         say(f"{self.adapter} on {student.model.source.name}: {student.trained:,} parameters learn{team}")
         if store is None and self.prefix_cache not in ("auto", "off"):
             say("--prefix-cache: not used, for the adapter, the model or gradient checkpointing does not allow it")
+        if told := exactness.notice(student.model.precision, student.model.device):
+            say(told)
         if dev is None:
             say("no dev set: the last epoch is kept")
+        if not can_draw():
+            say("no training.png will be drawn: matplotlib is not installed (pip install matplotlib)")
 
     def _zero_shot(
         self, student: Student, dev: DevSet, work: WorkFolder, store: PrefixStore | None, workers: Workers
@@ -213,8 +224,8 @@ class Session:
             "parameters": student.trained,
         }
         (made / "training.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
-        if not draw(work.path / "log.csv", work.path / "training.png", dev.first_stage if dev else None):
-            say("no training.png: matplotlib is not installed (pip install matplotlib)")
+        if not draw(work.path / "log.csv", work.path / "training.png", dev.first_stage if dev else None) and can_draw():
+            say("no training.png: matplotlib cannot be imported")
         work.finish()
         self._report(outcome)
 

@@ -44,12 +44,14 @@ def make_student(
     seed: int,
     max_passage_tokens: int | None = None,
     sampling: Sampling | None = None,
+    quiet: bool = False,
 ) -> Student:
     """Put an untrained adapter on a model and make room for what the examples will train.
 
     :param name: a Q-PEFT adapter's name or one of :data:`PEFT_METHODS`.
     :param options: fields of the adapter's configuration that differ from the preset.
     :param examples: all that the training may draw from, as ``sampling`` says (None: as by default).
+    :param quiet: show no progress.
     :raises InputError: for an unknown name or option, or if the adapter does not suit the model.
     """
     check_adapter(name, options)
@@ -58,7 +60,7 @@ def make_student(
     else:
         adapter = create_adapter(name, model, template, preset, seed=seed, **options)
     student = Student(model, template, adapter, {}, (adapter,), max_passage_tokens)
-    adapter.cover(_touched(student, adapter, examples, sampling or Sampling()))
+    adapter.cover(_touched(student, adapter, examples, sampling or Sampling(), quiet))
     # By the module's names, which are short and those of checkpoints.
     parts = {id(part.parameter): part for part in adapter.trainable_parts().values()}
     student.parts.update((key, parts[id(own)]) for key, own in adapter.named_parameters() if own.requires_grad)
@@ -67,30 +69,37 @@ def make_student(
     return student
 
 
-def _touched(student: Student, adapter: Any, examples: Sequence[Example], sampling: Sampling) -> set[int]:
-    """Token ids whose hint embeddings the examples may train."""
+def _touched(student: Student, adapter: Any, examples: Sequence[Example], sampling: Sampling, quiet: bool) -> set[int]:
+    """Token ids whose hint embeddings the examples may train; every question is seen to fit into the context."""
+    from tqdm import tqdm
+
     ids: set[int] = set()
-    shortest = _shortest(student, examples) if sampling.in_batch else None
-    for chunk in _chunks(examples):
-        pairs = [pair for example in chunk for pair in _pairs(example, sampling)]
-        try:
-            ids |= adapter.touched(encode_pairs(student.builder, pairs, adapter))
-        except InputError:
-            _name_refused(student, adapter, chunk, sampling)
-            raise
-        if shortest is not None:
-            # Beside another question less of a passage may be cut off; without hints, no more than this is read.
-            texts = student.builder.encode_passages(dict.fromkeys((title, text) for _, title, text in pairs))
-            ids |= adapter.touched(student.builder.build(shortest, passage, 0) for passage in texts)
+    # Whether a question fits does not depend on the passage, of which the end is cut.
+    read = sampling if getattr(adapter, "reads_passages", False) else None
+    shortest = _shortest(student, examples) if read and sampling.in_batch else None
+    with tqdm(total=len(examples), unit="q", desc="tokenising", delay=5, disable=quiet) as bar:
+        for chunk in _chunks(examples):
+            pairs = [pair for example in chunk for pair in _pairs(example, read)]
+            try:
+                ids |= adapter.touched(encode_pairs(student.builder, pairs, adapter))
+            except InputError:
+                _name_refused(student, adapter, chunk, read)
+                raise
+            if shortest is not None:
+                # Beside another question less of a passage may be cut off; without hints, no more than this is read.
+                texts = student.builder.encode_passages(dict.fromkeys((title, text) for _, title, text in pairs))
+                ids |= adapter.touched(student.builder.build(shortest, passage, 0) for passage in texts)
+            bar.update(len(chunk))
     return ids
 
 
-def _pairs(example: Example, sampling: Sampling) -> list[tuple[str, str, str]]:
-    passages = (*example.positives, *negatives_of(example, sampling))
+def _pairs(example: Example, sampling: Sampling | None) -> list[tuple[str, str, str]]:
+    """A question with all passages that it may be trained on, or, without a sampling, with one."""
+    passages = (*example.positives, *negatives_of(example, sampling)) if sampling else example.positives[:1]
     return [(example.query, passage.title, passage.text) for passage in passages]
 
 
-def _name_refused(student: Student, adapter: Any, examples: Sequence[Example], sampling: Sampling) -> None:
+def _name_refused(student: Student, adapter: Any, examples: Sequence[Example], sampling: Sampling | None) -> None:
     """Encode one by one, and say which question cannot be, for want of room in the context."""
     for example in examples:
         try:
@@ -98,7 +107,13 @@ def _name_refused(student: Student, adapter: Any, examples: Sequence[Example], s
         except InputError as error:
             virtual = getattr(adapter, "virtual_tokens", 0)
             fewer = f", or set num_virtual_tokens below {virtual}" if virtual else ""
+            fewer = f", or give a smaller --k than {k}" if (k := _k(adapter)) else fewer
             raise InputError(f"{example.where or f'question {example.qid}'}: {error}{fewer}") from None
+
+
+def _k(adapter: Any) -> int:
+    """Of an adapter that has so many hints; else 0."""
+    return int(getattr(getattr(adapter, "config", None), "k", 0))
 
 
 def _shortest(student: Student, examples: Sequence[Example]) -> EncodedQuery:

@@ -94,6 +94,19 @@ def test_a_passage_of_stop_words_goes_unfiltered(model, plain):
     )
 
 
+def test_what_some_passages_lack_is_told_once(model, plain, capsys):
+    adapter = create_adapter("qpeft-r", model, plain, k=10, filters="ds")
+    for _ in range(2):
+        hints_of(adapter, model, plain, ("bug", "", "the and"), ("bug", "", PASSAGE))
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 2
+    assert "filters ds leave nothing of a passage" in told[0] and "hints, not k 10" in told[1]
+    attentive = create_adapter("qpeft-a", model, plain, filters="s")
+    hints_of(attentive, model, plain, ("bug", "", "the and"), ("bug", "", "and the"))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "qpeft-a: filters s hide all of a passage" in line
+
+
 def test_template_tokens_are_never_hints(model, qpeft):
     adapter = create_adapter("qpeft-r", model, qpeft, k=100)
     found = hints_of(adapter, model, qpeft, ("Passage: Question:", "", PASSAGE))[0]

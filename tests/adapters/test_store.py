@@ -195,7 +195,9 @@ def test_card(adapter, model, qpeft, tmp_path):
     import yaml
 
     head = yaml.safe_load(text.split("---")[1])
-    assert head["base_model"] == model.source.name and "qpeft" in head["tags"]
+    # The name of a folder may be a stranger's on the hub.
+    assert "base_model" not in head and "qpeft" in head["tags"]
+    assert f"adapter for `{model.source.name}`" in text
 
 
 def test_wrong_base_model(folder, tmp_path):

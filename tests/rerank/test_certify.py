@@ -7,8 +7,9 @@ from pathlib import Path
 import peft
 import pytest
 import tiny
+import torch
 
-from qpeft_rerank import certify
+from qpeft_rerank import certify, exactness
 from qpeft_rerank.adapters.peft_bridge import PeftAdapter
 from qpeft_rerank.adapters.registry import create_adapter
 from qpeft_rerank.adapters.store import save_adapter
@@ -75,7 +76,7 @@ def reranker(folder: Path, dtype: str, adapter: str | None = None, **settings: o
 def test_the_first_ranks_are_float32_s(
     folder: Path, dtype: str, adapter: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(certify, "_SAMPLE", 12)
+    monkeypatch.setattr(certify, "FEW", 12)
     run, topics = run_of(12, 40)
     exact = reranker(folder, "float32", adapter).rerank_run(run, topics, Texts())
     rounds: list[int] = []
@@ -122,7 +123,11 @@ def test_stopped_anywhere_and_resumed_the_result_is_the_same(folder: Path, tmp_p
     assert len(keys) == len(set(keys))
 
 
-def test_the_command_tells_what_it_took(command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_tells_what_it_took(
+    command, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exactness, "FEW", 0)
+    monkeypatch.setattr(exactness, "multiplies_bfloat16", lambda: True)
     assert main(command(dtype="auto", certify=1)) == 0
     assert "first 1 of each topic as in float32: 6 of 6 pairs" in capsys.readouterr().err
     certified = (tmp_path / "out.trec").read_text()
@@ -130,6 +135,56 @@ def test_the_command_tells_what_it_took(command, tmp_path: Path, capsys: pytest.
     assert [line.split()[2] for line in (tmp_path / "exact.trec").read_text().splitlines()] == [
         line.split()[2] for line in certified.splitlines()
     ]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "own", "said"),
+    [
+        ("mixed", True, "no more than 32 pairs"),
+        ("auto", False, "this processor does not multiply bfloat16 itself"),
+    ],
+    ids=["few", "processor"],
+)
+def test_float32_at_once_where_a_certificate_would_cost_more(
+    command, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch, dtype: str, own: bool, said: str
+) -> None:
+    monkeypatch.setattr(exactness, "multiplies_bfloat16", lambda: own)
+    if not own:
+        monkeypatch.setattr(exactness, "FEW", 0)
+    assert main(command(dtype=dtype, certify=1)) == 0
+    assert f"--certify 1: {said}, so all is scored in float32 at once" in capsys.readouterr().err
+    at_once = (tmp_path / "out.trec").read_bytes()
+    assert main(command(output=tmp_path / "exact.trec")) == 0
+    assert (tmp_path / "exact.trec").read_bytes().splitlines() == at_once.splitlines()
+
+
+def test_the_plan_tells_what_certifying_may_cost(command, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exactness, "FEW", 0)
+    assert main([*command(dtype="mixed", certify=1), "--dry-run"]) == 0
+    assert "again in float32: up to" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "said"),
+    [
+        ("float32", "cpu", None),
+        ("bfloat16", "cuda", None),
+        ("mixed", "cpu", "saves no time"),
+        ("bfloat16", "cpu", "takes several times as long"),
+        ("int8", "cpu", "takes several times as long"),
+        ("float16", "cpu", "does not multiply float16"),
+    ],
+)
+def test_a_precision_that_the_processor_lacks_is_told(
+    monkeypatch: pytest.MonkeyPatch, precision: str, device: str, said: str | None
+) -> None:
+    for own in ("multiplies_bfloat16", "multiplies_float16"):
+        monkeypatch.setattr(exactness, own, lambda: False)
+    told = exactness.notice(precision, torch.device(device))
+    assert told is None if said is None else said in str(told)
+    for own in ("multiplies_bfloat16", "multiplies_float16"):
+        monkeypatch.setattr(exactness, own, lambda: True)
+    assert exactness.notice(precision, torch.device(device)) is None
 
 
 @pytest.mark.parametrize(

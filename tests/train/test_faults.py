@@ -5,12 +5,14 @@ import os
 import sys
 
 import pytest
+import torch
 
 from qpeft_rerank import train
 from qpeft_rerank.adapters.store import load_adapter
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.scorer import NotFiniteError
 from qpeft_rerank.training import dev, prefix
+from qpeft_rerank.training.loop import Trainer
 from qpeft_rerank.training.workers import Workers
 from tests.train.words import command
 
@@ -27,6 +29,48 @@ def test_nan_keeps_the_best_epoch(files, model_folder, monkeypatch, capsys):
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert said.startswith("error: step ") and "loss is nan" in said and "holds the adapter of epoch" in said
     assert load_adapter(str(files / "out"), LanguageModel.load(str(model_folder), "float32", "cpu"))
+
+
+@pytest.mark.parametrize(("calls_before", "steps"), [(0, 0), (3, 3)], ids=["at once", "later"])
+def test_nan_keeps_what_was_learnt_before_any_epoch_ended(
+    files, model_folder, monkeypatch, capsys, calls_before: int, steps: int
+):
+    original, calls = Trainer._mean_log_probs, []
+
+    def failing(self, sequences):
+        calls.append(1)
+        return original(self, sequences) * (float("nan") if len(calls) > calls_before else 1.0)
+
+    monkeypatch.setattr(Trainer, "_mean_log_probs", failing)
+    assert train.main(command(files, model_folder, "--queries-per-step", 1)) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    kept = sorted(path.name for path in (files / "out.training" / "checkpoints").glob("step-*"))
+    if steps:
+        assert f"step {steps + 1}: the loss is nan; train again with --overwrite and a lower --lr" in said
+        assert f"the checkpoint after step {steps} is in" in said and kept[-1] == f"step-{steps:08d}"
+    else:
+        # No rate can be at fault before the first step.
+        assert "step 1: the loss is nan before anything was learnt" in said and "--lr" not in said
+        assert "checkpoint" not in said and kept in ([], ["step-00000000"])
+
+
+def test_an_optimizer_without_memory_is_one_line(files, model_folder, monkeypatch, capsys):
+    def full(*given):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", full)
+    assert train.main(command(files, model_folder)) == 2
+    assert "error: out of memory for the optimizer" in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_questions_without_a_usable_negative_are_told(files, model_folder, capsys):
+    lines = [json.loads(line) for line in (files / "train.jsonl").read_text().splitlines()]
+    lines[0]["negatives"] = []
+    for passage in lines[1]["negatives"]:
+        passage["text"] += " " + lines[1]["answers"][0]
+    (files / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert train.main(command(files, model_folder)) == 0
+    assert "2 questions have no negative without an answer" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,8 @@ class QPeftA(HintAdapter[QPeftAConfig]):
         self.attention = nn.MultiheadAttention(dimension, config.heads, dropout=config.dropout, batch_first=True)
         if config.init == "identity":
             self._start_from_identity()
-        self.register_buffer("dropped", self.tables.flags(self.tables.dropped(config.filters)), persistent=False)
+        self.dropped_ids = self.tables.dropped(config.filters)
+        self.register_buffer("dropped", self.tables.flags(self.dropped_ids), persistent=False)
 
     @torch.no_grad()
     def _start_from_identity(self) -> None:
@@ -52,6 +53,10 @@ class QPeftA(HintAdapter[QPeftAConfig]):
 
     def hint_tokens(self, query: ListLike[int], passage: ListLike[int]) -> int:
         """One hint slot for each query token."""
+        if self.config.filters and passage:
+            hidden = self.dropped_ids | (frozenset(query) if "q" in self.config.filters else frozenset[int]())
+            if hidden.issuperset(passage):
+                self.remark("all", f"filters {self.config.filters} hide all of a passage: it is shown whole")
         return len(query)
 
     def touched(self, sequences: Iterable[Sequence]) -> set[int]:

@@ -28,6 +28,7 @@ class QPeftR(HintAdapter[QPeftRConfig]):
     its slots were counted may have fewer tokens left than slots; those repeat in order.
     """
 
+    reads_passages = True
     dropped: Tensor
     special: Tensor
 
@@ -53,7 +54,11 @@ class QPeftR(HintAdapter[QPeftRConfig]):
         # The same steps back as in `choose`: unfiltered but without special tokens, then everything.
         for fewer in (barred, self.tables.special, frozenset[int]()):
             if count := sum(token not in fewer for token in tokens):
+                if times * count < config.k:
+                    self.remark("few", f"a passage has {times * count} hints, not k {config.k}: it has no more tokens")
                 return min(config.k, times * count)
+            if passage and fewer is barred:
+                self.remark("all", f"filters {config.filters} leave nothing of a passage: it gives hints unfiltered")
         return 0
 
     def touched(self, sequences: Iterable[Sequence]) -> set[int]:
