@@ -58,6 +58,9 @@ def _speed(args: argparse.Namespace) -> int:
     rows = contestants.choose(args.rows)
     if unknown := [name for name in args.workloads if name not in NAMES]:
         raise InputError(f"--workloads {unknown[0]}: there are {', '.join(NAMES)}")
+    nowhere = [row.name for row in rows if not set(row.workloads) & set(args.workloads)]
+    if args.rows and nowhere and not (args.scaling or args.overheads):
+        raise InputError(f"--rows {nowhere[0]}: is measured on none of --workloads {' '.join(args.workloads)}")
     if args.curves and not args.scaling:
         raise InputError("--curves: are those of --scaling; add it")
     if not args.output.endswith(".md"):

@@ -56,6 +56,8 @@ def render(results: Results, machine: str, model: str, repeats: int) -> Iterator
         yield _about(results.facts[name])
         yield ""
         yield from markdown(_HEAD, [_row(results, threads, name, row, found, rows) for row, found in rows if found])
+        if threads == 1 and (busy := [row.label for row, found in rows if _waited(found)]):
+            yield f"\nThe machine was busy: wall time is more than a tenth above CPU time for {', '.join(busy)}."
         for row, why in results.skipped.get((threads, name), {}).items():
             yield f"\nNot measured: {row} ({why})"
     yield ""
@@ -122,6 +124,11 @@ def _row(
         gap,
         tau,
     )
+
+
+def _waited(found: list[dict[str, Any]]) -> bool:
+    """Whether other jobs took the processor while one thread scored, so that its rates tell too little."""
+    return bool(found) and median(entry["score"][0] / entry["score"][1] for entry in found) > 1.1
 
 
 def _rate(found: list[dict[str, Any]]) -> float:

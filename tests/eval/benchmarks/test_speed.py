@@ -74,6 +74,7 @@ def test_lower_precisions_and_the_certified_row_are_measured(data, model, here, 
     ("words", "said"),
     [
         (["--rows", "nope"], "--rows nope: there are"),
+        (["--rows", "certified", "--workloads", "dl19"], "--rows certified: is measured on none of --workloads dl19"),
         (["--workloads", "nope"], "--workloads nope: there are dl19, trivia"),
         (["--output", "out.txt"], "ends in .md"),
         (["--output", "none/out.md"], "does not exist"),

@@ -84,3 +84,17 @@ def test_rows_are_chosen_by_name():
     assert len(choose(None)) == len({row.name for row in choose(None)}) > 10
     with pytest.raises(InputError, match="--rows nope: there are llm-qlm"):
         choose(["plain", "nope"])
+
+
+def test_rows_that_had_to_wait_are_told():
+    rows = [Contestant(name, name, "loop", ("w",)) for name in ("calm", "busy")]
+    results = Results({"dl19": FACTS})
+    amounts = {"whole": {"operations": 40e9}, "distinct": {"operations": 30e9}}
+    results.references["dl19", None] = {"scores": [-4.0, -6.0], "tokens": [2, 2], "topics": ["1", "1"], **amounts}
+    results.ceilings[1, "float32"] = [{"square": 40e9, "layers": 20e9}]
+    results.rows[1, "dl19"] = [
+        (rows[0], [entry(8.0, [-4.0, -6.0])]),
+        (rows[1], [entry(8.0, [-4.0, -6.0], score=[8.0, 7.0])]),
+    ]
+    (told,) = [line.strip() for line in render(results, "a machine", "a model", 1) if "machine was busy" in line]
+    assert told.endswith("for busy.")
