@@ -167,7 +167,10 @@ def _load_own(name: str, folder: Path, config: dict[str, Any], kind: Kind, model
     template = _check_stamp(config, name, folder / CONFIG, folder, model)
     options = kind.config.from_dict(config.get("adapter"), str(folder / CONFIG)).to_dict()
     # Every field is spelled out, so the preset that they change does not matter.
-    adapter = create_adapter(kind.name, model, template, **options)
+    try:
+        adapter = create_adapter(kind.name, model, template, **options)
+    except InputError as error:
+        raise InputError(f"{folder / CONFIG}: {error}") from None
     try:
         weights = load_file(folder / WEIGHTS)
     except (SafetensorError, OSError) as error:

@@ -245,6 +245,8 @@ class Session:
             say(f"{outcome.steps:,} steps{stopped}; best epoch {outcome.epoch}: dev {MEASURE} {value:.4f}")
             if value <= self._notes.get("zero-shot", -1.0):
                 say("warning: on dev the adapter does not beat the model without it")
+            elif value < outcome.dev[0]:
+                say(f"warning: on dev the adapter was better before it was trained ({outcome.dev[0]:.4f})")
         else:
             say(f"{outcome.steps:,} steps; kept the last epoch")
         say(f"wrote {self.output}")

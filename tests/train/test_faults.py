@@ -63,6 +63,12 @@ def test_an_optimizer_without_memory_is_one_line(files, model_folder, monkeypatc
     assert "error: out of memory for the optimizer" in capsys.readouterr().err.strip().splitlines()[-1]
 
 
+def test_a_file_given_twice_is_refused(files, model_folder, capsys):
+    twice = ["--train", files / "train.jsonl"] * 2
+    assert train.main(command(files, model_folder, *twice)) == 2
+    assert "is given twice" in capsys.readouterr().err
+
+
 def test_questions_without_a_usable_negative_are_told(files, model_folder, capsys):
     lines = [json.loads(line) for line in (files / "train.jsonl").read_text().splitlines()]
     lines[0]["negatives"] = []
