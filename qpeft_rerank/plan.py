@@ -11,6 +11,7 @@ from qpeft_rerank.certify import FEW
 from qpeft_rerank.collection.passages import Passages
 from qpeft_rerank.console import duration
 from qpeft_rerank.engines.local import SHARD, Candidate, shards
+from qpeft_rerank.likelihood.batches import batch_size
 from qpeft_rerank.likelihood.cost import estimated_seconds, model_shape
 from qpeft_rerank.likelihood.joint import Methods
 from qpeft_rerank.likelihood.language_model import pick_device, pick_precision
@@ -20,7 +21,6 @@ from qpeft_rerank.likelihood.sources import find_model
 from qpeft_rerank.prompt.builder import PromptBuilder
 from qpeft_rerank.prompt.segments import Sequence
 from qpeft_rerank.prompt.templates import Template
-from qpeft_rerank.reranker import batch_size
 from qpeft_rerank.trec.runs import Run
 from qpeft_rerank.trec.topics import Topic
 

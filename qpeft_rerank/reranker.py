@@ -7,8 +7,6 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import cache, partial
 from typing import NamedTuple
 
-import torch
-
 from qpeft_rerank.candidates import candidates, check_asked
 from qpeft_rerank.certify import Name, certify
 from qpeft_rerank.collection.passages import Passage, Passages
@@ -17,6 +15,7 @@ from qpeft_rerank.engines.local import Candidate, LocalEngine
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.fusion import check_alpha
 from qpeft_rerank.given import Named, checked_passages, paired, spelled, spelled_list
+from qpeft_rerank.likelihood.batches import batch_size
 from qpeft_rerank.likelihood.causal_model import CausalModel
 from qpeft_rerank.likelihood.joint import Methods
 from qpeft_rerank.likelihood.journal import Journal
@@ -33,8 +32,6 @@ from qpeft_rerank.trec.runs import Run
 from qpeft_rerank.trec.topics import Topic
 
 DEFAULT_DEPTH = 100
-# Tokens a forward pass: on a CPU, more would not stay in its caches; a GPU wants many.
-BATCH_TOKENS = {"cpu": 1024, "cuda": 32768, "mps": 8192}
 
 
 class Ranked(NamedTuple):
@@ -292,10 +289,3 @@ class Reranker:
 
 def _digest(engine: JointEngine, run: Run, depth: int) -> str:
     return engine.run_digest(listed(run, depth, engine.by_passage))
-
-
-def batch_size(batch_tokens: int | None, device: torch.device) -> int:
-    """Tokens in one forward pass: as asked, else what suits the device."""
-    if batch_tokens is not None and batch_tokens < 1:
-        raise InputError(f"--batch-tokens {batch_tokens}: give a positive number")
-    return batch_tokens or BATCH_TOKENS.get(device.type, BATCH_TOKENS["cpu"])

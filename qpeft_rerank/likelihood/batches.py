@@ -2,6 +2,13 @@
 
 from collections.abc import Sequence
 
+import torch
+
+from qpeft_rerank.errors import InputError
+
+# Tokens a forward pass: on a CPU, more would not stay in its caches; a GPU wants many.
+BATCH_TOKENS = {"cpu": 1024, "cuda": 32768, "mps": 8192}
+
 
 def plan_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
     """Group sequences of similar length under a budget of tokens, padding included.
@@ -47,3 +54,10 @@ def cut_batches(lengths: Sequence[int], batch_tokens: int, overhead: int) -> lis
         batches.insert(0, order[start:end])
         end = start
     return batches
+
+
+def batch_size(batch_tokens: int | None, device: torch.device) -> int:
+    """Tokens in one forward pass: as asked, else what suits the device."""
+    if batch_tokens is not None and batch_tokens < 1:
+        raise InputError(f"--batch-tokens {batch_tokens}: give a positive number")
+    return batch_tokens or BATCH_TOKENS.get(device.type, BATCH_TOKENS["cpu"])

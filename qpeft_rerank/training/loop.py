@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from qpeft_rerank.console import say
-from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.out_of_memory import fitting_optimizer
 from qpeft_rerank.likelihood.scorer import NotFiniteError
 from qpeft_rerank.prompt.segments import Sequence
@@ -22,6 +21,7 @@ from qpeft_rerank.training.determinism import deterministic
 from qpeft_rerank.training.dev import DevSet, judge
 from qpeft_rerank.training.gradients import GradientAccumulator
 from qpeft_rerank.training.logbook import Logbook
+from qpeft_rerank.training.outcome import Diverged, Outcome
 from qpeft_rerank.training.prefix_store import PrefixStore
 from qpeft_rerank.training.progress import Progress
 from qpeft_rerank.training.recipe import Recipe
@@ -48,34 +48,6 @@ class Running:
     tensorboard: bool = False
     overwrite: bool = False
     prefixes: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a training came to.
-
-    :param epoch: the epoch whose weights the student has now.
-    :param dev: dev metric by epoch, the first before any training; empty without a dev set.
-    :param steps: optimizer steps done.
-    """
-
-    epoch: int
-    dev: tuple[float, ...]
-    steps: int
-    early: bool
-
-
-class Diverged(InputError):
-    """The loss or its gradient is no number any more.
-
-    :param best: the best epoch before, 0 if there is none.
-    :param whole: whether the weights are those of the last good step.
-    """
-
-    def __init__(self, message: str, best: int, whole: bool = False) -> None:
-        super().__init__(message)
-        self.best = best
-        self.whole = whole
 
 
 @dataclass(slots=True)

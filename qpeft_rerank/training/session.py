@@ -21,7 +21,8 @@ from qpeft_rerank.prompt.templates import Template
 from qpeft_rerank.training.data import TrainingFile
 from qpeft_rerank.training.dev import MEASURE, DevSet, judge
 from qpeft_rerank.training.logbook import can_draw, draw
-from qpeft_rerank.training.loop import Diverged, Outcome, Running, Trainer
+from qpeft_rerank.training.loop import Running, Trainer
+from qpeft_rerank.training.outcome import Diverged, Outcome
 from qpeft_rerank.training.prefix_scorer import scorer_after_prefix
 from qpeft_rerank.training.prefix_store import PrefixStore
 from qpeft_rerank.training.recipe import Recipe

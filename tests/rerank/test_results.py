@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from qpeft_rerank.likelihood import causal_model
+from qpeft_rerank import exactness
 from qpeft_rerank.rerank import main
 from qpeft_rerank.trec.runs import read_run
 from tests.rerank.first_stage import RUN
@@ -210,7 +210,7 @@ def test_a_stream_gets_the_run_alone(command, tmp_path: Path, capfd: pytest.Capt
 def test_a_precision_that_saves_nothing_here_is_told(
     command, dtype: str, own: bool, told: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(causal_model, "multiplies_bfloat16", lambda: own)
+    monkeypatch.setattr(exactness, "multiplies_bfloat16", lambda: own)
     assert main(command(dtype=dtype)) == 0
     assert ("this processor does not multiply bfloat16 itself" in capsys.readouterr().err) == told
 
