@@ -5,10 +5,16 @@ import re
 
 import pytest
 
-from qpeft_rerank import certify
+from qpeft_rerank import certify, exactness
 from qpeft_rerank.rerank import main
 from tests.explain.seen import KINDS, PASSAGES, TOPICS, Seen, page_of
 from tests.explain.test_page import scorer_of
+
+
+@pytest.fixture(autouse=True)
+def certified_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So few pairs would be scored in float32 at once."""
+    monkeypatch.setattr(exactness, "FEW", 0)
 
 
 def shown_by(tmp_path) -> tuple[Seen, list[tuple[str, float]], str]:
@@ -39,7 +45,7 @@ def test_a_certified_page_adds_up_to_the_run_s_scores(command, tmp_path, model, 
 
 
 def test_what_was_not_scored_again_is_told_from_its_sum(command, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(certify, "_SAMPLE", 1)
+    monkeypatch.setattr(certify, "FEW", 1)
     assert main(command("plain", "--dtype", "mixed", "--certify", "1")) == 0
     seen, ranked, said = shown_by(tmp_path)
     off = [abs(float(table[-1][1]) - score) for (_, score), table in zip(ranked, seen.tables, strict=True)]

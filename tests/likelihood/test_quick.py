@@ -144,14 +144,16 @@ def test_no_part_of_the_file_stays_in_memory(dtype: str, tmp_path: Path) -> None
     scorer, path = Scorer(model, load_template("plain")), folder / "model.safetensors"
     shared = SharedScorer(scorer, "on")
     sequences = scorer.encode(PAIRS)
-    assert resident(path) < 1024
+    # Where products take the weights as they are, the head is read from the file.
+    head = 0 if linears.can_pack(torch.device("cpu")) else model.embedding.weight.nbytes // 1024
+    assert resident(path) < head + 1024
     for _ in range(2):
         assert int(model.embedding(torch.arange(0, 100_000, 8)).shape[0]) == 12_500
         assert not TOLD or resident(path) > 10_000
         scorer.log_probs(sequences)
-        assert resident(path) < 1024
+        assert resident(path) < head + 1024
         shared.log_probs([[sequence] for sequence in sequences])
-        assert resident(path) < 1024
+        assert resident(path) < head + 1024
 
 
 def test_scoring_needs_no_transformers_then(tmp_path: Path) -> None:
