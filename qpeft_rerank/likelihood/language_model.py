@@ -12,7 +12,7 @@ from qpeft_rerank.likelihood.head import log_probs
 from qpeft_rerank.likelihood.heap import keep_heap_small
 from qpeft_rerank.likelihood.int8 import quantize_layers
 from qpeft_rerank.likelihood.linears import products_of, replace_linears
-from qpeft_rerank.likelihood.out_of_memory import fitting
+from qpeft_rerank.likelihood.out_of_memory import fitting_model
 from qpeft_rerank.likelihood.precision import STATES
 from qpeft_rerank.likelihood.quiet import quiet_transformers
 from qpeft_rerank.likelihood.sharing import Attention
@@ -77,6 +77,7 @@ class LanguageModel(CausalModel):
         self.model = model.eval().requires_grad_(False)
         if not stock and model.dtype == torch.float32:
             replace_linears(model, products_of(precision), self.head)
+        self._own_head = self.head
         self.config = model.config.get_text_config()
         super().__init__(
             source,
@@ -113,7 +114,7 @@ class LanguageModel(CausalModel):
             raise InputError(
                 f"{source.folder}: cannot be loaded as a causal language model ({first_line(error)})"
             ) from None
-        with fitting(source.name, precision, place):
+        with fitting_model(source.name, precision, place):
             model = model.to(place)
             if precision == "int8":
                 quantize_layers(model)
@@ -123,11 +124,7 @@ class LanguageModel(CausalModel):
     def head(self) -> Any:
         """The output layer; where PEFT put another around it and that is off, the model's own."""
         head = self.model.get_output_embeddings()
-        if not getattr(head, "disable_adapters", False):
-            return head
-        inside = dict(head.named_children())
-        # One that shares the embedding's trained tokens has neither: switched off, it is the model's own itself.
-        return inside.get("base_layer", inside.get("original_module", head))
+        return self._own_head if getattr(head, "disable_adapters", False) else head
 
     def made_body(self) -> Body | None:
         return Body.of(self.model.base_model, self.precision) if self.plain_head else None
