@@ -95,7 +95,8 @@ def _of_split(topics: str, split: str | None) -> str:
     path = Path(topics)
     zipped = ".gz" if path.suffix == ".gz" else ""
     inner = Path(path.name.removesuffix(zipped))
-    if inner.suffix or path.parent.name:
+    # Pyserini's names may hold a version's dots.
+    if inner.suffix[1:].isalpha() or path.parent.name:
         return str(path.with_name(f"{inner.stem}.{split}{inner.suffix}{zipped}"))
     return f"{topics}-{split}"
 

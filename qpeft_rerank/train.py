@@ -147,7 +147,7 @@ def _train(args: argparse.Namespace, command: str) -> int:
     if twice := next((path for at, path in enumerate(args.train) if path in args.train[:at]), None):
         raise InputError(f"--train {twice}: is given twice; once is enough")
     files = tuple(read_training_file(path, args.queries or None, args.seed) for path in args.train)
-    check_files(files, recipe)
+    bare = check_files(files, recipe)
     Session(
         adapter=args.adapter,
         options=options,
@@ -168,6 +168,7 @@ def _train(args: argparse.Namespace, command: str) -> int:
         overwrite=args.overwrite,
         prefix_cache=args.prefix_cache,
         half=args.save_dtype == "float16",
+        bare=bare,
         command=command,
     ).run()
     return 0

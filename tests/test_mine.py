@@ -205,6 +205,7 @@ def test_a_pipe_goes_on_with_what_it_held(files, capsys, flag):
 def test_a_split_has_its_place_in_the_name(files):
     for given, expected in (
         ("dpr-nq", "dpr-nq-dev"),
+        ("beir-v1.0.0-nfcorpus", "beir-v1.0.0-nfcorpus-dev"),
         ("ir_datasets:natural-questions", "ir_datasets:natural-questions/dev"),
         ("a/topics.jsonl", "a/topics.dev.jsonl"),
         ("topics.nq.jsonl.gz", "topics.nq.dev.jsonl.gz"),

@@ -109,7 +109,7 @@ class HintAdapter(Adapter[Hints]):
         """Tell once what is no fault but worth knowing of some passages."""
         if kind not in self._remarked:
             self._remarked.add(kind)
-            say(f"{self.config.name}: {what} (others, too, are not told)")
+            say(f"{self.config.name}: {what} (told once)")
 
     def cover(self, ids: Iterable[int]) -> None:
         """Make room for training the hint embeddings of these ids; before the optimizer is made."""

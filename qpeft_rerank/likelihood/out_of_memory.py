@@ -1,7 +1,7 @@
 """Work that is done in smaller parts where memory runs out."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
 import torch
@@ -22,37 +22,26 @@ def attempt(compute: Callable[[], Made]) -> Made | None:
 
 
 @contextmanager
-def fitting(model: str, precision: str, device: torch.device) -> Iterator[None]:
-    """Inside the context a model is put on its device.
+def fitting(refusal: str) -> Iterator[None]:
+    """Inside the context memory is taken that cannot be taken in parts.
 
-    :raises InputError: if memory runs out meanwhile.
+    :param refusal: what to say, and to advise, where it runs out.
+    :raises InputError: saying it.
     """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise InputError(
-            f"{model}: does not fit into the memory of {device} in {precision}; take a smaller --dtype, another "
-            "--device or a smaller --model"
-        ) from None
+        raise InputError(refusal) from None
 
 
-@contextmanager
-def fitting_optimizer() -> Iterator[None]:
-    """Inside the context an optimizer makes its first step, for which it takes its memory: twice what learns.
-
-    :raises InputError: if memory runs out meanwhile.
-    """
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise InputError(
-            "out of memory for the optimizer, which takes twice the memory of what learns; give the same command "
-            "again with a smaller --batch-tokens, or train less (--option embeddings=frozen)"
-        ) from None
+def fitting_model(model: str, precision: str, device: torch.device) -> AbstractContextManager[None]:
+    """:func:`fitting` for a model that is put on its device."""
+    return fitting(
+        f"{model}: does not fit into the memory of {device} in {precision}; take a smaller --dtype, another --device "
+        "or a smaller --model"
+    )
 
 
 # A GPU of Apple's in an error of no kind of its own; a CPU, of which the second is Windows'; libraries of CUDA's.

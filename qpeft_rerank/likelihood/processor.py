@@ -11,7 +11,7 @@ def multiplies_bfloat16() -> bool:
     """Whether products of bfloat16 numbers are the processor's own. Elsewhere PyTorch imitates them one conversion at a
     time, several times slower than float32's. True where PyTorch cannot tell.
     """
-    if platform.machine().lower() not in ("x86_64", "amd64"):
+    if not _x86():
         return True
     asked = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
     return any(tell is None or tell() for tell in asked)
@@ -21,7 +21,11 @@ def multiplies_bfloat16() -> bool:
 def multiplies_float16() -> bool:
     """The same of float16. True where PyTorch cannot tell."""
     asked = getattr(torch.ops.mkldnn, "_is_mkldnn_fp16_supported", None)
-    return platform.machine().lower() not in ("x86_64", "amd64") or asked is None or bool(asked())
+    return not _x86() or asked is None or bool(asked())
+
+
+def _x86() -> bool:
+    return platform.machine().lower() in ("x86_64", "amd64")
 
 
 def as_multiplied(products: torch.dtype) -> torch.dtype:

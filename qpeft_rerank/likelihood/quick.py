@@ -23,7 +23,7 @@ from qpeft_rerank.likelihood.heap import keep_heap_small
 from qpeft_rerank.likelihood.language_model import LanguageModel, pick_device, pick_precision
 from qpeft_rerank.likelihood.linears import products_of, replace_linears
 from qpeft_rerank.likelihood.llama import Decoder, Shape, decoder_from, read_weights, same_decoder
-from qpeft_rerank.likelihood.out_of_memory import fitting
+from qpeft_rerank.likelihood.out_of_memory import fitting_model
 from qpeft_rerank.likelihood.sharing import Attention
 from qpeft_rerank.likelihood.sources import ModelSource, find_model
 from qpeft_rerank.likelihood.tokenizer import PlainTokenizer, rules_of, same_tokens
@@ -114,7 +114,7 @@ def load_for_scoring(name: str, dtype: str = "auto", device: str = "auto") -> Ca
     found = _read(path)
     if found:
         try:
-            with fitting(source.name, precision, place):
+            with fitting_model(source.name, precision, place):
                 return QuickModel(source, found, precision, place)
         except (KeyError, ValueError):  # a note that was damaged: these weights and rules once went together
             found = None

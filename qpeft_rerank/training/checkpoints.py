@@ -100,6 +100,11 @@ class Checkpoints:
     def _complete(self) -> list[Path]:
         return sorted(path for path in self.folder.glob("step-*") if (path / "state.json").is_file())
 
+    def newest(self) -> Path | None:
+        """The folder of the newest checkpoint after a step; None if there is none."""
+        learnt = [folder for folder in self._complete() if int(folder.name.partition("-")[2])]
+        return learnt[-1] if learnt else None
+
     def mend(self) -> None:
         """Put right what a process killed between two renames left; for the main process."""
         for aside in self.folder.glob(".step-*.old"):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from qpeft_rerank.console import say
-from qpeft_rerank.likelihood.out_of_memory import fitting_optimizer
+from qpeft_rerank.likelihood.out_of_memory import fitting
 from qpeft_rerank.likelihood.scorer import NotFiniteError
 from qpeft_rerank.prompt.segments import Sequence
 from qpeft_rerank.training import prefix
@@ -29,6 +29,12 @@ from qpeft_rerank.training.sampler import EpochSampler, Group
 from qpeft_rerank.training.schedule import Schedule, learning_rates
 from qpeft_rerank.training.student import Student, gradient_checkpointing
 from qpeft_rerank.training.workers import Workers
+
+# At the first step AdamW takes its memory.
+_NO_ROOM = (
+    "out of memory for the optimizer, which takes twice the memory of what learns; give the same command again with a "
+    "smaller --batch-tokens, or train less (--option embeddings=frozen)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +210,7 @@ class Trainer:
         factor = schedule.factor(state.step)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * factor
-        with fitting_optimizer():
+        with fitting(_NO_ROOM):
             optimizer.step()
         if not all(bool(torch.isfinite(parameter).all()) for parameter in accumulator.parameters):
             raise Diverged(self._not_a_number("a weight is no number any more"), state.best)

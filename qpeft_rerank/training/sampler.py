@@ -63,10 +63,6 @@ class EpochSampler:
             steps += self._split(groups)
         return steps
 
-    def bare(self) -> int:
-        """How many questions have no negative in the first epoch."""
-        return sum(len(group.passages) == 1 for step in self.epoch(1) for group in step)
-
     def _groups(self, batch: list[Example], draw: random.Random) -> list[Group]:
         positives = [
             draw.choice(example.positives) if self.sampling.any_positive else example.positives[0] for example in batch

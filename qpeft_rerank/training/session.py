@@ -18,6 +18,7 @@ from qpeft_rerank.errors import InputError
 from qpeft_rerank.files import write_whole
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.prompt.templates import Template
+from qpeft_rerank.training.checkpoints import Checkpoints
 from qpeft_rerank.training.data import TrainingFile
 from qpeft_rerank.training.dev import MEASURE, DevSet, judge
 from qpeft_rerank.training.logbook import can_draw, draw
@@ -43,6 +44,7 @@ class Session:
     :param adapter: its name; ``options`` and ``preset`` make its configuration.
     :param dev: makes the dev set, or None for a training without one.
     :param prefix_cache: a folder for the states of passages, ``off``, or ``auto``: in the work folder if on a CPU.
+    :param bare: questions without a negative, to be told (:func:`check_files`).
     :param half: save the adapter's numbers in float16.
     :param command: how it was started, for the model card.
     """
@@ -66,6 +68,7 @@ class Session:
     overwrite: bool = False
     prefix_cache: str = "auto"
     half: bool = False
+    bare: int = 0
     command: str = ""
     _notes: dict[str, float] = field(default_factory=dict)
 
@@ -108,7 +111,7 @@ class Session:
                 workers,
             )
             if workers.main:
-                self._announce(student, dev, trainer, workers.count)
+                self._announce(student, dev, trainer.store, workers.count)
             if dev:
                 zero_shot = self._notes["zero-shot"] = self._zero_shot(student, dev, work, trainer.store, workers)
                 if workers.main:
@@ -118,9 +121,8 @@ class Session:
                 outcome = trainer.train()
             except Diverged as error:
                 if not error.best or not workers.main:
-                    steps = trainer.outcome(0).steps
-                    kept = f"; the checkpoint after step {steps} is in {work.path}" if steps and error.whole else ""
-                    raise InputError(f"{error}{kept}") from None
+                    kept = Checkpoints(work.path / "checkpoints").newest()
+                    raise InputError(f"{error}{f'; the last good checkpoint is {kept}' if kept else ''}") from None
                 trainer.load_epoch(error.best)
                 self._save(work, student, dev, trainer.outcome(error.best))
                 raise InputError(f"{error}; {self.output} holds the adapter of epoch {error.best}") from None
@@ -161,12 +163,13 @@ class Session:
         }
         return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode("utf-8")).hexdigest()
 
-    def _announce(self, student: Student, dev: DevSet | None, trainer: Trainer, count: int) -> None:
+    def _announce(self, student: Student, dev: DevSet | None, store: PrefixStore | None, count: int) -> None:
         for file in self.files:
             say(file.summary)
-        store, bare = trainer.store, trainer.sampler.bare()
-        if bare:
-            say(f"{bare:,} questions have no negative without an answer and teach their positives' likelihood alone")
+        if self.bare:
+            say(
+                f"{self.bare:,} questions have no negative without an answer, and teach their positives' likelihood alone"
+            )
         team = f", in {count} processes" if count > 1 else ""
         say(f"{self.adapter} on {student.model.source.name}: {student.trained:,} parameters learn{team}")
         if store is None and self.prefix_cache not in ("auto", "off"):
@@ -258,14 +261,15 @@ def _text(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "replace")
 
 
-def check_files(files: Sequence[TrainingFile], recipe: Recipe) -> None:
-    """Refuse questions without negatives where the loss compares with some."""
+def check_files(files: Sequence[TrainingFile], recipe: Recipe) -> int:
+    """Refuse files without negatives where the loss compares with some; count the questions that have none."""
     examples = [example for file in files for example in file.examples]
     if recipe.loss == "pointwise":
-        return
-    steps = EpochSampler(examples, recipe.sampling, recipe.seed).epoch(1)
-    if any(len(group.passages) > 1 for step in steps for group in step):
-        return
+        return 0
+    groups = [group for step in EpochSampler(examples, recipe.sampling, recipe.seed).epoch(1) for group in step]
+    bare = sum(len(group.passages) == 1 for group in groups)
+    if bare < len(groups):
+        return bare
     listed = any(example.hard or example.plain for example in examples)
     which = "none without one of its answers" if listed else "no question has one"
     # One question has no others to take passages from.

@@ -107,13 +107,9 @@ def _name_refused(student: Student, adapter: Any, examples: Sequence[Example], s
         except InputError as error:
             virtual = getattr(adapter, "virtual_tokens", 0)
             fewer = f", or set num_virtual_tokens below {virtual}" if virtual else ""
-            fewer = f", or give a smaller --k than {k}" if (k := _k(adapter)) else fewer
+            k = getattr(getattr(adapter, "config", None), "k", 0)
+            fewer = f", or give a smaller --k than {k}" if k else fewer
             raise InputError(f"{example.where or f'question {example.qid}'}: {error}{fewer}") from None
-
-
-def _k(adapter: Any) -> int:
-    """Of an adapter that has so many hints; else 0."""
-    return int(getattr(getattr(adapter, "config", None), "k", 0))
 
 
 def _shortest(student: Student, examples: Sequence[Example]) -> EncodedQuery:
