@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +22,19 @@ class Card:
     notes: str = ""
 
 
-def render(card: Card, title: str, kind: str, base: str, versions: Mapping[str, str], on_hub: bool = True) -> str:
+def render(
+    card: Card,
+    title: str,
+    kind: str,
+    base: str,
+    versions: Mapping[str, str],
+    on_hub: bool = True,
+    gguf: Path | None = None,
+) -> str:
     """A model card in markdown, with the hub's metadata on top.
 
     :param on_hub: whether ``base`` is a name on the hub; the name of a folder could be a stranger's there.
+    :param gguf: the file that ``base`` was converted from, if it was.
     """
     head = {
         **({"base_model": base} if on_hub else {}),
@@ -40,7 +50,8 @@ def render(card: Card, title: str, kind: str, base: str, versions: Mapping[str, 
         f"# {title}",
         "",
     ]
-    parts += [f"A `{kind}` adapter for `{base}`: it reranks passages by the likelihood of the query."]
+    weights = f" with the weights of `{gguf.name}` (others of that model are refused)" if gguf else ""
+    parts += [f"A `{kind}` adapter for `{base}`{weights}: it reranks passages by the likelihood of the query."]
     if card.data:
         parts += ["", "## Training data", "", card.data]
     if card.metrics:

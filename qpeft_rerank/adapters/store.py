@@ -19,6 +19,7 @@ from qpeft_rerank.adapters.registry import Kind, adapter_kinds, create_adapter, 
 from qpeft_rerank.errors import InputError, first_line, one_line
 from qpeft_rerank.likelihood.causal_model import CausalModel
 from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.likelihood.sources import EMBEDDED_HUB
 from qpeft_rerank.prompt.templates import Template, template_from_dict
 
 # Raised when an older release could no longer read what this one writes.
@@ -122,7 +123,8 @@ def _fill(
         }
         _write_json(folder / CONFIG, {**described, **stamp, "adapter": config.to_dict()})
     source = model.source
-    (folder / CARD).write_text(render(card, name, title, source.full_name, versions, bool(source.hub)), "utf-8")
+    text = render(card, name, title, source.full_name, versions, bool(source.hub), source.gguf)
+    (folder / CARD).write_text(text, "utf-8")
     # safetensors lets nobody but the owner read; an adapter is there to be shared.
     shutil.copymode(folder / CARD, folder / WEIGHTS)
 
@@ -187,9 +189,13 @@ def _check_stamp(stamp: Mapping[str, Any], name: str, source: Path, folder: Path
     if found > FORMAT:
         raise InputError(f"{source}: format {found} is newer than this release reads ({FORMAT}); upgrade qpeft_rerank")
     if stamp.get("base_model_identity") != model.source.identity:
+        base = stamp.get("base_model_name_or_path")
+        if base == model.source.full_name:
+            own = ", which may be embedded: its weights are rounded" if base == EMBEDDED_HUB else ""
+            raise InputError(f"adapter {name} belongs to other weights of {base}; give its own with --model{own}")
         raise InputError(
-            f"adapter {name} belongs to another model, {stamp.get('base_model_name_or_path')}, than "
-            f"{model.source.full_name} (weights or configuration differ); give its own with --model"
+            f"adapter {name} belongs to another model, {base}, than {model.source.full_name} (weights or configuration "
+            "differ); give its own with --model"
         )
     if not (folder / WEIGHTS).is_file():
         raise InputError(f"{folder / WEIGHTS}: is missing; save or fetch the adapter again")

@@ -1,5 +1,6 @@
 """GGUF files, converted once to a plain model folder in the user's cache."""
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -10,9 +11,15 @@ from qpeft_rerank.cache import cache_dir
 from qpeft_rerank.console import say
 from qpeft_rerank.errors import InputError, first_line
 from qpeft_rerank.likelihood.identity import file_digest
+from qpeft_rerank.likelihood.out_of_memory import fitting, is_out_of_memory
 
 # Raised when a change here makes folders converted earlier wrong.
-_FORMAT = 1
+_FORMAT = 2
+
+
+def conversion(path: Path) -> str:
+    """A digest of what a GGUF file is converted to: of the file and of the way."""
+    return hashlib.sha256(f"gguf {_FORMAT} {file_digest(path)}".encode("ascii")).hexdigest()[:32]
 
 
 def converted_folder(path: Path) -> Path:
@@ -42,7 +49,8 @@ def converted_folder(path: Path) -> Path:
             say(f"converting {path.name} to {folder} (once, up to a minute)")
             fresh = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
             try:
-                _convert(path, fresh)
+                with fitting(f"{path}: converting it takes more memory than there is; close other programs"):
+                    _convert(path, fresh)
                 os.replace(fresh, folder)
             finally:
                 shutil.rmtree(fresh, ignore_errors=True)
@@ -61,6 +69,8 @@ def _convert(path: Path, target: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(**place)
         loaded = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
     except Exception as error:  # a damaged file fails in as many ways as it has bytes
+        if is_out_of_memory(error):
+            raise
         raise InputError(f"{path}: cannot be read as a causal language model ({first_line(error)})") from None
     config = loaded.config
     if hasattr(config, "quantization_config"):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qpeft_rerank.errors import InputError, MissingError
-from qpeft_rerank.likelihood.gguf import converted_folder
+from qpeft_rerank.likelihood.gguf import conversion, converted_folder
 from qpeft_rerank.likelihood.hub import snapshot
 from qpeft_rerank.likelihood.identity import SECOND_COPY, model_identity, tokenizer_identity
 
@@ -28,11 +28,13 @@ class ModelSource:
     :param name: what to call it in run names and messages.
     :param folder: a Hugging Face model folder.
     :param hub: its full name on the hub, where it is known to be there.
+    :param gguf: the GGUF file that it was converted from. Its weights may be rounded otherwise than the hub's.
     """
 
     name: str
     folder: Path
     hub: str = ""
+    gguf: Path | None = None
 
     @property
     def full_name(self) -> str:
@@ -41,8 +43,10 @@ class ModelSource:
 
     @property
     def identity(self) -> str:
-        """Digest of weights and configuration."""
-        return model_identity(self.folder)
+        """Digest of weights and configuration. What was converted is known by what it was converted from: each release of
+        transformers writes another configuration beside the same weights.
+        """
+        return conversion(self.gguf) if self.gguf else model_identity(self.folder)
 
     @property
     def tokenizer_identity(self) -> str:
@@ -76,14 +80,14 @@ def find_model(name: str, weights: bool = True) -> ModelSource:
     if path.is_file():
         if path.suffix != ".gguf":
             raise InputError(f"{name}: a model is a folder, a .gguf file or a hub name")
-        return ModelSource(path.stem, converted_folder(path))
+        return ModelSource(path.stem, converted_folder(path), gguf=path)
     return ModelSource(name.rpartition("/")[2], _download(name, weights), name)
 
 
 def _find_embedded() -> ModelSource:
     path, name = embedded_gguf(), EMBEDDED_HUB.rpartition("/")[2]
     if path is not None:
-        return ModelSource(name, converted_folder(path), EMBEDDED_HUB)
+        return ModelSource(name, converted_folder(path), EMBEDDED_HUB, path)
     try:
         return ModelSource(name, _download(EMBEDDED_HUB), EMBEDDED_HUB)
     except InputError:

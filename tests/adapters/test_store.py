@@ -206,6 +206,19 @@ def test_wrong_base_model(folder, tmp_path):
     assert "belongs to another model, tiny, than other" in message
 
 
+def test_other_weights_of_the_same_model(folder, model):
+    """Two roundings of one model have one name, so the name alone would say nothing."""
+    changed(folder, base_model_identity="0" * 32)
+    name = model.source.name
+    assert f"belongs to other weights of {name}; give its own with --model" in refused(folder, model)
+
+
+def test_card_names_the_file_that_weights_came_from(adapter, model, qpeft, tmp_path, monkeypatch):
+    monkeypatch.setattr(model, "source", dataclasses.replace(model.source, gguf=Path("a/model.Q4_1.gguf")))
+    text = (save_adapter(adapter, model, qpeft, tmp_path / "mine") / "README.md").read_text("utf-8")
+    assert f"adapter for `{model.source.name}` with the weights of `model.Q4_1.gguf`" in text
+
+
 def test_newer_format(folder, model):
     changed(folder, format_version=2)
     assert "format 2 is newer" in refused(folder, model)

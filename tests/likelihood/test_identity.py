@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from qpeft_rerank.likelihood.identity import file_digest, model_identity
+from qpeft_rerank.likelihood.sources import ModelSource
 
 
 def test_a_cache_that_cannot_be_written_only_costs_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,3 +40,17 @@ def test_weights_that_lie_there_twice_are_the_same_model(tmp_path: Path) -> None
     assert model_identity(tmp_path) == once
     (tmp_path / "model.safetensors").write_bytes(b"other weights")
     assert model_identity(tmp_path) != once
+
+
+def test_what_a_release_writes_beside_converted_weights_makes_no_other_model(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"rope_theta": 100000.0}')
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / "model.gguf").write_bytes(b"GGUF weights")
+    source = ModelSource("model", tmp_path, gguf=tmp_path / "model.gguf")
+    once, folder = source.identity, ModelSource("model", tmp_path).identity
+    (tmp_path / "config.json").write_text('{"rope_parameters": {"rope_theta": 100000.0}}')
+    assert source.identity == once
+    # Of a folder that somebody gives, nobody knows what a change means.
+    assert ModelSource("model", tmp_path).identity != folder
+    (tmp_path / "model.gguf").write_bytes(b"GGUF other weights")
+    assert source.identity != once
