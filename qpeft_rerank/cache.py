@@ -4,19 +4,21 @@ import contextlib
 import os
 from pathlib import Path
 
-from qpeft_rerank.files import write_whole
+from qpeft_rerank.files import at_home, write_whole
 
 
 def cache_dir() -> Path:
     """Return the cache folder: ``$QPEFT_RERANK_CACHE``, else ``$XDG_CACHE_HOME/qpeft_rerank``, else under ``~``.
 
     The folder is not created here; whoever writes into it creates it.
+
+    :raises InputError: if there is no home folder.
     """
     chosen = os.environ.get("QPEFT_RERANK_CACHE")
     if chosen:
-        return Path(chosen).expanduser().absolute()
+        return at_home(chosen).absolute()
     xdg = os.environ.get("XDG_CACHE_HOME")
-    base = Path(xdg) if xdg and os.path.isabs(xdg) else Path.home() / ".cache"
+    base = Path(xdg) if xdg and os.path.isabs(xdg) else at_home("~/.cache")
     return base / "qpeft_rerank"
 
 

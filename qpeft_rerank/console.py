@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from qpeft_rerank.errors import InputError, first_line
 
@@ -94,6 +94,43 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 3600:,.1f} h"
 
 
+class _Outliving:
+    """A stream of messages whose reader may go: what is said then is lost, and the work goes on."""
+
+    def __init__(self, stream: io.TextIOWrapper) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            self._stream.write(text)
+        except BrokenPipeError:
+            self._let_go()
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+
+@contextmanager
+def _outliving() -> Iterator[None]:
+    stream = sys.stderr
+    if isinstance(stream, io.TextIOWrapper):
+        sys.stderr = cast(io.TextIOWrapper, _Outliving(stream))
+    try:
+        yield
+    finally:
+        sys.stderr = stream
+
+
 def say(message: str) -> None:
     """Print one line for the user on stderr, which leaves stdout to runs and tables."""
     print(message, file=sys.stderr, flush=True)
@@ -104,14 +141,20 @@ def run(command: Callable[[], int], resumes: bool = False) -> int:
 
     :param resumes: whether the same command goes on where it was stopped, as Ctrl-C then tells.
 
-    :class:`InputError` and the system's refusals become one line and status 2. A reader that closed the pipe is no fault
-    (status 0, as ``head`` expects). Ctrl-C ends with 130; what was journalled stays.
+    :class:`InputError` and the system's refusals become one line and status 2. A reader that closed stdout's pipe is no
+    fault (status 0, as ``head`` expects); one that closed that of stderr misses the messages. Ctrl-C ends with 130; what
+    was journalled stays.
     """
     if sys.stderr is None:  # closed: print would take stdout for it, and C code the file that is opened next
         sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # whatever the locale: runs and pages are UTF-8
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    with _outliving():
+        return _run(command, resumes)
+
+
+def _run(command: Callable[[], int], resumes: bool) -> int:
     try:
         return command()
     except InputError as error:

@@ -15,6 +15,7 @@ from pathlib import Path
 from qpeft_rerank import console
 from qpeft_rerank.cache import cache_dir
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.files import at_home
 
 OLDEST_PYTHON = (3, 11)
 # Needed by the main job, with the name to install; the others by searching an index, which a run file spares.
@@ -115,7 +116,7 @@ def check_caches() -> Iterator[Line]:
     for folder, owner in (
         (cache_dir(), "this package"),
         (pyserini_cache(), "Pyserini"),
-        (Path(hub).expanduser(), "models"),
+        (at_home(hub), "models"),
     ):
         state = f"{_size(folder) / 1e6:,.1f} MB" if folder.is_dir() else "not there yet"
         fix = (

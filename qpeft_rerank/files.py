@@ -33,6 +33,17 @@ def hold(file: IO[bytes], refusal: str) -> None:
             raise InputError(refusal) from None
 
 
+def at_home(name: str) -> Path:
+    """A path as a shell would have it, with a home folder in place of ``~`` or ``~user``.
+
+    :raises InputError: if that user is not known, or this one has no folder, as in some containers.
+    """
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise InputError(f"{name}: that home folder is not known; set HOME, or write the path in full") from None
+
+
 def append(file: IO[bytes], path: Path, data: bytes) -> None:
     """Hand all of ``data`` to the system, so that a killed process loses nothing that it wrote.
 

@@ -190,6 +190,9 @@ def _check_output(args: argparse.Namespace) -> None:
             if Path(os.path.realpath(value)).is_relative_to(folder):
                 flag = name.replace("_", "-")
                 raise InputError(f"--{flag} {value}: is in {folder}, which this training replaces; keep them apart")
+    from qpeft_rerank.training.workfolder import checked_output
+
+    checked_output(args.output, args.overwrite)
 
 
 def _listed(given: str | list[str] | None) -> list[str]:

@@ -139,3 +139,32 @@ def test_an_interrupt_tells_what_is_left(resumes: bool, told: str, capsys: pytes
 
     assert console.run(command, resumes) == 130
     assert capsys.readouterr().err == f"interrupted; {told}\n"
+
+
+def test_messages_nobody_reads_stop_no_work(tmp_path: Path) -> None:
+    """``command 2>&1 >/dev/null | head -1``: the reader of stderr goes, and the work is done all the same."""
+    code = (
+        "import sys, time; from tqdm import tqdm; from qpeft_rerank import console\n"
+        "def work():\n"
+        "    for _ in tqdm(range(40), mininterval=0):\n"
+        "        time.sleep(0.02); console.say('a line')\n"
+        f"    open({str(tmp_path / 'made')!r}, 'w').close(); return 0\n"
+        "sys.exit(console.run(work))"
+    )
+    job = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    assert job.stderr and job.stderr.read(1)
+    job.stderr.close()
+    assert job.wait(timeout=60) == 0
+    assert (tmp_path / "made").is_file()
+
+
+def test_an_unknown_home_folder_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    from qpeft_rerank.adapters.find import find_adapter
+
+    with pytest.raises(InputError, match="~no-such-user/a: that home folder is not known"):
+        find_adapter("~no-such-user/a")
+    monkeypatch.setenv("QPEFT_RERANK_CACHE", "~no-such-user")
+    from qpeft_rerank.cache import cache_dir
+
+    with pytest.raises(InputError, match="home folder is not known"):
+        cache_dir()

@@ -112,6 +112,10 @@ class Adapter(nn.Module, ABC, Generic[Config]):
         Depends on ids and configuration only, never on weights: sequences stay valid while training.
         """
 
+    def most_hints(self, query: ListLike[int]) -> int | None:
+        """The most that :meth:`hint_tokens` gives with any passage: what it gives where passages do not matter."""
+        return self.hint_tokens(query, ())
+
     @abstractmethod
     def forward(self, sequences: ListLike[Sequence], ids: Tensor, embedded: Tensor) -> Tensor:
         """Rewrite the embeddings of hint slots and prompt vectors.

@@ -5,6 +5,7 @@ import importlib.resources
 from pathlib import Path
 
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.files import at_home
 from qpeft_rerank.likelihood.hub import snapshot
 
 CONFIG = "adapter_config.json"
@@ -30,7 +31,7 @@ def find_adapter(name: str) -> Path:
     :param name: a folder, a shipped adapter, or a name on the hub.
     :raises InputError: if there is none; the message suggests near names.
     """
-    path = Path(name).expanduser()
+    path = at_home(name)
     if path.is_dir():
         if not (path / CONFIG).is_file():
             fix = "save or fetch it again" if (path / WEIGHTS).is_file() else "give an adapter's folder"
@@ -64,7 +65,7 @@ def _shipped(before: str) -> str:
 def _near(name: str) -> str:
     """Near names among the shipped adapters and the adapter folders beside the one asked for."""
     known = shipped_adapters()
-    parent = Path(name).expanduser().parent
+    parent = at_home(name).parent
     if parent.is_dir():
         known += [str(path.parent) for path in parent.glob(f"*/{CONFIG}")]
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)

@@ -174,6 +174,10 @@ class PeftAdapter(nn.Module):
         """No hint block."""
         return None
 
+    def most_hints(self, query: ListLike[int]) -> None:
+        """No hint block."""
+        return None
+
     def cover(self, ids: Iterable[int]) -> None:
         """Nothing to cover: there are no hint embeddings."""
 

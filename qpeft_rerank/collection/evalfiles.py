@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.files import at_home
 
 Kind = Literal["topics", "qrels"]
 
@@ -55,7 +56,7 @@ def pyserini_cache() -> Path:
     ``./.cache/pyserini`` where ``./.cache`` exists).
     """
     chosen = os.environ.get("PYSERINI_CACHE")
-    return Path(chosen) if chosen else Path.home() / ".cache" / "pyserini"
+    return Path(chosen) if chosen else at_home("~/.cache/pyserini")
 
 
 def evaluation_file(kind: Kind, file: str, first: tuple[str, ...] = ()) -> Path:
@@ -66,7 +67,7 @@ def evaluation_file(kind: Kind, file: str, first: tuple[str, ...] = ()) -> Path:
     """
     # The second is Pyserini's from 2.4 on; in the last its Java side looks, whatever PYSERINI_CACHE says.
     folders = [pyserini_cache() / "topics-and-qrels", pyserini_cache() / kind]
-    folders.append(Path.home() / ".cache" / "pyserini" / "topics-and-qrels")
+    folders.append(at_home("~/.cache/pyserini/topics-and-qrels"))
     for folder in folders:
         if (folder / file).is_file():
             return folder / file

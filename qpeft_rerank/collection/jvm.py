@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from qpeft_rerank.errors import InputError, MissingError, one_line
+from qpeft_rerank.files import at_home
 
 OLDEST = 21
 
@@ -151,7 +152,7 @@ def _options(java: Java) -> list[str]:
         # Leaves Ctrl-C and SIGTERM to Python.
         "-Xrs",
         # Java asks the password file for the home folder; Python and the user go by HOME.
-        f"-Duser.home={Path.home()}",
+        f"-Duser.home={os.path.expanduser('~')}",
     ]
     major = _major(java.version)
     if major >= 22:
@@ -178,7 +179,10 @@ def _places() -> Iterator[tuple[Path, str]]:
         yield Path(program).resolve().parent.parent, "java on PATH"
     folders = []
     for pattern in FOLDERS:
-        expanded = Path(pattern).expanduser()
+        try:
+            expanded = at_home(pattern)
+        except InputError:
+            continue
         root = Path(expanded.anchor or ".")
         if expanded.is_absolute():
             folders += [path for path in root.glob(str(expanded.relative_to(root))) if path.is_dir()]

@@ -50,12 +50,17 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device) -> str:
-    """Resolve ``--dtype`` to a key of :data:`DTYPES`. ``auto`` is bfloat16 on a GPU that has it, else float32."""
+    """Resolve ``--dtype`` to a key of :data:`DTYPES`. ``auto`` is bfloat16 on a GPU that multiplies it itself, else
+    float32.
+    """
     if name != "auto":
         if name not in DTYPES:
             raise InputError(f"--dtype {name}: give auto, {', '.join(DTYPES)}")
         return name
-    return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+    if device.type != "cuda":
+        return "float32"
+    with torch.cuda.device(device):
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
 
 
 class LanguageModel(CausalModel):

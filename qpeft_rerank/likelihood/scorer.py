@@ -36,6 +36,10 @@ class Hinter(Protocol):
         """Number of hint slots for these token ids; None for no hint block."""
         ...
 
+    def most_hints(self, query: ListLike[int]) -> int | None:
+        """The most that :meth:`hint_tokens` gives with any passage."""
+        ...
+
     def __call__(self, sequences: ListLike[Sequence], ids: Tensor, embedded: Tensor) -> Tensor:
         """Fill the hint slots: ``[batch, tokens, d]`` in and out."""
         ...
@@ -130,7 +134,8 @@ class Scorer(BatchScorer):
 
         :raises InputError: as :meth:`encode` would, hours later perhaps.
         """
-        self.encode([(query, "", "")])
+        (asked,), (nothing,) = self.builder.encode_queries([query]), self.builder.encode_passages([("", "")])
+        self.builder.build(asked, nothing, self.hinter.most_hints(asked.ids) if self.hinter else None)
 
 
 def summed(logs: ListLike[Tensor], sequences: ListLike[Sequence]) -> list[Score]:

@@ -121,8 +121,9 @@ class GradientAccumulator:
         values = torch.zeros(len(sequences), device=self.parameters[0].device)
         for number, part in enumerate(parts):
             torch.manual_seed(seed + number)
-            with torch.no_grad():
-                values[part] = self._values([sequences[index] for index in part])
+            # Not under no_grad: a model may read sequences another way there, in rows of other shapes, whose dropout
+            # would be another one.
+            values[part] = self._values([sequences[index] for index in part]).detach()
         values.requires_grad_()
         loss = self.loss(*pad_groups(values, [len(sequences)])).sum() / of
         (slopes,) = torch.autograd.grad(loss, values)

@@ -120,12 +120,16 @@ class Session:
             try:
                 outcome = trainer.train()
             except Diverged as error:
-                if not error.best or not workers.main:
-                    kept = Checkpoints(work.path / "checkpoints").newest()
-                    raise InputError(f"{error}{f'; the last good checkpoint is {kept}' if kept else ''}") from None
-                trainer.load_epoch(error.best)
-                self._save(work, student, dev, trainer.outcome(error.best))
-                raise InputError(f"{error}; {self.output} holds the adapter of epoch {error.best}") from None
+                kept = Checkpoints(work.path / "checkpoints").newest()
+                told = f"; the last good checkpoint is {kept}" if kept else ""
+                if error.best:
+                    told = f"; {self.output} holds the adapter of epoch {error.best}"
+                    if workers.main:
+                        trainer.load_epoch(error.best)
+                        self._save(work, student, dev, trainer.outcome(error.best))
+                # Where one ends with a fault, a launcher stops the others.
+                workers.wait()
+                raise InputError(f"{error}{told}") from None
             if workers.main:
                 self._save(work, student, dev, outcome)
             workers.wait()

@@ -10,40 +10,50 @@ from qpeft_rerank.files import hold
 from qpeft_rerank.trec.lines import is_text
 
 
+def checked_output(output: str | Path, overwrite: bool) -> Path:
+    """The whole path of the folder that a training makes.
+
+    :param overwrite: whether it may replace an adapter.
+    :raises InputError: if something is there that it may not replace, or no folder can ever be.
+    """
+    # Of ".", too, the name is wanted.
+    whole = Path(os.path.abspath(output))
+    if not whole.name:
+        raise InputError(f"--output {whole}: is no name of a folder to be made; name one")
+    if whole.is_dir():
+        # A link stays, and what it points to is replaced.
+        whole = Path(os.path.realpath(whole))
+    if os.path.ismount(whole):
+        # A container's volume: the finished adapter could not be renamed over it.
+        raise InputError(f"--output {whole}: is a mount point and cannot be replaced; name a folder in it")
+    if not is_text(str(whole)):
+        # Checkpoints are read by safetensors, which opens no other path.
+        raise InputError(f"--output {whole}: the path is not valid UTF-8; name another folder")
+    full = whole.is_dir() and any(whole.iterdir())
+    if os.path.lexists(whole) and not whole.is_dir():
+        raise InputError(f"--output {whole}: is a file; name another folder")
+    if full and not overwrite:
+        raise InputError(f"--output {whole}: exists; add --overwrite to replace it, or name another folder")
+    if full and not (whole / "adapter_config.json").is_file():
+        raise InputError(f"--output {whole}: holds something else than an adapter; name another folder")
+    return whole
+
+
 class WorkFolder:
     """``OUTPUT.training`` with log and checkpoints, and ``OUTPUT`` at the end. Use it in a ``with`` block.
 
     :param output: the adapter's folder.
     :param overwrite: replace an ``output`` that exists.
     :param main: whether this process makes folders and holds the lock.
-    :raises InputError: if ``output`` exists, cannot be made, or another process trains it.
+    :raises InputError: as :func:`checked_output` does, and if another process trains it.
     """
 
     def __init__(self, output: Path, overwrite: bool, main: bool = True) -> None:
-        # Of ".", too, the name is wanted.
-        self.output = output = Path(os.path.abspath(output))
-        if not output.name:
-            raise InputError(f"--output {output}: is no name of a folder to be made; name one")
-        if output.is_dir():
-            # A link stays, and what it points to is replaced.
-            self.output = output = Path(os.path.realpath(output))
-        if os.path.ismount(output):
-            # A container's volume: the finished adapter could not be renamed over it.
-            raise InputError(f"--output {output}: is a mount point and cannot be replaced; name a folder in it")
-        if not is_text(str(output)):
-            # Checkpoints are read by safetensors, which opens no other path.
-            raise InputError(f"--output {output}: the path is not valid UTF-8; name another folder")
+        self.output = output = checked_output(output, overwrite)
         self.path = output.with_name(f"{output.name}.training")
         #: Where the adapter's folder is made, apart from what the training keeps.
         self.made = self.path / "made" / output.name
         self._lock: IO[bytes] | None = None
-        full = output.is_dir() and any(output.iterdir())
-        if os.path.lexists(output) and not output.is_dir():
-            raise InputError(f"--output {output}: is a file; name another folder")
-        if full and not overwrite:
-            raise InputError(f"--output {output}: exists; add --overwrite to replace it, or name another folder")
-        if full and not (output / "adapter_config.json").is_file():
-            raise InputError(f"--output {output}: holds something else than an adapter; name another folder")
         if not main:
             return
         try:

@@ -234,3 +234,24 @@ def test_unknown_names(model, plain):
         create_adapter("qpeft-r", model, plain, "best")
     with pytest.raises(InputError, match="prompt piece"):
         create_adapter("qpeft-r", model, plain, soft_prompt=True)
+
+
+def test_a_query_that_hints_leave_no_room_for_is_refused_before_scoring(model, qpeft):
+    """What :meth:`Scorer.check` lets pass, a passage of many tokens does not stop."""
+    adapter = create_adapter("qpeft-r", model, qpeft, k=7)
+    scorer = Scorer(model, qpeft, adapter)
+    passage = "a bee makes honey from flowers and lives in a hive with others " * 9
+    refused = []
+    for length in range(model.max_tokens - 90, model.max_tokens):
+        query = "q" * length  # a token each
+        refused.append([_refuses(scorer.check, query), _refuses(scorer.encode, [(query, "", passage)])])
+    assert all(checked == encoded for checked, encoded in refused)
+    assert [False, False] in refused and [True, True] in refused
+
+
+def _refuses(what, given):
+    try:
+        what(given)
+    except InputError:
+        return True
+    return False

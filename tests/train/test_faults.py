@@ -307,3 +307,11 @@ def test_bad_data_is_one_line(files, model_folder, capsys):
     assert "qrels.txt: none of the dev run's topics is judged there" in said
     assert "go together" in refused("--dev-topics", "t", dev="")
     assert "add --dev-corpus" in refused("--dev-topics", "t", "--dev-run", "r", dev="")
+
+
+def test_an_output_that_exists_is_refused_before_files_are_read(files, model_folder, monkeypatch, capsys):
+    (files / "out").mkdir()
+    (files / "out" / "adapter_config.json").write_text("{}")
+    monkeypatch.setattr("qpeft_rerank.training.data.read_training_file", lambda *given: pytest.fail("was read"))
+    assert train.main(command(files, model_folder)) == 2
+    assert "out: exists; add --overwrite" in capsys.readouterr().err

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.training import gradients, prefix
+from qpeft_rerank.prompt.templates import load_template
+from qpeft_rerank.training import gradients, prefix, students
 from qpeft_rerank.training.gradients import GradientAccumulator
 from qpeft_rerank.training.losses import make_loss
 from qpeft_rerank.training.sampler import EpochSampler, Sampling
@@ -112,6 +113,25 @@ def test_dropout_in_parts_of_one_group_is_consistent(make_student, groups):
     first, second = (grads(make_student(dropout=0.3), groups[:1], 1) for _ in range(2))
     assert first[0] == second[0]
     assert all(torch.equal(one, other) for one, other in zip(first[1], second[1], strict=True))
+
+
+def test_slopes_belong_to_the_values_that_dropout_in_layers_gave(model, examples, groups):
+    """Each part of a group is read twice: for the loss, and for its gradient."""
+    values = []
+
+    def way(model, sequences, hinter):
+        found = prefix.means(model, sequences, hinter)
+        values.append(found.detach().clone())
+        return found
+
+    student = students.make_student(
+        "lora", model, load_template("plain"), "corrected", {"lora_dropout": 0.5}, examples, seed=1
+    )
+    grads(student, groups[:1], 200, way=way)
+    half = len(values) // 2
+    assert half > 1
+    for first, second in zip(values[:half], values[half:], strict=True):
+        assert torch.equal(first, second)
 
 
 def test_only_the_adapter_gets_gradients(make_student, groups):

@@ -61,6 +61,10 @@ class QPeftR(HintAdapter[QPeftRConfig]):
                 self.remark("all", f"filters {config.filters} leave nothing of a passage: it gives hints unfiltered")
         return 0
 
+    def most_hints(self, query: ListLike[int]) -> int:
+        """k where the passage's tokens are chosen from, which may be any."""
+        return self.config.k if self.config.source in ("passage", "random") else self.hint_tokens(query, ())
+
     def touched(self, sequences: Iterable[Sequence]) -> set[int]:
         """The ids that may become hints."""
         if self.config.source in ("vocabulary", "expansion"):
