@@ -13,6 +13,29 @@ from qpeft_rerank.likelihood.sources import embedded_gguf
 from tests.killing import kill_until_done
 from tests.train.words import command
 
+# accelerate's own --cpu starts one process only; the command's --device cpu keeps these two off a GPU.
+LAUNCH = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
+LAUNCH += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+# A training that diverges after its first epochs, and takes its time to save.
+DIVERGES = """
+import sys, time
+from qpeft_rerank import train
+from qpeft_rerank.training.session import Session
+from qpeft_rerank.training.loop import Trainer
+means, calls, save = Trainer._mean_log_probs, [], Session._save
+
+def failing(self, sequences):
+    calls.append(1)
+    return means(self, sequences) * (float("nan") if len(calls) > 8 else 1.0)
+
+def slow(self, *given):
+    time.sleep(5)
+    save(self, *given)
+
+Trainer._mean_log_probs, Session._save = failing, slow
+sys.exit(train.main(sys.argv[1:]))
+"""
+
 
 def test_help_is_quick():
     begun = time.perf_counter()
@@ -36,21 +59,30 @@ def test_killed_at_random_moments(files, model_folder):
 @pytest.mark.slow
 def test_two_processes_train_as_one(files, model_folder):
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    # accelerate's own --cpu starts one process only; the command's --device cpu keeps these two off a GPU.
-    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m"]
     curves, dev = [], []
-    for how in (["-m"], launch):
+    for how in (["-m"], [*LAUNCH, "-m"]):
         words = command(files, model_folder, "--overwrite", adapter="qpeft-r")
         run = [sys.executable, *how, "qpeft_rerank.train", *words]
         said = subprocess.run(run, check=True, env=environment, capture_output=True, text=True).stderr
-        assert ("in 2 processes" in said) == (how is launch)
+        assert ("in 2 processes" in said) == (how != ["-m"])
         dev += [line for line in said.splitlines() if "zero-shot" in line]
         rows = [row.split(",") for row in (files / "out" / "log.csv").read_text().splitlines()[1:]]
         curves.append([float(row[2] or row[7]) for row in rows])
     assert curves[0] == pytest.approx(curves[1], rel=1e-3)
     assert len(curves[0]) == 6 + 3
     assert len(dev) == 2 and dev[0] == dev[1]
+
+
+@pytest.mark.slow
+def test_two_processes_that_diverge_leave_the_best_epoch(files, model_folder):
+    """A launcher stops the others where one has ended with a fault: none may before the main one has saved."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    (files / "diverges.py").write_text(DIVERGES, "utf-8")
+    run = [sys.executable, *LAUNCH, str(files / "diverges.py"), *command(files, model_folder, "--epochs", 9)]
+    done = subprocess.run(run, env=environment, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "holds the adapter of epoch" in done.stderr
+    assert (files / "out" / "adapter_config.json").is_file() and not (files / "out.training").exists()
 
 
 @pytest.mark.slow
