@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status (0, or 2 with one line on stderr)."""
     args = _parser().parse_args(argv)
-    return console.run(lambda: _fuse(args))
+    return console.run(lambda: _fuse(args), resumes=True)
 
 
 def _fuse(args: argparse.Namespace) -> int:

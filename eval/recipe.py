@@ -17,7 +17,8 @@ _USES = {"margin": ("hinge", "pointwise+hinge"), "temperature": ("contrastive",)
 
 
 def recipe_of(condition: Condition, scale: Scale) -> dict[str, Any]:
-    """The training's settings: varied, else the method's, else the scale's (not under the preset ``faithful``).
+    """The training's settings: varied, else the method's, else the scale's (under the preset ``faithful`` its
+    epochs alone: they are its size).
 
     Where a table varies the margin or the temperature, the loss is one that uses it.
     """

@@ -9,6 +9,7 @@ from eval.steps import Step
 from eval.store import Store
 from eval.workers import each
 from qpeft_rerank.console import duration, say
+from qpeft_rerank.errors import InputError
 
 
 def run(steps: Sequence[Step], store: Store, joined: bool = False, jobs: int = 1) -> int:
@@ -55,6 +56,8 @@ class _Runner:
             return
         # With others, perhaps by a driver that was stopped since: what it would have taken alone is not known.
         scored = together.is_scored(step, store.work)
+        if failure := store.failure(step):
+            raise InputError(failure)
         resumed = store.begin(step)
         if resumed and store.digest(step) is not None:
             # Its command writes the output whole or not at all; only the note of it was missing.
@@ -63,10 +66,18 @@ class _Runner:
         name = f"[{self.steps.index(step) + 1}/{len(self.steps)}] {step.kind} {step.label}"
         say(f"{name}{' (goes on)' if resumed else ''}\n  {shell(step, store.work)}")
         started = time.monotonic()
-        peak = self.commands(step)
+        try:
+            peak = self.commands(step)
+        except InputError as error:
+            if store.digest(step) is not None:
+                # A training that diverged leaves its best epoch: that is nobody's result unless somebody takes it.
+                store.fail(step, f"{error}; remove {step.folder(store.work)} to do it again")
+            raise
         seconds = time.monotonic() - started
-        seconds_alone = None if resumed or scored else seconds
-        store.finish(step, seconds_alone, peak, self.jobs, self.commands.threads)
+        if resumed or scored:
+            store.finish(step, None, threads=self.commands.threads)
+        else:
+            store.finish(step, seconds, peak, self.jobs, self.commands.threads)
         self.ran.append(step)
         if self.jobs > 1:
             say(f"{name}: done in {duration(seconds)}")

@@ -137,6 +137,8 @@ def select(args: argparse.Namespace) -> Selection:
         if "epochs" in changes:
             raise InputError("--epochs, --set epochs: two ways to say the same; give one")
         changes["epochs"] = settings.pop("epochs")
+        if not changes["epochs"]:
+            raise InputError("--set epochs=0: a training has one at least; for none take an untrained method")
     if changes.get("model", scale.model) != scale.model:
         changes["memory"] = None  # which is that of the scale's own model
     scale = dataclasses.replace(scale, recipe={**scale.recipe, **settings}, **changes)

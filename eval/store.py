@@ -101,6 +101,17 @@ class Store:
             raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another --work") from None
         return resumed
 
+    def fail(self, step: Step, why: str) -> None:
+        """Note that the command ended with a fault, though it left an output."""
+        self._write(step, {"state": "failed", "inputs": self.inputs(step), "why": why})
+
+    def failure(self, step: Step) -> str | None:
+        """What :meth:`fail` noted, as long as the output and what it was made from are there."""
+        record = self.record(step)
+        if record.get("state") != "failed" or record.get("inputs") != self.inputs(step) or self.digest(step) is None:
+            return None
+        return str(record.get("why"))
+
     def finish(
         self,
         step: Step,

@@ -51,7 +51,7 @@ def growth(args: argparse.Namespace, kept: Measurements, folder: Path) -> list[s
 
 def _prepare(args: argparse.Namespace, folder: Path, workload: str, pairs: int, depth: int = 100) -> dict[str, Any]:
     place = folder / f"{workload}-{pairs}-{depth}"
-    place.mkdir()
+    place.mkdir(exist_ok=True)
     asked = argparse.Namespace(**vars(args) | {"workloads": [workload], "pairs": pairs, "depth": depth})
     found = prepared(asked, place)
     facts: dict[str, Any] = found["workloads"][workload]
@@ -74,6 +74,9 @@ def _scaling(args: argparse.Namespace, kept: Measurements, folder: Path) -> Iter
             for point in points:
                 facts = given[point.workload]
                 pairs = max(4, args.pairs // 4) if point.value == _LARGE else args.pairs
+                if point.axis == "depth":
+                    # Part of a sample would have other numbers of topics a passage.
+                    pairs = facts["pairs"]
                 job = {"kind": "scale", "model": args.model, "threads": threads, "workload": facts["file"]}
                 job |= {"axis": point.axis, "value": point.value, "share": point.share, "pairs": pairs}
                 label = f"{point.axis} {point.value} {point.share} t{threads} r{repeat}"

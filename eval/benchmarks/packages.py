@@ -94,7 +94,6 @@ def package(job: dict[str, Any]) -> dict[str, Any]:
         "model_mb": weights / 1e6,
         "loaded_mb": loaded,
         "peak_mb": peak,
-        "operations": _operations(job["t5"], pairs),
     }
 
 
@@ -129,15 +128,19 @@ def _llm_rankers(folder: str, batch: int) -> tuple[Rank, Any]:
     return rank, ranker.llm
 
 
-def _operations(folder: str, pairs: list[Pair]) -> int:
-    """What the T5 needs for each pair alone, counted by torch on a model without numbers."""
+def t5_operations(job: dict[str, Any]) -> dict[str, Any]:
+    """Count what the T5 needs for each pair alone, by torch on a model without numbers: no work of the package's.
+
+    :param job: ``workload`` (file), ``t5`` (folder).
+    """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
     from transformers import AutoConfig, T5ForConditionalGeneration, T5Tokenizer
 
-    tokenizer = T5Tokenizer.from_pretrained(folder)
+    pairs = workloads.from_json(json.loads(Path(job["workload"]).read_text("utf-8")))
+    tokenizer = T5Tokenizer.from_pretrained(job["t5"])
     with torch.device("meta"):
-        model = T5ForConditionalGeneration(AutoConfig.from_pretrained(folder)).eval()
+        model = T5ForConditionalGeneration(AutoConfig.from_pretrained(job["t5"])).eval()
     total = 0
     for pair in pairs:
         text = f"Passage: {pair.text}. Please write a question based on this passage."
@@ -148,4 +151,4 @@ def _operations(folder: str, pairs: list[Pair]) -> int:
         with FlopCounterMode(display=False) as counter, torch.inference_mode():
             model(input_ids=given, decoder_input_ids=asked, use_cache=False)
         total += counter.get_total_flops()
-    return total
+    return {"operations": total}

@@ -30,7 +30,9 @@ def prepare(job: dict[str, Any]) -> dict[str, Any]:
         record = workloads.to_json(workload)
         path = Path(job["folder"]) / f"{name}.json"
         path.write_text(json.dumps(record), "utf-8")
-        found[name] = {"file": str(path), "digest": digest(record), **_facts(workload, builder)}
+        # The token ids, too: rivals' rows are kept while this project's code changes, which made them.
+        decides = digest([record, _ids(workload, builder)])
+        found[name] = {"file": str(path), "digest": decides, **_facts(workload, builder)}
     gguf = embedded_gguf() if job["model"] == EMBEDDED else Path(job["model"])
     return {
         "workloads": found,
@@ -56,6 +58,11 @@ def _facts(workload: Workload, builder: PromptBuilder) -> dict[str, Any]:
         "whole_repeats": workloads.repeats(workload.whole),
         "whole_repeated": 1 - whole_needed / whole_read,
     }
+
+
+def _ids(workload: Workload, builder: PromptBuilder) -> list[list[int]]:
+    pairs = ((pair.query, pair.title, pair.text) for pair in workload.pairs)
+    return [list(sequence.ids) for sequence in encode_pairs(builder, pairs)]
 
 
 def _tokens(shards: Iterable[list[Pair]], builder: PromptBuilder) -> tuple[int, int]:

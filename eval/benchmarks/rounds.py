@@ -80,7 +80,7 @@ class Rounds:
     def _ceilings(self, threads: int, repeat: int) -> None:
         for dtype in dict.fromkeys(["float32", *(row.dtype for row in self.plan.rows)]):
             job = {"kind": "ceiling", "dtype": dtype, "model": self.plan.model, "threads": threads, "repeat": repeat}
-            found = self._once(f"ceiling {dtype} t{threads} r{repeat}", job | {"way": "any"})
+            found = self._once(f"ceiling {dtype} t{threads} r{repeat}", job)
             self.results.ceilings.setdefault((threads, dtype), []).append(found)
 
     def _measure(self, row: Contestant, name: str, threads: int, repeat: int) -> None:
@@ -114,7 +114,17 @@ class Rounds:
         if len(row.batches) > 1:
             batch = self._best_batch(row, job, label, given, python)
         job |= {"batch": batch, "repeat": repeat}
-        return self._once(f"{label} r{repeat}", job, given, python) | {"batch": batch}
+        found = self._once(f"{label} r{repeat}", job, given, python) | {"batch": batch}
+        if row.way == "package":
+            needed = {
+                "kind": "t5_operations",
+                "way": row.way,
+                "workload": job["workload"],
+                "t5": job["t5"],
+                "threads": 1,
+            }
+            found |= self._once(f"{name} operations", needed, given, python)
+        return found
 
     def _best_batch(self, row: Contestant, job: dict[str, Any], label: str, given: str, python: str) -> int:
         if row.way == "loop":

@@ -17,6 +17,7 @@ KINDS = {
     "ceiling": "eval.benchmarks.ceiling",
     "package": "eval.benchmarks.packages",
     "make_t5": "eval.benchmarks.packages",
+    "t5_operations": "eval.benchmarks.packages",
     "llama": "eval.benchmarks.llama",
     "scale": "eval.benchmarks.scaling",
     "overhead": "eval.benchmarks.overheads",

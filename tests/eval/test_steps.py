@@ -139,3 +139,33 @@ def test_shell_quotes(tmp_path):
     step = Step("k", "", "m", ("--in", Source("a b", "x"), OUTPUT), "o", prints=True)
     assert f"mkdir -p {step.folder(tmp_path)} && python -m m --in 'a b' " in shell(step, tmp_path)
     assert f"> {step.place(tmp_path)}" in shell(step, tmp_path)
+
+
+def test_what_a_failed_command_leaves_is_no_result(tmp_path, monkeypatch, capsys):
+    """A training that diverges leaves its best epoch and ends with a fault: the next start tells the same."""
+    (tmp_path / "diverges.py").write_text(
+        "import pathlib, sys\n"
+        "out = pathlib.Path(sys.argv[sys.argv.index('--output') + 1])\n"
+        "out.mkdir()\n"
+        "(out / 'adapter_config.json').write_text('{}')\n"
+        "(out / 'adapter_model.safetensors').write_text('best')\n"
+        "print('error: step 12: the loss is nan', file=sys.stderr)\n"
+        "sys.exit(2)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    step = Step("train", "nq.qpeft-a", "diverges", ("--output", OUTPUT), "adapter", "adapter")
+    store = Store(tmp_path / "work")
+    said = []
+    for _ in range(2):
+        with pytest.raises(InputError, match="step 12: the loss is nan") as caught:
+            runner.run([step], store)
+        said.append(str(caught.value))
+    assert f"remove {step.folder(store.work)} to do it again" in said[1]
+    assert not store.is_done(step)
+    (step.folder(store.work) / "adapter" / "adapter_config.json").unlink()
+    (tmp_path / "diverges.py").write_text(
+        "import pathlib, sys\n"
+        "out = pathlib.Path(sys.argv[sys.argv.index('--output') + 1])\n"
+        "(out / 'adapter_config.json').write_text('{}')\n"
+    )
+    assert runner.run([step], store) == 1 and store.is_done(step)

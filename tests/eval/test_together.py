@@ -27,6 +27,7 @@ def in_process(monkeypatch):
         if step.prints:
             step.place(work).write_text(printed.getvalue())
         called.append((step.kind, step.label, step.command(work)))
+        return 10**9  # bytes that it took
 
     monkeypatch.setattr(Commands, "__call__", call)
     return called
@@ -59,6 +60,8 @@ def runs(work):
     found = {}
     for path in (work / "steps").glob("rerank-*/step.json"):
         record = json.loads(path.read_text())
+        # Nor is the memory known of a command that only copied scores.
+        assert (record["seconds"] is None) == (record.get("peak_bytes") is None)
         found[record["label"]] = (record["seconds"], read_run(str(path.parent / "run.trec")), path.parent.name)
     return found
 

@@ -37,6 +37,9 @@ def test_scaling(data, model, here, tmp_path, monkeypatch, capsys):
     here.clear()
     assert command(data, model, output, "--scaling") == 0
     assert {job["kind"] for job in here} == {"prepare"}
+    # All of a sample: the first of its pairs have more topics a passage than the run.
+    depths = [job for job in jobs if job["axis"] == "depth"]
+    assert depths and all(job["pairs"] > 8 for job in depths)
     # Some of the curves: nothing is prepared for the others.
     here.clear()
     capsys.readouterr()
@@ -57,6 +60,8 @@ def test_overheads(data, model, here, tmp_path, monkeypatch, capsys):
     here.clear()
     assert command(data, model, tmp_path / "over.md", "--overheads") == 0
     assert {job["kind"] for job in here} == {"prepare"}
+    # Both at once read the same sample.
+    assert command(data, model, tmp_path / "both.md", "--scaling", "--curves", "size", "--overheads") == 0
 
 
 def job(data, model, tmp_path, **more):
