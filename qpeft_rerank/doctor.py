@@ -118,7 +118,7 @@ def check_caches() -> Iterator[Line]:
         (pyserini_cache(), "Pyserini"),
         (at_home(hub), "models"),
     ):
-        state = f"{_size(folder) / 1e6:,.1f} MB" if folder.is_dir() else "not there yet"
+        state = f"{_size(folder) / 1e6:,.1f} MB" if os.path.isdir(folder) else "not there yet"
         fix = (
             ""
             if _writable(_nearest(folder))
@@ -252,7 +252,8 @@ def _writable(folder: Path) -> bool:
 
 def _nearest(folder: Path) -> Path:
     """Return the folder itself or its nearest ancestor that exists."""
-    while not folder.exists() and folder != folder.parent:
+    # Not Path's own: it raises where a folder may not be entered, as another user's.
+    while not os.path.exists(folder) and folder != folder.parent:
         folder = folder.parent
     return folder
 

@@ -149,8 +149,8 @@ class Outputs:
         model = _name(self.args.model).removesuffix(".gguf")
         scored = f"ql-{self._prompt}" if adapter is None or adapter == NO_ADAPTER else _name(adapter)
         name = scored if self.args.model == sources.EMBEDDED else f"{scored}-{model}"
-        # A tag is one word, and part of a file's name.
-        return "-".join(name.replace("/", "-").split())
+        # A tag is one word, part of a file's name, and text, which a file's name need not be.
+        return "-".join(name.replace("/", "-").encode("utf-8", "replace").decode().split())
 
     def _default(self, index: str | None, topics: str, method: str) -> str:
         where = canonical_index_name(index) if index else self.args.run or self.args.corpus

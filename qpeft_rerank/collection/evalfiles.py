@@ -69,7 +69,7 @@ def evaluation_file(kind: Kind, file: str, first: tuple[str, ...] = ()) -> Path:
     folders = [pyserini_cache() / "topics-and-qrels", pyserini_cache() / kind]
     folders.append(at_home("~/.cache/pyserini/topics-and-qrels"))
     for folder in folders:
-        if (folder / file).is_file():
+        if os.path.isfile(folder / file):
             return folder / file
     faults = []
     for source in (*first, *SOURCES):

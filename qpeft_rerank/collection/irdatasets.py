@@ -116,7 +116,7 @@ def _reading(name: str) -> Iterator[None]:
     """Turn what a download or a broken file raises into one line."""
     try:
         yield
-    except (OSError, RuntimeError, ValueError, EOFError) as error:  # of requests, lz4, and its own
+    except (OSError, RuntimeError, ValueError, EOFError, AssertionError) as error:  # of requests, lz4, and its own
         raise InputError(
             f"{name}: ir_datasets cannot read it ({first_line(error)}); check the network, or what "
             "`ir_datasets export` says of it"

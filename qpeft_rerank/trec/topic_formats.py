@@ -15,6 +15,10 @@ from qpeft_rerank.trec.answer_lists import parse_answers, short, strings
 from qpeft_rerank.trec.lines import unquote
 
 _ID_KEYS = ("id", "qid", "_id", "query_id")
+# Others', as :func:`_column` has them; a number is an id there, and "topic" may be a text.
+_OTHER_ID_KEYS = ("queryid", "questionid", "topicid", "tid", "number", "num")
+# Of what a key may name the id that is no topic's.
+_OTHERS_IDS = ("doc", "passage", "psg", "pid", "page", "title", "wiki", "article", "answer")
 _TEXT_KEYS = ("question", "query", "text", "title")
 _ANSWER_KEYS = ("answers", "answer")
 # How headers name the two columns of id<TAB>text, in lower case and without punctuation.
@@ -192,12 +196,17 @@ def _record(line: int, item: Any) -> Record:
 
 
 def _id(line: int, item: dict[str, Any]) -> str | None:
-    for key in _ID_KEYS:
-        if key in item:
-            value = item[key]
-            if isinstance(value, bool) or not isinstance(value, str | int):
-                raise FormatError(line, f"{key} {short(value)} is no string or whole number; write one")
-            return str(value)
+    found = [key for key in _ID_KEYS if key in item] or [key for key in item if _column(key) in _OTHER_ID_KEYS]
+    if found:
+        value = item[found[0]]
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            raise FormatError(line, f"{found[0]} {short(value)} is no string or whole number; write one")
+        return str(value)
+    for key in item:
+        name = _column(key)
+        if name.endswith("id") and not name.startswith(_OTHERS_IDS):
+            # A position in its place would be another topic's id in judgements and runs.
+            raise FormatError(line, f"is {short(key)} the topic's id? call it id, or leave it out")
     return None
 
 
@@ -221,7 +230,8 @@ def _from_pairs(pairs: _Pairs, text: str) -> Iterator[Record]:
     """Read an object from id to text or record. A bare record is one topic."""
     cursor = _Cursor(text)
     keys = {key for key, value in pairs if isinstance(value, str | int)}
-    if keys.intersection(_TEXT_KEYS) and keys.intersection(_ID_KEYS):
+    others = {key for key, _ in pairs if key in _ANSWER_KEYS or _column(key) in _OTHER_ID_KEYS}
+    if keys.intersection(_TEXT_KEYS) and (others or keys.intersection(_ID_KEYS)):
         yield _record(cursor.line, pairs)
         return
     for key, value in pairs:

@@ -23,7 +23,7 @@ def read_topics(path: str) -> dict[str, Topic]:
     """Read topics in file order (``.gz``; ``-`` = stdin).
 
     Formats, told apart by content and name: ``id<TAB>text``; JSON lines with an id
-    (``id|qid|_id|query_id``), a text (``question|query|text|title``) and perhaps ``answers|answer``;
+    (``id|qid|_id|query_id``, and the like), a text (``question|query|text|title``) and perhaps ``answers|answer``;
     a JSON list of such, or an object from id to text or to such; classic TREC ``<top>``; DPR's
     ``question<TAB>['answer', …]`` and ``{"question", "answer"}``, whose ids are positions from 0.
 

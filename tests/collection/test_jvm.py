@@ -61,7 +61,7 @@ def test_an_unusable_java_home_is_passed_over(bare: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("JAVA_HOME", str(bare / "gone"))
     fake_jdk(bare / "jvm" / "jdk", "21")
     java = jvm.find_java()
-    assert java.considered[0].fault == "no such folder"
+    assert java.considered[0].fault == "no such folder, or none that may be entered"
     assert java.home.name == "jdk"
 
 

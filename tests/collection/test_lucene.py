@@ -253,6 +253,13 @@ def test_topics_with_json_answers(cache: Path) -> None:
     assert load_topics("dpr-wq-test")["0"].answers == ("a", "it's")
 
 
+def test_topics_without_a_title(cache: Path) -> None:
+    """TREC-COVID's rounds have a query, a question and a narrative."""
+    topic = "<topic number='1'><query>origin</query><question>whence?</question><narrative>n</narrative></topic>"
+    plant(cache, "topics.covid-round1.xml", f"<topics>{topic}</topics>")
+    assert load_topics("covid-round1") == {"1": Topic("1", "origin")}
+
+
 def test_topics_are_fetched_from_the_new_address(
     cache: Path, served: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

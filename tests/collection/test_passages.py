@@ -62,3 +62,8 @@ def test_bad_records(record: dict[str, object], fault: str) -> None:
 )
 def test_ids(record: dict[str, object], docid: str | None) -> None:
     assert record_id(record) == docid
+
+
+def test_a_passages_own_id_goes_before_its_documents() -> None:
+    record = {"pid": "msmarco_passage_01_1", "passage": "x", "spans": "", "docid": "msmarco_doc_01_9"}
+    assert record_id(record) == "msmarco_passage_01_1"

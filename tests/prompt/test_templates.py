@@ -67,6 +67,7 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
     [
         ("{passage}", "Ada", "Ada. wrote"),
         ("{passage}", "", "wrote"),
+        ("{passage}", " ", "wrote"),
         ("{title} {text}", "Ada", "Ada wrote"),
         ("{title} {text}", "", "wrote"),
         ("{text} -- {title}", "Ada", "wrote -- Ada"),

@@ -35,6 +35,9 @@ def put(tmp_path: Path, name: str, text: str) -> str:
         ("t.txt", "\n\n".join(json.dumps({"_id": d["id"], "text": d["question"]}) for d in AS_DICTS)),
         ("t.jsonl.gz", "\n".join(json.dumps({"qid": d["id"], "query": d["question"]}) for d in AS_DICTS)),
         ("t.json", json.dumps([{"query_id": d["id"], "title": d["question"]} for d in AS_DICTS], indent=1)),
+        ("t.jsonl", "\n".join(json.dumps({"topic_id": d["id"], "query": d["question"]}) for d in AS_DICTS)),
+        ("t.json", json.dumps([{"query-id": d["id"], "query": d["question"]} for d in AS_DICTS])),
+        ("t.jsonl", "\n".join(json.dumps({"number": d["id"], "query": d["question"]}) for d in AS_DICTS)),
         ("t.json", json.dumps({t.id: t.text for t in TOPICS}, indent=1)),
         ("t.json.gz", json.dumps({t.id: {"title": t.text} for t in TOPICS})),
         ("t", json.dumps({t.id: t.text for t in TOPICS})),
@@ -204,3 +207,16 @@ def test_real_topics(shared_data: Path) -> None:
         if file.startswith("topics."):
             topics = read_topics(str(shared_data / "miniwiki" / file))
             assert all(topic.answers for topic in topics.values())
+
+
+def test_what_may_be_an_id_is_not_replaced_by_a_position(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"t.jsonl:1: is .sample_id. the topic's id\? call it id, or leave it out"):
+        read_topics(put(tmp_path, "t.jsonl", '{"sample_id": 7, "question": "who"}\n'))
+    # A passage's says nothing of the topic.
+    found = read_topics(put(tmp_path, "t.jsonl", '{"question": "who", "answers": ["I"], "passage_id": 7}\n'))
+    assert list(found) == ["0"]
+
+
+def test_one_question_over_several_lines_is_one_topic(tmp_path: Path) -> None:
+    text = json.dumps({"question": "who discovered radium", "answer": ["Marie Curie"]}, indent=1)
+    assert read_topics(put(tmp_path, "t.json", text)) == {"0": Topic("0", "who discovered radium", ("Marie Curie",))}
