@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn, cast
@@ -174,14 +175,30 @@ def _run(command: Callable[[], int], resumes: bool) -> int:
         return 130
 
 
+class _Quiet:
+    """Who is within :func:`unwarned`: logging has one switch for the whole process."""
+
+    lock, inside, before = threading.Lock(), 0, 0
+
+
+_QUIET = _Quiet()
+
+
 @contextmanager
 def unwarned() -> Iterator[None]:
     """No warnings logged within the block: for imports. Where torchao is installed, transformers imports it, and it
     tells about each GPU kernel that this machine has no use for.
     """
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    # The first of several threads that are in it at a time finds what the last one restores.
+    with _QUIET.lock:
+        if not _QUIET.inside:
+            _QUIET.before = logging.root.manager.disable
+            logging.disable(logging.WARNING)
+        _QUIET.inside += 1
     try:
         yield
     finally:
-        logging.disable(before)
+        with _QUIET.lock:
+            _QUIET.inside -= 1
+            if not _QUIET.inside:
+                logging.disable(_QUIET.before)

@@ -1,9 +1,11 @@
 """Every command's faults are one line and status 2."""
 
+import logging
 import os
 import shlex
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -168,3 +170,21 @@ def test_an_unknown_home_folder_is_one_line(monkeypatch: pytest.MonkeyPatch) -> 
 
     with pytest.raises(InputError, match="home folder is not known"):
         cache_dir()
+
+
+def test_threads_that_import_at_once_leave_warnings_on() -> None:
+    before, inside, leave = logging.root.manager.disable, threading.Event(), threading.Event()
+
+    def longer() -> None:
+        with console.unwarned():
+            inside.set()
+            leave.wait(10)
+
+    with console.unwarned():
+        other = threading.Thread(target=longer)
+        other.start()
+        assert inside.wait(10)
+    assert logging.root.manager.disable == logging.WARNING  # the other is still at it
+    leave.set()
+    other.join()
+    assert logging.root.manager.disable == before

@@ -70,7 +70,8 @@ class PeftAdapter(nn.Module):
         _refuse(model, config, name)
         check = None if config.is_prompt_learning else PeftCheck(model)
         with torch.random.fork_rng(devices=[]), _quiet():
-            torch.manual_seed(seed)
+            # Not torch.manual_seed, which sets a GPU's generator, too.
+            torch.default_generator.manual_seed(seed)
             try:
                 tuned = PeftModelForCausalLM(model.model, config)
             except Exception as error:  # PEFT looks at few of its settings before it uses them

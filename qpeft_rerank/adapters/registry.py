@@ -84,5 +84,6 @@ def create_adapter(
     kind = find_kind(name)
     config = kind.config.preset(preset, **options)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        # Not torch.manual_seed, which sets a GPU's generator, too.
+        torch.default_generator.manual_seed(seed)
         return kind.module(config, model, template).to(model.device).eval()

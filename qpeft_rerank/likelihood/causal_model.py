@@ -1,5 +1,6 @@
 """A frozen causal language model as scoring sees it: its body, its head, and the log-probabilities of targets."""
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from collections.abc import Sequence as ListLike
@@ -98,6 +99,8 @@ class CausalModel(ABC):
         attention: Attention,
         stock: bool = False,
     ) -> None:
+        #: Held while a batch is read: an adapter in the layers, precision and what is kept of a prompt are the model's.
+        self.lock = threading.RLock()
         self.source = source
         self.precision = precision
         self.modules = modules
@@ -230,16 +233,20 @@ class CausalModel(ABC):
 
     @contextmanager
     def in_float32(self) -> Iterator[None]:
-        """Inside the context, the model as if it had been loaded in float32, and no second one in memory."""
-        precision, body = self.precision, self.body
-        self._multiply_as("float32")
-        self.body = body if body is not None and self.computed_by(body) else None
-        try:
-            yield
-        finally:
-            # The same body, not another: layers may have been put around the modules that it was made of.
-            self.body = body
-            self._multiply_as(precision)
+        """Inside the context, the model as if it had been loaded in float32, and no second one in memory.
+
+        Other threads wait until it ends.
+        """
+        with self.lock:
+            precision, body = self.precision, self.body
+            self._multiply_as("float32")
+            self.body = body if body is not None and self.computed_by(body) else None
+            try:
+                yield
+            finally:
+                # The same body, not another: layers may have been put around the modules that it was made of.
+                self.body = body
+                self._multiply_as(precision)
 
     def _multiply_as(self, precision: str) -> None:
         self.precision = precision

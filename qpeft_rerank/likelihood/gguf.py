@@ -51,6 +51,10 @@ def converted_folder(path: Path) -> Path:
             try:
                 with fitting(f"{path}: converting it takes more memory than there is; close other programs"):
                     _convert(path, fresh)
+                # mkdtemp and safetensors let nobody but the owner read; a cache may be shared.
+                fresh.chmod(0o755)
+                for part in fresh.iterdir():
+                    part.chmod(0o644)
                 os.replace(fresh, folder)
             finally:
                 shutil.rmtree(fresh, ignore_errors=True)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from qpeft_rerank.console import say
+from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.out_of_memory import fitting
 from qpeft_rerank.likelihood.scorer import NotFiniteError
 from qpeft_rerank.prompt.segments import Sequence
@@ -89,7 +90,7 @@ class Trainer:
             self.store = prefix.open_store(folder, model, sample, hinter, self.workers.main)
 
     def train(self) -> Outcome:
-        """Train to the end, or until the dev metric stops rising; the student then has the best weights.
+        """Train to the end, or until the dev metric stops rising; the main process's student then has the best weights.
 
         :raises InputError: if the loss is no number, or memory or disk do not suffice.
         """
@@ -136,7 +137,9 @@ class Trainer:
                 self._save(checkpoints, optimizer, named)
                 plan = self.sampler.epoch(state.epoch)
         self.workers.wait()
-        self.load_epoch(state.best)
+        if self.workers.main:
+            # It alone saves them, and other machines' disks may not have them.
+            self.load_epoch(state.best)
         return self.outcome(state.best)
 
     def outcome(self, epoch: int) -> Outcome:
@@ -170,6 +173,11 @@ class Trainer:
                 checkpoints.forget_others(digest)
         self.workers.wait()
         found = checkpoints.latest(digest)
+        if len(set(self.workers.all_of(found[0].step if found else None))) > 1:
+            raise InputError(
+                f"{self.running.folder}: some processes see its checkpoints and others do not; name an --output on a "
+                "file system that all machines share"
+            )
         asked = self.running.batch_tokens
         if found is None:
             self._state = State(digest, batch_tokens=asked, asked_tokens=asked)

@@ -193,7 +193,8 @@ def _changes_prefix(model: LanguageModel, sequences: ListLike[Sequence], hinter:
     parameters = list(hinter.parameters()) if isinstance(hinter, torch.nn.Module) else []
     kept = [parameter.clone() for parameter in parameters]
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        # Not torch.manual_seed, which sets a GPU's generator, too.
+        torch.default_generator.manual_seed(0)
         for parameter in parameters:
             parameter.add_(torch.randn(parameter.shape).to(parameter) * 0.1)
     filled = hinter(sequences, ids, embedded)

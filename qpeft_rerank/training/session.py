@@ -16,7 +16,7 @@ from qpeft_rerank.adapters.store import save_adapter
 from qpeft_rerank.console import say
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.files import write_whole
-from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.likelihood.language_model import LanguageModel, pick_device
 from qpeft_rerank.prompt.templates import Template
 from qpeft_rerank.training.checkpoints import Checkpoints
 from qpeft_rerank.training.data import TrainingFile
@@ -84,7 +84,14 @@ class Session:
         with WorkFolder(self.output, self.overwrite, workers.main) as work:
             # Data first: it is read in seconds, a model may take minutes.
             dev = self.dev() if self.dev else None
-            device = str(accelerator.device) if workers.count > 1 else self.device
+            device = self.device
+            if workers.count > 1:
+                if device.startswith("cuda:"):
+                    raise InputError(
+                        f"--device {device}: each process takes a GPU of its own; give cuda, or leave it out"
+                    )
+                pick_device(device)  # refuses what is none
+                device = str(accelerator.device)
             model = LanguageModel.load(self.model, self.dtype, device)
             examples = [example for file in self.files for example in file.examples]
             student = make_student(

@@ -69,6 +69,15 @@ class Workers:
         given: list[_Value] = broadcast_object_list([value])
         return given[0]
 
+    def all_of(self, value: _Value) -> list[_Value]:
+        """What each process has, by rank."""
+        if self.count == 1:
+            return [value]
+        from accelerate.utils import gather_object
+
+        given: list[_Value] = gather_object([value])
+        return given
+
     def interleave(self, mine: list[float], length: int) -> list[float]:
         """Put together what the processes computed for every n-th item, ``length`` in all."""
         if self.count == 1:

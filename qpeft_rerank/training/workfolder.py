@@ -83,7 +83,8 @@ class WorkFolder:
         if (self.path / "tensorboard").is_dir():
             shutil.copytree(self.path / "tensorboard", made / "tensorboard")
         if self.output.exists():
-            # Moved away first: a folder cannot be renamed over a full one.
+            # Moved away first: a folder cannot be renamed over a full one. Nor over what a killed process left of that.
+            shutil.rmtree(self.path / "replaced", ignore_errors=True)
             os.rename(self.output, self.path / "replaced")
         os.rename(made, self.output)
         shutil.rmtree(self.path, ignore_errors=True)

@@ -1,6 +1,7 @@
 """PEFT's own methods score through our engine as they do through PEFT's own forward pass."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import peft
 import pytest
@@ -278,3 +279,23 @@ def test_unsupported(model, plain, tmp_path):
     (folder / "adapter_config.json").write_text(json.dumps(config | {"peft_type": "TELEPATHY"}), "utf-8")
     with pytest.raises(InputError, match="TELEPATHY"):
         load_adapter(str(folder), fresh(model))
+
+
+def test_threads_take_turns(model, plain):
+    """An adapter in the layers is switched on for a batch: no other thread may read one meanwhile."""
+    target = fresh(model)
+    tuned = PeftAdapter.create(target, CONFIGS["lora"]())
+    with torch.no_grad():
+        for part in tuned.trainable_parts().values():
+            part.parameter.add_(0.3)
+    scorers = [Scorer(target, plain, tuned), Scorer(target, plain)]
+    sequences = [scorer.encode([("bug", "", "a long passage " * 9)]) for scorer in scorers]
+    expected = [scorer.log_probs(given)[0] for scorer, given in zip(scorers, sequences, strict=True)]
+    assert not torch.allclose(expected[0], expected[1], atol=1e-2)
+
+    def score(turn):
+        return scorers[turn % 2].log_probs(sequences[turn % 2])[0]
+
+    with ThreadPoolExecutor(4) as pool:
+        for turn, found in enumerate(pool.map(score, range(80))):
+            torch.testing.assert_close(found, expected[turn % 2])

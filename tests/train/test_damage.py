@@ -6,6 +6,7 @@ from qpeft_rerank import train
 from qpeft_rerank.training.checkpoints import Checkpoints
 from qpeft_rerank.training.logbook import read_log
 from qpeft_rerank.training.loop import Trainer
+from qpeft_rerank.training.workfolder import WorkFolder
 from tests.train.words import command
 
 WEIGHTS = "adapter_model.safetensors"
@@ -74,3 +75,13 @@ def test_the_newest_checkpoint_is_damaged(files, model_folder, stopped, capsys):
     (newest / "weights.safetensors").write_bytes(b"no weights")
     assert train.main(command(files, model_folder, "--checkpoint-steps", 1)) == 2
     assert f"error: {newest}: damaged" in capsys.readouterr().err
+
+
+def test_what_a_killed_training_moved_away_does_not_stop_the_next(tmp_path):
+    for place in ("out", "out.training/replaced", "out.training/made/out"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "adapter_config.json").write_text(place)
+    with WorkFolder(tmp_path / "out", overwrite=True) as work:
+        work.finish()
+    assert (tmp_path / "out" / "adapter_config.json").read_text() == "out.training/made/out"
+    assert not (tmp_path / "out.training").exists()

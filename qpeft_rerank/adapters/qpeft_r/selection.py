@@ -64,24 +64,30 @@ def similarity(query: Tensor, tokens: Tensor, kind: Similarity, precision: torch
     return (query @ tokens.transpose(-1, -2)).to(precision).to(device)
 
 
+def _sortable(tensor: Tensor) -> Tensor:
+    """Where whole numbers are sorted as they are: Apple's GPUs take 64 bits for 32, and some releases lose long rows."""
+    return tensor.cpu() if tensor.device.type == "mps" else tensor
+
+
 def best(values: Tensor, count: int) -> Tensor:
     """Places of the ``count`` largest values ``[..., count]``, the largest first, equal ones by their place.
 
     ``topk`` and ``sort`` promise no order among equals on every device, so value and place become one
     whole number: a float's bits, read as sign and magnitude, order as the float does.
     """
+    device, values = values.device, _sortable(values)
     bits = values.float().view(torch.int32).long()
     ordered = torch.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
     places = torch.arange(values.shape[-1], device=values.device)
-    return (ordered * 2**32 - places).topk(min(count, values.shape[-1])).indices
+    return (ordered * 2**32 - places).topk(min(count, values.shape[-1])).indices.to(device)
 
 
 def first_of_equals(ids: Tensor) -> Tensor:
     """True at the first place of each id in its row: ``[batch, pool]``."""
-    ordered, order = ids.sort(dim=1, stable=True)
+    ordered, order = _sortable(ids).sort(dim=1, stable=True)
     fresh = torch.ones_like(ordered, dtype=torch.bool)
     fresh[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    return torch.zeros_like(fresh).scatter(1, order, fresh)
+    return torch.zeros_like(fresh).scatter(1, order, fresh).to(ids.device)
 
 
 def choose(pool: Pool, rules: Rules, width: int, k: int) -> tuple[Tensor, Tensor]:
@@ -106,7 +112,9 @@ def choose(pool: Pool, rules: Rules, width: int, k: int) -> tuple[Tensor, Tensor
         keep = _or_else(keep, real)
     count = keep.sum(1)
     places = torch.arange(keep.shape[1], device=ids.device)
-    kept = torch.where(keep, places, keep.shape[1]).sort(1).values.clamp_max(keep.shape[1] - 1)
+    kept = (
+        _sortable(torch.where(keep, places, keep.shape[1])).sort(1).values.to(ids.device).clamp_max(keep.shape[1] - 1)
+    )
     slot = torch.arange(width, device=ids.device).remainder(count.clamp_min(1).unsqueeze(1))
     if rules.draws is not None:
         drawn = torch.minimum((rules.draws[:, :width] * count.unsqueeze(1)).long(), (count - 1).unsqueeze(1))
