@@ -214,7 +214,8 @@ def test_other_weights_of_the_same_model(folder, model):
 
 
 def test_card_names_the_file_that_weights_came_from(adapter, model, qpeft, tmp_path, monkeypatch):
-    monkeypatch.setattr(model, "source", dataclasses.replace(model.source, gguf=Path("a/model.Q4_1.gguf")))
+    (tmp_path / "model.Q4_1.gguf").write_bytes(b"GGUF")
+    monkeypatch.setattr(model, "source", dataclasses.replace(model.source, gguf=tmp_path / "model.Q4_1.gguf"))
     text = (save_adapter(adapter, model, qpeft, tmp_path / "mine") / "README.md").read_text("utf-8")
     assert f"adapter for `{model.source.name}` with the weights of `model.Q4_1.gguf`" in text
 
