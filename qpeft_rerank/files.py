@@ -44,6 +44,11 @@ def at_home(name: str) -> Path:
         raise InputError(f"{name}: that home folder is not known; set HOME, or write the path in full") from None
 
 
+def as_text(name: str) -> str:
+    """A name as text: a file's may hold bytes that are none."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
 def append(file: IO[bytes], path: Path, data: bytes) -> None:
     """Hand all of ``data`` to the system, so that a killed process loses nothing that it wrote.
 

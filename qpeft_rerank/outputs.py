@@ -11,6 +11,7 @@ from qpeft_rerank.cache import cache_dir
 from qpeft_rerank.collection.names import canonical_index_name
 from qpeft_rerank.console import inputs
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.files import as_text
 from qpeft_rerank.methods import DEFAULT_PROMPT, NO_ADAPTER
 from qpeft_rerank.prompt.templates import Template
 from qpeft_rerank.results import RerankedRun, score_lines
@@ -150,7 +151,7 @@ class Outputs:
         scored = f"ql-{self._prompt}" if adapter is None or adapter == NO_ADAPTER else _name(adapter)
         name = scored if self.args.model == sources.EMBEDDED else f"{scored}-{model}"
         # A tag is one word, part of a file's name, and text, which a file's name need not be.
-        return "-".join(name.replace("/", "-").encode("utf-8", "replace").decode().split())
+        return "-".join(as_text(name).replace("/", "-").split())
 
     def _default(self, index: str | None, topics: str, method: str) -> str:
         where = canonical_index_name(index) if index else self.args.run or self.args.corpus

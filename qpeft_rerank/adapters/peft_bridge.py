@@ -18,6 +18,7 @@ from qpeft_rerank.errors import InputError, first_line
 from qpeft_rerank.likelihood.body import Body
 from qpeft_rerank.likelihood.kv_cache import cache_argument
 from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.likelihood.seeds import seeded
 from qpeft_rerank.prompt.segments import Sequence
 
 # Vectors before the input; keys and values before it; every other supported method sits inside layers.
@@ -69,9 +70,7 @@ class PeftAdapter(nn.Module):
         name = f"({config.peft_type.value})"
         _refuse(model, config, name)
         check = None if config.is_prompt_learning else PeftCheck(model)
-        with torch.random.fork_rng(devices=[]), _quiet():
-            # Not torch.manual_seed, which sets a GPU's generator, too.
-            torch.default_generator.manual_seed(seed)
+        with seeded(seed), _quiet():
             try:
                 tuned = PeftModelForCausalLM(model.model, config)
             except Exception as error:  # PEFT looks at few of its settings before it uses them

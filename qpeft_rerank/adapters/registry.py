@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 import qpeft_rerank.adapters
 from qpeft_rerank.adapters.config import AdapterConfig
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.likelihood.seeds import seeded
 
 if TYPE_CHECKING:
     from qpeft_rerank.adapters.base import Adapter
@@ -83,7 +82,5 @@ def create_adapter(
     """
     kind = find_kind(name)
     config = kind.config.preset(preset, **options)
-    with torch.random.fork_rng(devices=[]):
-        # Not torch.manual_seed, which sets a GPU's generator, too.
-        torch.default_generator.manual_seed(seed)
+    with seeded(seed):
         return kind.module(config, model, template).to(model.device).eval()

@@ -212,19 +212,23 @@ class CausalModel(ABC):
 
     @contextmanager
     def changed(self, embedder: Embedder | None, rows: int) -> Iterator[dict[str, Any]]:
-        """The model as the embedder wants it, inside the context, which gives further inputs for so many rows."""
-        if not isinstance(embedder, ModelChanger):
-            yield {}
-            return
-        with embedder.around(rows) as extra:
-            own = self.body
-            self.body = embedder.body if own is not None else None
-            try:
-                self._forget()
-                yield extra
-            finally:
-                self.body = own
-                self._forget()
+        """The model as the embedder wants it, inside the context, which gives further inputs for so many rows.
+
+        Other threads wait until it ends.
+        """
+        with self.lock:
+            if not isinstance(embedder, ModelChanger):
+                yield {}
+                return
+            with embedder.around(rows) as extra:
+                own = self.body
+                self.body = embedder.body if own is not None else None
+                try:
+                    self._forget()
+                    yield extra
+                finally:
+                    self.body = own
+                    self._forget()
 
     @property
     def can_be_exact(self) -> bool:

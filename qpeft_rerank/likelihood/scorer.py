@@ -62,7 +62,7 @@ class BatchScorer(ABC):
 
     def log_probs(self, sequences: ListLike[Sequence]) -> list[Tensor]:
         """Log-probability of each target token: float32 nats ``[scored]`` for each sequence."""
-        with self.model.lock, torch.inference_mode():
+        with torch.inference_mode():
             flat = self.model.target_log_probs(sequences, self.hinter).cpu()
         return list(flat.split([len(sequence.target) for sequence in sequences]))
 

@@ -101,7 +101,7 @@ class SharedScorer:
 
     def log_probs(self, rows: ListLike[ListLike[Sequence]]) -> list[Tensor]:
         """Log-probability of each target token: float32 nats ``[scored]`` for each sequence, row after row."""
-        with self.scorer.model.lock, torch.inference_mode():
+        with torch.inference_mode():
             flat = tree_log_probs(self.scorer.model, rows, self.scorer.hinter, self._virtual).cpu()
         return list(flat.split([len(sequence.target) for row in rows for sequence in row]))
 

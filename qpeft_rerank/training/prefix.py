@@ -21,6 +21,7 @@ from qpeft_rerank.likelihood.kv_cache import cache_argument, compute_cache
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.precision import ROUNDING
 from qpeft_rerank.likelihood.scorer import Hinter
+from qpeft_rerank.likelihood.seeds import seeded
 from qpeft_rerank.likelihood.tree import padded
 from qpeft_rerank.prompt.segments import Sequence
 from qpeft_rerank.training.prefix_store import PrefixStore, States
@@ -192,9 +193,7 @@ def _changes_prefix(model: LanguageModel, sequences: ListLike[Sequence], hinter:
     embedded = model.embedding(ids)
     parameters = list(hinter.parameters()) if isinstance(hinter, torch.nn.Module) else []
     kept = [parameter.clone() for parameter in parameters]
-    with torch.random.fork_rng(devices=[]):
-        # Not torch.manual_seed, which sets a GPU's generator, too.
-        torch.default_generator.manual_seed(0)
+    with seeded(0):
         for parameter in parameters:
             parameter.add_(torch.randn(parameter.shape).to(parameter) * 0.1)
     filled = hinter(sequences, ids, embedded)

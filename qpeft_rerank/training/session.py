@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from qpeft_rerank.adapters.card import Card
 from qpeft_rerank.adapters.store import save_adapter
 from qpeft_rerank.console import say
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.files import write_whole
+from qpeft_rerank.files import as_text, write_whole
 from qpeft_rerank.likelihood.language_model import LanguageModel, pick_device
 from qpeft_rerank.prompt.templates import Template
 from qpeft_rerank.training.checkpoints import Checkpoints
@@ -216,11 +215,11 @@ class Session:
         made.parent.mkdir(exist_ok=True)
         metrics = self._metrics(dev, outcome)
         data = "; ".join(
-            f"{_text(Path(file.path).name)}: {len(file.examples)} questions (sha256 {file.digest})"
+            f"{as_text(Path(file.path).name)}: {len(file.examples)} questions (sha256 {file.digest})"
             for file in self.files
         )
         adapter: Any = student.hinter
-        command = _text(self.command)
+        command = as_text(self.command)
         save_adapter(adapter, student.model, self.template, made, Card(data, command, metrics), self.half)
         record = {
             "command": command,
@@ -229,7 +228,7 @@ class Session:
             "options": self.options,
             "recipe": self.recipe.to_dict(),
             "data": [
-                {"file": _text(Path(file.path).name), "sha256": file.digest, "questions": len(file.examples)}
+                {"file": as_text(Path(file.path).name), "sha256": file.digest, "questions": len(file.examples)}
                 for file in self.files
             ],
             "dev": metrics,
@@ -265,11 +264,6 @@ class Session:
         else:
             say(f"{outcome.steps:,} steps; kept the last epoch")
         say(f"wrote {self.output}")
-
-
-def _text(name: str) -> str:
-    """A name as text: a file's may hold bytes that are none."""
-    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def check_files(files: Sequence[TrainingFile], recipe: Recipe) -> int:

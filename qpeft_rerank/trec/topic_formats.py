@@ -15,14 +15,14 @@ from qpeft_rerank.trec.answer_lists import parse_answers, short, strings
 from qpeft_rerank.trec.lines import unquote
 
 _ID_KEYS = ("id", "qid", "_id", "query_id")
-# Others', as :func:`_column` has them; a number is an id there, and "topic" may be a text.
-_OTHER_ID_KEYS = ("queryid", "questionid", "topicid", "tid", "number", "num")
 # Of what a key may name the id that is no topic's.
 _OTHERS_IDS = ("doc", "passage", "psg", "pid", "page", "title", "wiki", "article", "answer")
 _TEXT_KEYS = ("question", "query", "text", "title")
 _ANSWER_KEYS = ("answers", "answer")
 # How headers name the two columns of id<TAB>text, in lower case and without punctuation.
-_ID_COLUMNS = ("id", "qid", "queryid", "questionid", "topic", "topicid", "tid")
+_ID_COLUMNS = ("id", "qid", "topic", "queryid", "questionid", "topicid", "tid")
+# Keys of JSON, written so: a number is an id there, too, and "topic" may be a text.
+_OTHER_ID_KEYS = (*_ID_COLUMNS[3:], "number", "num")
 _TEXT_COLUMNS = ("question", "query", "text", "title", "querytext", "questiontext", "topictext")
 
 # How a list of strings begins.
