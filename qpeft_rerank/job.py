@@ -106,13 +106,13 @@ class Job:
             part = share.part(given.run, self.args.depth) if share else given.run
             check_passages(part, self.passages, self.args.depth)
         if share and not share.team.main:
-            self._rerank(self._reranker(), given, None, share)
+            self._rerank(self._reranker(self.args.compile), given, None, share)
             share.finish()
             return 0
         run, topics = given.run, given.topics
         with Journal(place) as journal:
             collect(journal, self.team.count if self.team else 1)
-            reranker = self._reranker()
+            reranker = self._reranker(self.args.compile)
             model = reranker.scorer.model
             if told := exactness.notice(model.precision, model.device):
                 say(told)
@@ -175,7 +175,9 @@ class Job:
             )
         return {topic: grades for topic, grades in qrels.items() if topic in topics} if self.args.limit else qrels
 
-    def _reranker(self) -> Reranker:
+    def _reranker(self, compiled: bool = False) -> Reranker:
+        if compiled and (self.team is None or self.team.main):
+            say("compiling the model's layers, which takes a minute or so")
         return Reranker.from_pretrained(
             self.args.model,
             self.args.adapter,
@@ -186,6 +188,7 @@ class Job:
             max_passage_tokens=self.args.max_passage_tokens,
             share_passages=self.args.share_passages,
             compare=self.args.compare,
+            compile=compiled,
         )
 
     def _plan(self, run: Run, topics: dict[str, Topic], passages: Passages) -> None:

@@ -89,6 +89,9 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help="read a passage once for all its topics: where it saves 5%% of the tokens, any, or never (auto)",
     )
+    model.add_argument(
+        "--compile", action="store_true", help="compile the model's layers by torch.compile: for long runs on a GPU"
+    )
     model.add_argument("--threads", type=console.positive, metavar="N", help="threads of torch and of the search")
     output = parser.add_argument_group("what comes out")
     output.add_argument(

@@ -17,6 +17,7 @@ from qpeft_rerank.fusion import check_alpha
 from qpeft_rerank.given import Named, checked_passages, paired, spelled, spelled_list
 from qpeft_rerank.likelihood.batches import batch_size
 from qpeft_rerank.likelihood.causal_model import CausalModel
+from qpeft_rerank.likelihood.compile_model import compile_model
 from qpeft_rerank.likelihood.joint import Methods
 from qpeft_rerank.likelihood.journal import Journal
 from qpeft_rerank.likelihood.language_model import LanguageModel
@@ -80,6 +81,7 @@ class Reranker:
         max_passage_tokens: int | None = None,
         share_passages: Mode = "auto",
         compare: ListLike[Named] = (),
+        compile: bool = False,
     ) -> "Reranker":
         """Load a reranker; names may be paths.
 
@@ -94,6 +96,7 @@ class Reranker:
         :param share_passages: ``auto``, ``on`` or ``off``; see :class:`Reranker`.
         :param compare: further adapters for :meth:`compare_run`, each under its own prompt; ``none`` is the
             model without one, under ``prompt``.
+        :param compile: compile the model's layers; see :func:`~qpeft_rerank.likelihood.compile_model.compile_model`.
         :raises InputError: with one line saying what is wrong with which of these.
         """
         name, others = spelled("model", model), spelled_list("compare", compare)
@@ -104,7 +107,10 @@ class Reranker:
         check_compared(main, others)
 
         def load(whole: bool, precision: str = dtype) -> CausalModel:
-            return (LanguageModel.load if whole else load_for_scoring)(name, precision, device)
+            loaded = (LanguageModel.load if whole else load_for_scoring)(name, precision, device)
+            if compile:
+                compile_model(loaded)
+            return loaded
 
         def exact() -> Scorer:
             return load_scorers(partial(load, precision="float32"), main, (), template, max_passage_tokens)[0]

@@ -30,6 +30,7 @@ class Contestant:
     :param batches: batch sizes of which the fastest is taken.
     :param workloads: where it runs.
     :param shares: whether a passage may be read once for several topics.
+    :param extra: measured only where its name is given.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Contestant:
     settings: dict[str, Any] = field(default_factory=dict)
     batches: tuple[int, ...] = ()
     shares: bool = False
+    extra: bool = False
 
     @property
     def rival(self) -> bool:
@@ -66,9 +68,11 @@ class Contestant:
         return self.way != "package"
 
 
-def _ours(name: str, label: str, share: str, workloads: tuple[str, ...], **settings: Any) -> Contestant:
+def _ours(
+    name: str, label: str, share: str, workloads: tuple[str, ...], extra: bool = False, **settings: Any
+) -> Contestant:
     given = {"dtype": "float32", "share_passages": share, **settings}
-    return Contestant(name, label, "ours", workloads, given, shares=share != "off")
+    return Contestant(name, label, "ours", workloads, given, shares=share != "off", extra=extra)
 
 
 CONTESTANTS = (
@@ -91,16 +95,26 @@ CONTESTANTS = (
     _ours("r-mixed", "Q-PEFT-R, passages shared, mixed", "auto", _SHORT, adapter="qpeft-r", dtype="mixed"),
     _ours("a-mixed", "Q-PEFT-A, passages shared, mixed", "auto", _SHORT, adapter="qpeft-a", dtype="mixed"),
     _ours("certified", "qpeft_rerank, mixed, first 10 certified", "off", _WHOLE, dtype="mixed", certify=_FIRST),
+    _ours("compiled", "qpeft_rerank, plain, layers compiled", "off", _SHORT, extra=True, compile=True),
+    _ours(
+        "compiled-mixed",
+        "qpeft_rerank, plain, mixed, layers compiled",
+        "off",
+        _SHORT,
+        True,
+        dtype="mixed",
+        compile=True,
+    ),
 )
 
 
 def choose(names: Iterable[str] | None) -> list[Contestant]:
-    """The rows asked for, in the table's order; all when none are named.
+    """The rows asked for, in the table's order; all but the extra ones when none are named.
 
     :raises InputError: for a row that there is not.
     """
     known = {row.name: row for row in CONTESTANTS}
-    wanted = set(known) if names is None else set(names)
+    wanted = {row.name for row in CONTESTANTS if not row.extra} if names is None else set(names)
     if unknown := sorted(wanted - set(known)):
         raise InputError(f"--rows {unknown[0]}: there are {', '.join(known)}")
     # wait4, which tells a process's own time, is Unix's.

@@ -13,6 +13,7 @@ from eval.benchmarks.loops import LOOPS
 from eval.benchmarks.workloads import Pair
 from qpeft_rerank import Passage, Reranker
 from qpeft_rerank.likelihood.causal_model import CausalModel
+from qpeft_rerank.likelihood.compile_model import compile_model
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.quick import load_for_scoring
 from qpeft_rerank.likelihood.scorer import Scorer
@@ -80,15 +81,18 @@ def search(job: dict[str, Any]) -> dict[str, Any]:
 def reranker(model: str, adapter: str | None = None, dtype: str = "float32", **settings: Any) -> Reranker:
     """Our reranker, with an untrained adapter: what its hints cost does not depend on training.
 
-    :param settings: of :class:`Reranker`; ``stock`` keeps the layers that ``transformers`` made.
+    :param settings: of :class:`Reranker`; ``stock`` keeps the layers that ``transformers`` made, ``compile`` compiles
+        them.
     """
-    stock = settings.pop("stock", False)
+    stock, compiled = settings.pop("stock", False), settings.pop("compile", False)
     template = load_template("plain")
 
     def scorer(precision: str) -> Scorer:
         loaded = (
             LanguageModel.load(model, precision, "cpu", stock) if stock else load_for_scoring(model, precision, "cpu")
         )
+        if compiled:
+            compile_model(loaded)
         if adapter is None:
             return Scorer(loaded, template)
         from qpeft_rerank.adapters.registry import create_adapter

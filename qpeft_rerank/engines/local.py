@@ -103,6 +103,8 @@ class LocalEngine:
         """A digest of the plan: the scorer, the ids in order, and what decides the batches."""
         digest = hashlib.blake2b(digest_size=16)
         digest.update(f"{self.scorer.fingerprint} {self.batch_tokens} {FIRST} {GROWTH} {SHARD}".encode("ascii"))
+        if self.scorer.model.compiled:
+            digest.update(b" compiled")
         if self.shared:
             digest.update(f" by passage {self.shared.mode}".encode("ascii"))
         for topic, docid in candidates:

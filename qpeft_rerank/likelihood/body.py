@@ -6,18 +6,19 @@ attention over several sequences of a row leaves out the blocks in which nothing
 scored positions, and tokens that all rows begin with are read once, not once a batch and row.
 """
 
+from collections.abc import Callable
 from collections.abc import Sequence as ListLike
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from qpeft_rerank.errors import REFUSALS
-from qpeft_rerank.likelihood.linears import PackedLinear, in_rows, out_of_rows, plain_products
-from qpeft_rerank.likelihood.operations import causal, normed, room_after, turned
-from qpeft_rerank.likelihood.packed import Attended, Packed, RowAttend, saves
+from qpeft_rerank.likelihood.compiling import compiled, leave_out_packed
+from qpeft_rerank.likelihood.layer import Layer
+from qpeft_rerank.likelihood.linears import plain_products
+from qpeft_rerank.likelihood.operations import causal, normed
+from qpeft_rerank.likelihood.packed import Attended, Packed, RowAttend, joined, saves
 
 # Largest difference of a state from the model's own, over the largest state there is.
 _TOLERANCE = 1e-4
@@ -30,44 +31,6 @@ _HEAD_NORMS = {"q_norm", "k_norm"}
 _MLP = {"gate_proj", "up_proj", "down_proj", "act_fn"}
 
 
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    """The modules of a layer as they are now: what is put in their places later is not part of this."""
-
-    norm: Any
-    queries: Any
-    keys: Any
-    values: Any
-    query_norm: Any
-    key_norm: Any
-    scale: float
-    own: Any
-    later_norm: Any
-    gate: Any
-    up: Any
-    down: Any
-    activation: Any
-
-    @classmethod
-    def of(cls, layer: Any) -> "_Layer":
-        attention, mlp = layer.self_attn, layer.mlp
-        return cls(
-            layer.input_layernorm,
-            attention.q_proj,
-            attention.k_proj,
-            attention.v_proj,
-            getattr(attention, "q_norm", None),
-            getattr(attention, "k_norm", None),
-            attention.scaling,
-            attention.o_proj,
-            layer.post_attention_layernorm,
-            mlp.gate_proj,
-            mlp.up_proj,
-            mlp.down_proj,
-            mlp.act_fn,
-        )
-
-
 class Body:
     """The layers between embeddings and head. Made by :meth:`of`, which asks the model whether it is of this kind.
 
@@ -76,10 +39,10 @@ class Body:
 
     def __init__(self, decoder: Any) -> None:
         self.decoder = decoder
-        self.layers = [_Layer.of(layer) for layer in decoder.layers]
+        self.layers = [Layer.of(layer) for layer in decoder.layers]
         self.norm, self.rotary = decoder.norm, decoder.rotary_emb
-        self.width = int(decoder.layers[0].self_attn.head_dim)
-        self.silu = all(_is_silu(layer.activation) for layer in self.layers)
+        self._project: Callable[..., Attended] = Layer.projected
+        self._finish: Callable[[Layer, Tensor, Tensor], None] = Layer.finish
         # The last lead read: its embeddings, and what attention needs of it in each layer.
         self._lead: tuple[Tensor, list[Attended]] | None = None
 
@@ -148,14 +111,15 @@ class Body:
             states, at = packed.row(vectors), packed.places(scored)
         else:
             cos, sin = self._angles(vectors, positions[:, ahead:])
-            states, at = vectors[:, ahead:].clone(), torch.stack((scored[:, 0], scored[:, 1] - ahead), 1)
+            states = vectors[:, ahead:].clone(memory_format=torch.contiguous_format)
+            at = torch.stack((scored[:, 0], scored[:, 1] - ahead), 1)
         for number, layer in enumerate(self.layers):
             before = read[number] if read else None
             if packed:
-                projected = self._projected(layer, states, cos, sin)
+                projected = self._project(layer, states, cos, sin)
                 seen = packed.seen(projected, before, layer.scale, attend or _causal_row)
             else:
-                seen = self._seen(layer, self._projected(layer, states, cos, sin, before), ahead)
+                seen = self._seen(layer, self._project(layer, states, cos, sin, before), ahead)
             if layer is self.layers[-1]:
                 states, seen = (of[at[:, 0], at[:, 1]] for of in (states, seen))
             self._finish(layer, states, seen)
@@ -170,6 +134,24 @@ class Body:
         if attend or (vectors.device.type == "cpu" and saves(lengths, width)):
             return Packed.of(lengths, width, ahead, vectors.device)
         return None
+
+    def compile(self) -> None:
+        """Compile what layers do before and after attention, which has kernels of its own."""
+        leave_out_packed(self.decoder)
+        project, finish = compiled(Layer.projected, 2), compiled(Layer.finish, 1)
+
+        # Joined here: torch.compile fails at, or gets wrong, what is written into a part of something.
+        def projected(
+            layer: Layer, states: Tensor, cos: Tensor, sin: Tensor, before: Attended | None = None
+        ) -> Attended:
+            own = project(layer, states, cos, sin)
+            return own if before is None else joined(before, own)
+
+        # In one shape whatever the batch, so that one piece of code serves.
+        def finished(layer: Layer, states: Tensor, seen: Tensor) -> None:
+            finish(layer, states.view(-1, states.shape[-1]), seen.flatten(0, -3))
+
+        self._project, self._finish = projected, finished
 
     def forget(self) -> None:
         """Drop the lead that was kept: the layers change."""
@@ -187,7 +169,7 @@ class Body:
             cos, sin = self._angles(first, torch.arange(lead, device=vectors.device)[None])
             states, kept = first.clone(), []
             for layer in self.layers:
-                kept.append(self._projected(layer, states, cos, sin))
+                kept.append(self._project(layer, states, cos, sin))
                 self._finish(layer, states, self._seen(layer, kept[-1]))
             self._lead = first.clone(), kept
         return self._lead[1]
@@ -197,48 +179,11 @@ class Body:
         cos, sin = self.rotary(vectors, positions)
         return cos.float()[:, :, None], sin.float()[:, :, None]
 
-    def _projected(
-        self, layer: _Layer, states: Tensor, cos: Tensor, sin: Tensor, before: Attended | None = None
-    ) -> Attended:
-        """What attention needs of each token, and of those before it if there are any."""
-        rows = in_rows(normed(states, layer.norm), layer.queries)
-        shape = (*states.shape[:2], -1, self.width)
-        queries, keys, values = (
-            out_of_rows(linear(rows), shape[:2]).view(shape) for linear in (layer.queries, layer.keys, layer.values)
-        )
-        queries, keys = queries.to(states.dtype), keys.to(states.dtype)
-        if layer.query_norm is not None:
-            queries, keys = normed(queries, layer.query_norm), normed(keys, layer.key_norm)
-        first = before or (None, None, None)
-        queries, keys = (turned(of, cos, sin, own) for of, own in ((queries, first[0]), (keys, first[1])))
-        if first[2] is None:
-            return queries, keys, values.to(states.dtype)
-        whole = room_after(first[2], values)
-        whole[:, -values.shape[1] :] = values
-        return queries, keys, whole
-
-    def _seen(self, layer: _Layer, projected: Attended, ahead: int = 0) -> Tensor:
+    def _seen(self, layer: Layer, projected: Attended, ahead: int = 0) -> Tensor:
         """What each token after the first ``ahead`` gathers from those that it sees, ``[rows, tokens, heads, width]``."""
         queries, keys, values = (of.transpose(1, 2) for of in projected)
         made = causal(queries, keys, values, layer.scale)
         return made[:, :, ahead:].transpose(1, 2)
-
-    def _finish(self, layer: _Layer, states: Tensor, seen: Tensor) -> None:
-        """What a layer does after attention, to ``states`` in place.
-
-        :param seen: what each token gathered from others, ``[..., heads, width]``.
-        """
-        shape = states.shape[:-1]
-        states += out_of_rows(layer.own(in_rows(seen, layer.own)), shape)
-        rows = in_rows(normed(states, layer.later_norm), layer.gate)
-        states += out_of_rows(layer.down(self._gated(layer, rows)), shape)
-
-    def _gated(self, layer: _Layer, rows: Tensor) -> Tensor:
-        """The activated gate times the rest, ``[..., inner width]``."""
-        gate, up = layer.gate, layer.up
-        if self.silu and isinstance(gate, PackedLinear) and isinstance(up, PackedLinear):
-            return up.times(rows, gate.silu(rows))
-        return layer.activation(gate(rows)) * up(rows)
 
 
 def _causal_row(row: int, queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
@@ -258,8 +203,3 @@ def _of_kind(decoder: Any) -> bool:
         if {name for name, _ in layer.mlp.named_children()} != _MLP:
             return False
     return len(decoder.layers) > 0
-
-
-def _is_silu(activation: nn.Module) -> bool:
-    some = torch.linspace(-8, 8, 97)
-    return torch.equal(activation(some), functional.silu(some))

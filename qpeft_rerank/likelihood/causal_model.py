@@ -4,13 +4,14 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from collections.abc import Sequence as ListLike
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from qpeft_rerank.likelihood.body import Body
+from qpeft_rerank.likelihood.compiling import refused
 from qpeft_rerank.likelihood.head import log_probs
 from qpeft_rerank.likelihood.linears import change_products, keeps_weights, products_of
 from qpeft_rerank.likelihood.mapped import give_back
@@ -112,6 +113,8 @@ class CausalModel(ABC):
         self.attention = attention
         #: The faster way through the layers, or None where there is none.
         self.body: Body | None = None if stock else self.made_body()
+        #: Whether its layers are compiled; see :func:`~qpeft_rerank.likelihood.compile_model.compile_model`.
+        self.compiled = False
 
     @property
     @abstractmethod
@@ -125,6 +128,13 @@ class CausalModel(ABC):
     @abstractmethod
     def computed_by(self, body: Body) -> bool:
         """Whether a body computes what the layers do in the precision that they have now."""
+
+    def new_body(self) -> Body | None:
+        """:meth:`made_body`, compiled if the model is."""
+        body = self.made_body()
+        if body is not None and self.compiled:
+            body.compile()
+        return body
 
     @property
     def device(self) -> torch.device:
@@ -216,7 +226,7 @@ class CausalModel(ABC):
 
         Other threads wait until it ends.
         """
-        with self.lock:
+        with self.lock, refused(self.source.name) if self.compiled else nullcontext():
             if not isinstance(embedder, ModelChanger):
                 yield {}
                 return
@@ -224,11 +234,11 @@ class CausalModel(ABC):
                 own = self.body
                 self.body = embedder.body if own is not None else None
                 try:
-                    self._forget()
+                    self.forget()
                     yield extra
                 finally:
                     self.body = own
-                    self._forget()
+                    self.forget()
 
     @property
     def can_be_exact(self) -> bool:
@@ -255,9 +265,9 @@ class CausalModel(ABC):
     def _multiply_as(self, precision: str) -> None:
         self.precision = precision
         change_products(self.modules, products_of(precision))
-        self._forget()
+        self.forget()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
         """Drop what was computed with other layers."""
         if self.body is not None:
             self.body.forget()

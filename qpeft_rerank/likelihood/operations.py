@@ -35,20 +35,21 @@ def normed(states: Tensor, norm: Any) -> Tensor:
 
 def turned(states: Tensor, cos: Tensor, sin: Tensor, before: Tensor | None = None) -> Tensor:
     """Rotary positions: ``[rows, tokens, heads, width]`` in and out, after what comes before if anything does."""
-    whole = room_after(before, states)
-    made = whole[:, -states.shape[1] :]
     half = states.shape[-1] // 2
-    torch.mul(states, cos, out=made)
+    if before is None:
+        whole = made = states * cos
+    else:
+        whole = room_after(before, states)
+        made = torch.mul(states, cos, out=whole[:, -states.shape[1] :])
     made[..., :half].addcmul_(states[..., half:], sin[..., :half], value=-1)
     made[..., half:].addcmul_(states[..., :half], sin[..., half:])
     return whole
 
 
-def room_after(before: Tensor | None, states: Tensor) -> Tensor:
+def room_after(before: Tensor, states: Tensor) -> Tensor:
     """Float32 room for states ``[rows, tokens, ...]`` after what all rows begin with, ``[1, lead, ...]``."""
-    lead = 0 if before is None else before.shape[1]
+    lead = before.shape[1]
     rows, tokens, *rest = states.shape
     whole = torch.empty((rows, lead + tokens, *rest), dtype=torch.float32, device=states.device)
-    if before is not None:
-        whole[:, :lead] = before
+    whole[:, :lead] = before
     return whole

@@ -28,6 +28,14 @@ def saves(lengths: ListLike[int], width: int) -> bool:
     return len(lengths) * width - tokens > _COPIES * tokens + _CALL * len(lengths)
 
 
+def joined(before: ListLike[Tensor], own: ListLike[Tensor]) -> Attended:
+    """What all rows begin with, ``[1, lead, heads, width]``, before what each has of its own."""
+    queries, keys, values = (
+        torch.cat((one.expand(len(other), -1, -1, -1), other), 1) for one, other in zip(before, own, strict=True)
+    )
+    return queries, keys, values
+
+
 @dataclass(frozen=True, slots=True)
 class Packed:
     """Where the tokens of a table ``[rows, tokens]`` are in a packed row.
@@ -67,9 +75,9 @@ class Packed:
         """
         made = torch.empty_like(projected[0])
         for row, (start, end) in enumerate(self.spans):
-            own = [of[:, start:end] for of in projected]
+            own: ListLike[Tensor] = [of[:, start:end] for of in projected]
             if before is not None:
-                own = [torch.cat(both, 1) for both in zip(before, own, strict=True)]
+                own = joined(before, own)
             queries, keys, values = (of.transpose(1, 2) for of in own)
             made[:, start:end] = attend(row, queries, keys, values, scale)[:, :, self.ahead :].transpose(1, 2)
         return made

@@ -128,7 +128,7 @@ def load_for_scoring(name: str, dtype: str = "auto", device: str = "auto") -> Ca
 @torch.no_grad()
 def note_of(model: LanguageModel) -> Note | None:
     """What :class:`QuickModel` needs to give this model's scores to the last bit; None where it would not."""
-    if model.body is None or not model.body.silu or model.attention.reach is not None:
+    if model.body is None or not all(layer.silu for layer in model.body.layers) or model.attention.reach is not None:
         return None
     decoder, tokenizer = model.body.decoder, model.pieces.tokenizer
     shape, rules = Shape.of(decoder), rules_of(tokenizer)

@@ -82,6 +82,8 @@ def test_the_table():
 def test_rows_are_chosen_by_name():
     assert [row.name for row in choose(["plain", "upr"])] == ["upr", "plain"]
     assert len(choose(None)) == len({row.name for row in choose(None)}) > 10
+    assert "compiled" not in {row.name for row in choose(None)}
+    assert [row.name for row in choose(["compiled"])] == ["compiled"]
     with pytest.raises(InputError, match="--rows nope: there are llm-qlm"):
         choose(["plain", "nope"])
 

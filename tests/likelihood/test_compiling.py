@@ -1,0 +1,210 @@
+"""Compiled layers give the scores of those that they were made of, whatever a batch's shape; or one line says why not."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from packing import packing
+
+from qpeft_rerank.adapters.peft_bridge import PeftAdapter
+from qpeft_rerank.adapters.registry import create_adapter
+from qpeft_rerank.engines.local import LocalEngine
+from qpeft_rerank.errors import InputError
+from qpeft_rerank.likelihood import causal_model, compiling, linears
+from qpeft_rerank.likelihood.body import Body
+from qpeft_rerank.likelihood.compile_model import compile_model
+from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.likelihood.layer import Layer
+from qpeft_rerank.likelihood.packed import Attended
+from qpeft_rerank.likelihood.scorer import Scorer
+from qpeft_rerank.likelihood.shared import SharedScorer
+from qpeft_rerank.prompt import load_template
+
+PASSAGES = [("Ada", "Ada wrote the first program."), ("", "The bug was a moth in a relay, which a machine held fast.")]
+QUERIES = ["who wrote it", "why?", "what was the first bug, and who found it"]
+PAIRS = [(query, title, text) for query in QUERIES for title, text in PASSAGES]
+# Batches of one row and of several, of one length, padded little and much.
+BATCHES = [PAIRS, PAIRS[:1], PAIRS[:2], PAIRS[:1] * 3, [PAIRS[0], ("why?", "", "A moth. " * 9)], PAIRS[1:5]]
+
+needs_compiler = pytest.mark.skipif(
+    sys.platform == "win32" or shutil.which(os.environ.get("CXX", "g++")) is None,
+    reason="no C++ compiler, by which PyTorch compiles on a CPU",
+)
+
+
+@pytest.fixture(autouse=True)
+def _afresh() -> Iterator[None]:
+    """No test finds what another one compiled."""
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.fixture
+def by_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of compiling but its last step, which makes machine code: that takes ten times as long."""
+    monkeypatch.setattr(compiling, "_SETTINGS", {"backend": "aot_eager"})
+
+
+def loaded(folder: Path, dtype: str = "float32", compile: bool = False) -> LanguageModel:
+    model = LanguageModel.load(str(folder), dtype, "cpu")
+    if compile:
+        compile_model(model)
+    return model
+
+
+def alone(model: LanguageModel) -> Scorer:
+    return Scorer(model, load_template("plain"))
+
+
+def hinted(model: LanguageModel) -> Scorer:
+    template = load_template("qpeft")
+    return Scorer(model, template, create_adapter("qpeft-a", model, template, seed=42))
+
+
+def tuned(model: LanguageModel) -> Scorer:
+    import peft
+
+    layers = ["q_proj", "down_proj"]
+    config = peft.LoraConfig(r=4, init_lora_weights=False, target_modules=layers, task_type="CAUSAL_LM")
+    return Scorer(model, load_template("plain"), PeftAdapter.create(model, config, seed=1))
+
+
+def logs_of(scorer: Scorer) -> torch.Tensor:
+    """Of all batches, then of rows that share passages where the model allows it."""
+    read = [torch.cat(scorer.log_probs(scorer.encode(pairs))) for pairs in BATCHES]
+    sequences = scorer.encode(PAIRS)
+    shared = SharedScorer(scorer)
+    if shared.works:
+        read += shared.log_probs([[sequences[at] for at in range(place, len(PAIRS), 2)] for place in range(2)])
+    return torch.cat(read)
+
+
+def graphs() -> int:
+    """How many pieces of code were made since it was last asked."""
+    made = int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+    torch._dynamo.utils.counters.clear()
+    return made
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_scores_stay_and_batches_of_all_sizes_are_served(tmp_path: Path) -> None:
+    folder = tiny.save_model(tmp_path / "model", max_position_embeddings=1024)
+    plain, quick = loaded(folder), loaded(folder, compile=True)
+    assert graphs() > 0
+    for make in (alone, hinted):  # hints change embeddings alone
+        torch.testing.assert_close(logs_of(make(quick)), logs_of(make(plain)), rtol=0, atol=1e-5)
+    graphs()
+    for scorer in (alone(quick), hinted(quick)):
+        for words in range(2, 90, 11):
+            pairs = [("who wrote it", "", " ".join(["moth"] * (words + more))) for more in range(1 + words % 4)]
+            scorer.log_probs(scorer.encode(pairs))
+    assert graphs() == 0
+
+
+@pytest.mark.slow
+def test_an_adapter_in_the_layers_is_compiled_too(tmp_path: Path, by_pieces: None) -> None:
+    """In ``mixed``, whose rounding stays what it is."""
+    folder = tiny.save_model(tmp_path / "model", model_type="qwen3")
+    expected, scorer = logs_of(tuned(loaded(folder, "mixed"))), tuned(loaded(folder, "mixed", compile=True))
+    graphs()
+    torch.testing.assert_close(logs_of(scorer), expected, rtol=0, atol=1e-3)
+    assert graphs() > 0
+    bare, off = alone(loaded(folder, "mixed")), alone(scorer.model)
+    torch.testing.assert_close(logs_of(off), logs_of(bare), rtol=0, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_layers_of_transformers_in_bfloat16(tmp_path: Path, by_pieces: None) -> None:
+    folder = tiny.save_model(tmp_path / "model", model_type="gemma3_text", kind="gemma")
+    expected, quick = logs_of(alone(loaded(folder, "bfloat16"))), loaded(folder, "bfloat16", compile=True)
+    assert quick.body is None and graphs() > 0
+    assert float((logs_of(alone(quick)) - expected).abs().max()) <= 0.1
+
+
+@packing
+@pytest.mark.slow
+def test_packed_layers_are_left_out(tmp_path: Path, by_pieces: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linears, "can_pack", lambda device: True)
+    folder = tiny.save_model(tmp_path / "model")
+    plain, quick = alone(loaded(folder)), alone(loaded(folder, compile=True))
+    assert graphs() > 0
+    for found, expected in zip(*(of.log_probs(of.encode(PAIRS)) for of in (quick, plain)), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 3], ids=["packed", "table"])
+def test_other_scores_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    """Of whichever layout."""
+    model = loaded(tiny.save_model(tmp_path / "model"))
+    assert model.body is not None
+    right = model.body._project
+
+    def wrong(layer: Layer, states: torch.Tensor, *given: Any) -> Attended:
+        made = right(layer, states, *given)
+        return (made[0] + 1, *made[1:]) if len(states) == rows else made
+
+    monkeypatch.setattr(Body, "compile", lambda body: setattr(body, "_project", wrong))
+    with pytest.raises(
+        InputError, match=r"--compile: model gives other scores compiled, by up to .* nats; leave it out"
+    ):
+        compile_model(model)
+
+
+def test_a_batch_that_cannot_be_compiled_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer = alone(loaded(tiny.save_model(tmp_path / "model")))
+    scorer.model.compiled = True
+
+    def fail(layer: object, states: torch.Tensor, seen: torch.Tensor) -> None:
+        raise torch._dynamo.exc.BackendCompilerFailed(lambda: None, TypeError("mul expected 2 arguments, got 3"), None)
+
+    monkeypatch.setattr(scorer.model.body, "_finish", fail)
+    with pytest.raises(InputError, match=r"--compile: PyTorch cannot compile model here \(.*; leave it out"):
+        scorer.score(scorer.encode(PAIRS))
+
+
+def test_layers_of_other_kinds_are_compiled_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = loaded(tiny.save_model(tmp_path / "model", model_type="gpt2"))
+    asked: list[torch.nn.Module] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda layer, **settings: asked.append(layer))
+    compile_model(model)
+    assert asked == list(model.model.base_model.h)
+
+
+def test_a_compiled_run_is_another_plan(tmp_path: Path) -> None:
+    """So that no journal of the other kind is gone on with."""
+    scorer = alone(loaded(tiny.save_model(tmp_path / "model")))
+    digests = []
+    for scorer.model.compiled in (False, True):
+        digests.append(LocalEngine(scorer, 1024).run_digest([("1", "d")]))
+    assert len(set(digests)) == 2
+
+
+@pytest.mark.slow
+def test_without_a_compiler_one_line_says_so(tmp_path: Path) -> None:
+    folder = tiny.save_model(tmp_path / "model")
+    (tmp_path / "corpus.jsonl").write_text('{"id": "d", "contents": "Ada wrote it."}\n', "utf-8")
+    (tmp_path / "topics.tsv").write_text("1\twho wrote it\n", "utf-8")
+    (tmp_path / "first.trec").write_text("1 Q0 d 1 2.5 bm25\n", "utf-8")
+    command = [sys.executable, "-m", "qpeft_rerank.rerank", "--model", str(folder), "--corpus", "corpus.jsonl"]
+    command += ["--topics", "topics.tsv", "--run", "first.trec", "--output", "new.trec", "--compile", "--device", "cpu"]
+    nowhere = {"CXX": str(tmp_path / "none"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "compiled")}
+    found = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, **nowhere, "PYTHONPATH": str(Path(causal_model.__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert found.returncode == 2, found.stderr
+    last = found.stderr.splitlines()[-1]
+    assert last.startswith("error: --compile: PyTorch cannot compile model here (") and "C++ compiler" in last
+    assert "Traceback" not in found.stderr and not (tmp_path / "new.trec").exists()
