@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from qpeft_rerank.likelihood.body import Body
-from qpeft_rerank.likelihood.compiling import refused
+from qpeft_rerank.likelihood.compiling import refused, uncompiled
 from qpeft_rerank.likelihood.head import log_probs
 from qpeft_rerank.likelihood.linears import change_products, keeps_weights, products_of
 from qpeft_rerank.likelihood.mapped import give_back
@@ -235,7 +235,9 @@ class CausalModel(ABC):
                 self.body = embedder.body if own is not None else None
                 try:
                     self.forget()
-                    yield extra
+                    # Keys of its own come with the layer's number, so each layer would be compiled by itself.
+                    with uncompiled() if self.compiled and extra else nullcontext():
+                        yield extra
                 finally:
                     self.body = own
                     self.forget()

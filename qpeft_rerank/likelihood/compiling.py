@@ -5,7 +5,7 @@ where small kernels are what costs beside products, and the same on a CPU. Nothi
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -76,6 +76,11 @@ def refused(model: str) -> Iterator[None]:
         if not isinstance(error, torch._dynamo.exc.TorchDynamoException):
             raise
         raise refusal(model, error) from None
+
+
+def uncompiled() -> AbstractContextManager[Any]:
+    """Inside the context, nothing is compiled, and what was is not used."""
+    return torch.compiler.set_stance("force_eager")
 
 
 def _stacks(model: nn.Module) -> Iterator[nn.ModuleList]:

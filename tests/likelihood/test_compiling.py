@@ -129,6 +129,22 @@ def test_layers_of_transformers_in_bfloat16(tmp_path: Path, by_pieces: None) -> 
     assert float((logs_of(alone(quick)) - expected).abs().max()) <= 0.1
 
 
+@pytest.mark.slow
+def test_an_adapter_s_own_keys_are_read_uncompiled(tmp_path: Path, by_pieces: None) -> None:
+    """They would be compiled layer by layer."""
+    import peft
+
+    def prefixed(model: LanguageModel) -> Scorer:
+        config = peft.PrefixTuningConfig(num_virtual_tokens=3, task_type="CAUSAL_LM")
+        return Scorer(model, load_template("plain"), PeftAdapter.create(model, config, seed=1))
+
+    folder = tiny.save_model(tmp_path / "model", initializer_range=0.2)
+    expected, quick = logs_of(prefixed(loaded(folder, "bfloat16"))), loaded(folder, "bfloat16", compile=True)
+    assert graphs() > 0
+    torch.testing.assert_close(logs_of(prefixed(quick)), expected, rtol=0, atol=0)
+    assert graphs() == 0
+
+
 @packing
 @pytest.mark.slow
 def test_packed_layers_are_left_out(tmp_path: Path, by_pieces: None, monkeypatch: pytest.MonkeyPatch) -> None:
