@@ -17,7 +17,7 @@ from qpeft_rerank.fusion import check_alpha
 from qpeft_rerank.given import Named, checked_passages, paired, spelled, spelled_list
 from qpeft_rerank.likelihood.batches import batch_size
 from qpeft_rerank.likelihood.causal_model import CausalModel
-from qpeft_rerank.likelihood.compile_model import compile_model
+from qpeft_rerank.likelihood.compile_scorers import compile_scorers
 from qpeft_rerank.likelihood.joint import Methods
 from qpeft_rerank.likelihood.journal import Journal
 from qpeft_rerank.likelihood.language_model import LanguageModel
@@ -96,7 +96,7 @@ class Reranker:
         :param share_passages: ``auto``, ``on`` or ``off``; see :class:`Reranker`.
         :param compare: further adapters for :meth:`compare_run`, each under its own prompt; ``none`` is the
             model without one, under ``prompt``.
-        :param compile: compile the model's layers; see :func:`~qpeft_rerank.likelihood.compile_model.compile_model`.
+        :param compile: compile the model's layers; see :func:`~qpeft_rerank.likelihood.compile_scorers.compile_scorers`.
         :raises InputError: with one line saying what is wrong with which of these.
         """
         name, others = spelled("model", model), spelled_list("compare", compare)
@@ -107,15 +107,17 @@ class Reranker:
         check_compared(main, others)
 
         def load(whole: bool, precision: str = dtype) -> CausalModel:
-            loaded = (LanguageModel.load if whole else load_for_scoring)(name, precision, device)
-            if compile:
-                compile_model(loaded)
-            return loaded
+            return (LanguageModel.load if whole else load_for_scoring)(name, precision, device)
 
         def exact() -> Scorer:
-            return load_scorers(partial(load, precision="float32"), main, (), template, max_passage_tokens)[0]
+            scorers = load_scorers(partial(load, precision="float32"), main, (), template, max_passage_tokens)
+            if compile:
+                compile_scorers(scorers)
+            return scorers[0]
 
         scorer, *compared = load_scorers(load, main, others, template, max_passage_tokens)
+        if compile:
+            compile_scorers([scorer, *compared])
         return cls(scorer, batch_tokens, share_passages, compared, exact)
 
     def score(self, pairs: Iterable[tuple[str, str | Passage]]) -> list[Score]:

@@ -13,7 +13,7 @@ from eval.benchmarks.loops import LOOPS
 from eval.benchmarks.workloads import Pair
 from qpeft_rerank import Passage, Reranker
 from qpeft_rerank.likelihood.causal_model import CausalModel
-from qpeft_rerank.likelihood.compile_model import compile_model
+from qpeft_rerank.likelihood.compile_scorers import compile_scorers
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.quick import load_for_scoring
 from qpeft_rerank.likelihood.scorer import Scorer
@@ -91,13 +91,14 @@ def reranker(model: str, adapter: str | None = None, dtype: str = "float32", **s
         loaded = (
             LanguageModel.load(model, precision, "cpu", stock) if stock else load_for_scoring(model, precision, "cpu")
         )
-        if compiled:
-            compile_model(loaded)
-        if adapter is None:
-            return Scorer(loaded, template)
-        from qpeft_rerank.adapters.registry import create_adapter
+        made = Scorer(loaded, template)
+        if adapter is not None:
+            from qpeft_rerank.adapters.registry import create_adapter
 
-        return Scorer(loaded, template, create_adapter(adapter, loaded, template, seed=42))
+            made = Scorer(loaded, template, create_adapter(adapter, loaded, template, seed=42))
+        if compiled:
+            compile_scorers([made])
+        return made
 
     return Reranker(scorer(dtype), exact=lambda: scorer("float32"), **settings)
 

@@ -55,7 +55,7 @@ class PeftAdapter(nn.Module):
         self._tuned_body: Body | None = None
         if self.in_layers and model.body is not None:
             with self.around(1):
-                self._tuned_body = model.new_body()
+                self._tuned_body = model.made_body()
 
     @classmethod
     def create(cls, model: LanguageModel, config: Any, seed: int = 0) -> Self:

@@ -140,7 +140,7 @@ class Body:
         leave_out_packed(self.decoder)
         project, finish = compiled(Layer.projected, 2), compiled(Layer.finish, 1)
 
-        # Joined here: torch.compile fails at, or gets wrong, what is written into a part of something.
+        # Joined here: torch.compile fails at, or gets wrong, a product whose out= is a part of something.
         def projected(
             layer: Layer, states: Tensor, cos: Tensor, sin: Tensor, before: Attended | None = None
         ) -> Attended:

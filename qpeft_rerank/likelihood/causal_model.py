@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from qpeft_rerank.likelihood.body import Body
-from qpeft_rerank.likelihood.compiling import refused, uncompiled
+from qpeft_rerank.likelihood.compiling import refused
 from qpeft_rerank.likelihood.head import log_probs
 from qpeft_rerank.likelihood.linears import change_products, keeps_weights, products_of
 from qpeft_rerank.likelihood.mapped import give_back
@@ -113,7 +113,7 @@ class CausalModel(ABC):
         self.attention = attention
         #: The faster way through the layers, or None where there is none.
         self.body: Body | None = None if stock else self.made_body()
-        #: Whether its layers are compiled; see :func:`~qpeft_rerank.likelihood.compile_model.compile_model`.
+        #: Whether its layers are compiled; see :func:`~qpeft_rerank.likelihood.compile_scorers.compile_scorers`.
         self.compiled = False
 
     @property
@@ -128,13 +128,6 @@ class CausalModel(ABC):
     @abstractmethod
     def computed_by(self, body: Body) -> bool:
         """Whether a body computes what the layers do in the precision that they have now."""
-
-    def new_body(self) -> Body | None:
-        """:meth:`made_body`, compiled if the model is."""
-        body = self.made_body()
-        if body is not None and self.compiled:
-            body.compile()
-        return body
 
     @property
     def device(self) -> torch.device:
@@ -235,9 +228,7 @@ class CausalModel(ABC):
                 self.body = embedder.body if own is not None else None
                 try:
                     self.forget()
-                    # Keys of its own come with the layer's number, so each layer would be compiled by itself.
-                    with uncompiled() if self.compiled and extra else nullcontext():
-                        yield extra
+                    yield extra
                 finally:
                     self.body = own
                     self.forget()

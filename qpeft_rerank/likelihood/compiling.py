@@ -1,11 +1,11 @@
 """A model's layers compiled by ``torch.compile``: what lies between products becomes a few kernels instead of dozens.
 
-It takes some tens of seconds before the first score, and a C++ compiler on a CPU, Triton on a GPU; written for GPUs,
-where small kernels are what costs beside products, and the same on a CPU. Nothing here is compiled unless asked for.
+It takes some tens of seconds before the first score, and needs a C++ compiler on a CPU, Triton on a GPU; written for GPUs,
+where small kernels cost beside products, and the same on a CPU. Nothing is compiled unless asked for.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -15,8 +15,9 @@ from qpeft_rerank.errors import InputError, first_line
 from qpeft_rerank.likelihood.linears import PackedLinear
 
 _Made = TypeVar("_Made")
-# Rounding to a narrower dtype and back is part of what is computed, so it is not left out.
-_SETTINGS: dict[str, Any] = {"options": {"emulate_precision_casts": True}}
+# Where products alone are narrow, rounding for them is part of what is computed, and not to be left out (on a CPU that
+# is heeded from PyTorch 2.13 on).
+_ROUNDING: dict[str, Any] = {"options": {"emulate_precision_casts": True}}
 # Kinds of batches and layers for which one function is compiled; beyond them PyTorch would go on uncompiled, unasked.
 _VARIANTS = 64
 
@@ -27,7 +28,7 @@ def compiled(function: Callable[..., _Made], sizes: int) -> Callable[..., _Made]
     :param sizes: how many of the first dimensions of its tensors change from batch to batch.
     """
     _make_room()
-    made = torch.compile(function, **_SETTINGS)
+    made = torch.compile(function, **_ROUNDING)
 
     def call(*given: Any) -> _Made:
         for tensor in given:
@@ -39,13 +40,20 @@ def compiled(function: Callable[..., _Made], sizes: int) -> Callable[..., _Made]
     return call
 
 
-def compile_layers(model: nn.Module) -> None:
-    """Compile a model's layers in place, each by itself: those of a kind then share what was made for the first."""
+def compile_layers(model: nn.Module, rounds: bool) -> None:
+    """Compile a model's layers in place, each by itself: those of a kind then share what was made for the first.
+
+    :param rounds: whether products are narrower than states.
+    :raises ValueError: if it has no list of layers.
+    """
     _make_room()
     leave_out_packed(model)
-    for layers in _stacks(model):
+    stacks = list(_stacks(model))
+    if not stacks:
+        raise ValueError("no list of layers is among its modules")
+    for layers in stacks:
         for layer in layers:
-            layer.compile(dynamic=True, **_SETTINGS)
+            layer.compile(dynamic=True, **(_ROUNDING if rounds else {}))
 
 
 def leave_out_packed(model: nn.Module) -> None:
@@ -59,8 +67,8 @@ def leave_out_packed(model: nn.Module) -> None:
 def refusal(model: str, error: BaseException) -> InputError:
     """What to say of an error by which compiling ended."""
     return InputError(
-        f"--compile: PyTorch cannot compile {model} here ({first_line(error)}); leave it out, or see to a C++ compiler, "
-        "such as g++"
+        f"--compile: PyTorch cannot compile {model} here ({first_line(error)}); leave it out, or see to what it needs: "
+        "a C++ compiler and Python's headers, on a GPU Triton"
     )
 
 
@@ -78,11 +86,6 @@ def refused(model: str) -> Iterator[None]:
         raise refusal(model, error) from None
 
 
-def uncompiled() -> AbstractContextManager[Any]:
-    """Inside the context, nothing is compiled, and what was is not used."""
-    return torch.compiler.set_stance("force_eager")
-
-
 def _stacks(model: nn.Module) -> Iterator[nn.ModuleList]:
     """Lists of layers, without the lists inside of layers."""
     for part in model.children():
@@ -95,4 +98,6 @@ def _stacks(model: nn.Module) -> Iterator[nn.ModuleList]:
 def _make_room() -> None:
     import torch._dynamo.config as settings
 
+    if not hasattr(settings, "recompile_limit"):
+        raise RuntimeError("this PyTorch is older than 2.7")
     settings.recompile_limit = max(settings.recompile_limit, _VARIANTS)

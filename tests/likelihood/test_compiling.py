@@ -4,10 +4,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import peft
 import pytest
 import tiny
 import torch
@@ -19,7 +21,7 @@ from qpeft_rerank.engines.local import LocalEngine
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood import causal_model, compiling, linears
 from qpeft_rerank.likelihood.body import Body
-from qpeft_rerank.likelihood.compile_model import compile_model
+from qpeft_rerank.likelihood.compile_scorers import compile_scorers
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.layer import Layer
 from qpeft_rerank.likelihood.packed import Attended
@@ -49,14 +51,10 @@ def _afresh() -> Iterator[None]:
 @pytest.fixture
 def by_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """All of compiling but its last step, which makes machine code: that takes ten times as long."""
-    monkeypatch.setattr(compiling, "_SETTINGS", {"backend": "aot_eager"})
-
-
-def loaded(folder: Path, dtype: str = "float32", compile: bool = False) -> LanguageModel:
-    model = LanguageModel.load(str(folder), dtype, "cpu")
-    if compile:
-        compile_model(model)
-    return model
+    whole = torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda function, options=None, **given: whole(function, backend="aot_eager", **given)
+    )
 
 
 def alone(model: LanguageModel) -> Scorer:
@@ -69,11 +67,17 @@ def hinted(model: LanguageModel) -> Scorer:
 
 
 def tuned(model: LanguageModel) -> Scorer:
-    import peft
-
     layers = ["q_proj", "down_proj"]
     config = peft.LoraConfig(r=4, init_lora_weights=False, target_modules=layers, task_type="CAUSAL_LM")
     return Scorer(model, load_template("plain"), PeftAdapter.create(model, config, seed=1))
+
+
+def both(folder: Path, make: Callable[[LanguageModel], Scorer], dtype: str = "float32") -> tuple[Scorer, Scorer]:
+    """A scorer as it is, and one whose layers are compiled."""
+    plain, quick = (make(LanguageModel.load(str(folder), dtype, "cpu")) for _ in range(2))
+    graphs()
+    compile_scorers([quick])
+    return plain, quick
 
 
 def logs_of(scorer: Scorer) -> torch.Tensor:
@@ -95,14 +99,17 @@ def graphs() -> int:
 
 @needs_compiler
 @pytest.mark.slow
-def test_scores_stay_and_batches_of_all_sizes_are_served(tmp_path: Path) -> None:
-    folder = tiny.save_model(tmp_path / "model", max_position_embeddings=1024)
-    plain, quick = loaded(folder), loaded(folder, compile=True)
+def test_scores_stay_and_batches_of_all_sizes_are_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In ``mixed``, whose rounding stays what it is: to the last step of compiling."""
+    monkeypatch.setattr(linears, "can_pack", lambda device: False)
+    folder = tiny.save_model(tmp_path / "model", model_type="qwen3", max_position_embeddings=1024)
+    plain, quick = both(folder, alone, "mixed")
     assert graphs() > 0
-    for make in (alone, hinted):  # hints change embeddings alone
-        torch.testing.assert_close(logs_of(make(quick)), logs_of(make(plain)), rtol=0, atol=1e-5)
+    hints, quick_hints = hinted(plain.model), hinted(quick.model)  # which change embeddings alone
+    torch.testing.assert_close(logs_of(quick), logs_of(plain), rtol=0, atol=1e-3)
+    torch.testing.assert_close(logs_of(quick_hints), logs_of(hints), rtol=0, atol=1e-3)
     graphs()
-    for scorer in (alone(quick), hinted(quick)):
+    for scorer in (quick, quick_hints):
         for words in range(2, 90, 11):
             pairs = [("who wrote it", "", " ".join(["moth"] * (words + more))) for more in range(1 + words % 4)]
             scorer.log_probs(scorer.encode(pairs))
@@ -110,72 +117,60 @@ def test_scores_stay_and_batches_of_all_sizes_are_served(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_an_adapter_in_the_layers_is_compiled_too(tmp_path: Path, by_pieces: None) -> None:
-    """In ``mixed``, whose rounding stays what it is."""
-    folder = tiny.save_model(tmp_path / "model", model_type="qwen3")
-    expected, scorer = logs_of(tuned(loaded(folder, "mixed"))), tuned(loaded(folder, "mixed", compile=True))
-    graphs()
-    torch.testing.assert_close(logs_of(scorer), expected, rtol=0, atol=1e-3)
+@pytest.mark.parametrize("packs", [False, pytest.param(True, marks=packing)], ids=["plain", "packed"])
+def test_an_adapter_in_the_layers_is_compiled_too(
+    tmp_path: Path, by_pieces: None, monkeypatch: pytest.MonkeyPatch, packs: bool
+) -> None:
+    """Also where it is off; oneDNN's layers are left out."""
+    monkeypatch.setattr(linears, "can_pack", lambda device: packs)
+    plain, quick = both(tiny.save_model(tmp_path / "model"), tuned)
     assert graphs() > 0
-    bare, off = alone(loaded(folder, "mixed")), alone(scorer.model)
-    torch.testing.assert_close(logs_of(off), logs_of(bare), rtol=0, atol=1e-3)
+    torch.testing.assert_close(logs_of(quick), logs_of(plain), rtol=0, atol=1e-5)
+    torch.testing.assert_close(logs_of(alone(quick.model)), logs_of(alone(plain.model)), rtol=0, atol=1e-5)
 
 
 @pytest.mark.slow
-def test_layers_of_transformers_in_bfloat16(tmp_path: Path, by_pieces: None) -> None:
+@pytest.mark.parametrize("make", [alone, tuned])
+def test_layers_of_transformers_in_bfloat16(
+    tmp_path: Path, by_pieces: None, make: Callable[[LanguageModel], Scorer]
+) -> None:
     folder = tiny.save_model(tmp_path / "model", model_type="gemma3_text", kind="gemma")
-    expected, quick = logs_of(alone(loaded(folder, "bfloat16"))), loaded(folder, "bfloat16", compile=True)
-    assert quick.body is None and graphs() > 0
-    assert float((logs_of(alone(quick)) - expected).abs().max()) <= 0.1
-
-
-@pytest.mark.slow
-def test_an_adapter_s_own_keys_are_read_uncompiled(tmp_path: Path, by_pieces: None) -> None:
-    """They would be compiled layer by layer."""
-    import peft
-
-    def prefixed(model: LanguageModel) -> Scorer:
-        config = peft.PrefixTuningConfig(num_virtual_tokens=3, task_type="CAUSAL_LM")
-        return Scorer(model, load_template("plain"), PeftAdapter.create(model, config, seed=1))
-
-    folder = tiny.save_model(tmp_path / "model", initializer_range=0.2)
-    expected, quick = logs_of(prefixed(loaded(folder, "bfloat16"))), loaded(folder, "bfloat16", compile=True)
-    assert graphs() > 0
-    torch.testing.assert_close(logs_of(prefixed(quick)), expected, rtol=0, atol=0)
-    assert graphs() == 0
-
-
-@packing
-@pytest.mark.slow
-def test_packed_layers_are_left_out(tmp_path: Path, by_pieces: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linears, "can_pack", lambda device: True)
-    folder = tiny.save_model(tmp_path / "model")
-    plain, quick = alone(loaded(folder)), alone(loaded(folder, compile=True))
-    assert graphs() > 0
-    for found, expected in zip(*(of.log_probs(of.encode(PAIRS)) for of in (quick, plain)), strict=True):
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    plain, quick = both(folder, make, "bfloat16")
+    assert quick.model.body is None and graphs() > 0
+    assert float((logs_of(quick) - logs_of(plain)).abs().max()) <= 0.1
 
 
 @pytest.mark.parametrize("rows", [1, 3], ids=["packed", "table"])
-def test_other_scores_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
-    """Of whichever layout."""
-    model = loaded(tiny.save_model(tmp_path / "model"))
-    assert model.body is not None
-    right = model.body._project
+@pytest.mark.parametrize("make", [alone, tuned])
+def test_other_scores_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, make: Callable[[LanguageModel], Scorer]
+) -> None:
+    """Of whichever layout, with an adapter in the layers or without."""
+    scorer = make(LanguageModel.load(str(tiny.save_model(tmp_path / "model")), "float32", "cpu"))
+    last = scorer.hinter.body if make is tuned else scorer.model.body
+    right = last._project
 
     def wrong(layer: Layer, states: torch.Tensor, *given: Any) -> Attended:
         made = right(layer, states, *given)
         return (made[0] + 1, *made[1:]) if len(states) == rows else made
 
-    monkeypatch.setattr(Body, "compile", lambda body: setattr(body, "_project", wrong))
+    def compiled(body: Body) -> None:
+        if body is last:
+            body._project = wrong
+
+    monkeypatch.setattr(Body, "compile", compiled)
     with pytest.raises(
         InputError, match=r"--compile: model gives other scores compiled, by up to .* nats; leave it out"
     ):
-        compile_model(model)
+        compile_scorers([scorer])
 
 
-def test_a_batch_that_cannot_be_compiled_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scorer = alone(loaded(tiny.save_model(tmp_path / "model")))
+@pytest.fixture
+def scorer(tmp_path: Path) -> Scorer:
+    return alone(LanguageModel.load(str(tiny.save_model(tmp_path / "model")), "float32", "cpu"))
+
+
+def test_a_batch_that_cannot_be_compiled_is_one_line(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
     scorer.model.compiled = True
 
     def fail(layer: object, states: torch.Tensor, seen: torch.Tensor) -> None:
@@ -186,17 +181,34 @@ def test_a_batch_that_cannot_be_compiled_is_one_line(tmp_path: Path, monkeypatch
         scorer.score(scorer.encode(PAIRS))
 
 
+def test_what_compiles_nothing_is_one_line(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="no list of layers"):
+        compiling.compile_layers(torch.nn.Module(), False)
+    monkeypatch.setattr(torch._dynamo, "config", SimpleNamespace())
+    with pytest.raises(InputError, match=r"cannot compile model here \(this PyTorch is older than 2.7\)"):
+        compile_scorers([scorer])
+
+
+def test_keys_of_an_adapter_s_own_are_refused(scorer: Scorer) -> None:
+    """They would be compiled layer by layer."""
+    config = peft.PrefixTuningConfig(num_virtual_tokens=3, task_type="CAUSAL_LM")
+    prefixed = Scorer(scorer.model, scorer.template, PeftAdapter.create(scorer.model, config, seed=1))
+    with pytest.raises(InputError, match="--compile: an adapter gives every layer keys of its own"):
+        compile_scorers([scorer, prefixed])
+    assert not scorer.model.compiled
+
+
 def test_layers_of_other_kinds_are_compiled_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = loaded(tiny.save_model(tmp_path / "model", model_type="gpt2"))
+    folder = tiny.save_model(tmp_path / "model", model_type="gpt2")
+    model = LanguageModel.load(str(folder), "float32", "cpu")
     asked: list[torch.nn.Module] = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda layer, **settings: asked.append(layer))
-    compile_model(model)
+    compile_scorers([alone(model)])
     assert asked == list(model.model.base_model.h)
 
 
-def test_a_compiled_run_is_another_plan(tmp_path: Path) -> None:
-    """So that no journal of the other kind is gone on with."""
-    scorer = alone(loaded(tiny.save_model(tmp_path / "model")))
+def test_a_compiled_run_is_another_plan(scorer: Scorer) -> None:
+    """As with other --batch-tokens: scores that are there stay, and no batch is half of each kind."""
     digests = []
     for scorer.model.compiled in (False, True):
         digests.append(LocalEngine(scorer, 1024).run_digest([("1", "d")]))

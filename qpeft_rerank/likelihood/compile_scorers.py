@@ -1,0 +1,75 @@
+"""Compile the models of scorers, and ask each scorer whether its scores are still its own."""
+
+from collections.abc import Sequence as ListLike
+from itertools import cycle, islice
+
+import torch
+from torch import Tensor
+
+from qpeft_rerank.errors import REFUSALS, InputError
+from qpeft_rerank.likelihood.causal_model import ModelChanger
+from qpeft_rerank.likelihood.compiling import compile_layers, refusal
+from qpeft_rerank.likelihood.precision import ROUNDING
+from qpeft_rerank.likelihood.scorer import Scorer
+from qpeft_rerank.prompt.segments import Segment, Sequence
+
+# Tokens before the targets of the sequences that scorers are asked by: of several lengths, of one, and one alone.
+_BATCHES = ((9, 23, 14), (12, 12, 12), (17,))
+
+
+def compile_scorers(scorers: ListLike[Scorer]) -> None:
+    """Compile the layers (:mod:`~qpeft_rerank.likelihood.compiling`) that scorers read, adapters in them included.
+
+    Scores then differ by rounding only, which a few tokens are read for. What is read by other layers than most, such
+    as sequences beyond an attention window, is read as before.
+
+    :raises InputError: if PyTorch cannot compile here, if what it makes computes something else, and for adapters that
+        give every layer keys of its own, since each layer would be compiled by itself.
+    """
+    if any(getattr(scorer.hinter, "own_keys", False) for scorer in scorers):
+        raise InputError(
+            "--compile: an adapter gives every layer keys of its own, so nothing can be shared; leave it out"
+        )
+    with torch.inference_mode():
+        expected = [_log_probs(scorer) for scorer in scorers]
+        for scorer, own in zip(scorers, expected, strict=True):
+            model = scorer.model
+            try:
+                _compile(scorer)
+                gap = float((_log_probs(scorer) - own).abs().max())
+            # Compilers and drivers that are not there, and what they do not know, fail in as many ways.
+            except (*REFUSALS, ImportError, OSError) as error:
+                raise refusal(model.source.name, error) from None
+            if not gap <= ROUNDING.get(model.precision, ROUNDING["float32"]):
+                raise InputError(
+                    f"--compile: {model.source.name} gives other scores compiled, by up to {gap:.2g} nats; leave it out"
+                )
+
+
+def _compile(scorer: Scorer) -> None:
+    model, hinter = scorer.model, scorer.hinter
+    if not model.compiled:
+        model.compiled = True
+        model.forget()
+        if model.body is None:
+            compile_layers(model.modules, model.precision == "mixed")
+        else:
+            model.body.compile()
+    tuned = hinter.body if isinstance(hinter, ModelChanger) else None
+    if tuned is not None and tuned is not model.body:
+        tuned.compile()
+
+
+def _log_probs(scorer: Scorer) -> Tensor:
+    """Of tokens from all over the vocabulary, which all begin alike and go on differently; hints are left out."""
+    model, hinter = scorer.model, scorer.hinter
+    tokens = list(range(5, model.vocabulary, max(1, model.vocabulary // 61)))
+    read = []
+    for lengths in _BATCHES:
+        some = [tuple(islice(cycle(tokens), 3 + at, length + at)) for at, length in enumerate(lengths)]
+        sequences = [
+            Sequence((Segment("passage", (*tokens[:3], *own), (3, 3 + len(own))), Segment("target", own[:2])))
+            for own in some
+        ]
+        read.append(model.target_log_probs(sequences, hinter if isinstance(hinter, ModelChanger) else None))
+    return torch.cat(read)
