@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,8 +37,8 @@ PAIRS = [(query, title, text) for query in QUERIES for title, text in PASSAGES]
 BATCHES = [PAIRS, PAIRS[:1], PAIRS[:2], PAIRS[:1] * 3, [PAIRS[0], ("why?", "", "A moth. " * 9)], PAIRS[1:5]]
 
 needs_compiler = pytest.mark.skipif(
-    sys.platform == "win32" or shutil.which(os.environ.get("CXX", "g++")) is None,
-    reason="no C++ compiler, by which PyTorch compiles on a CPU",
+    shutil.which(os.environ.get("CXX", "g++")) is None or not Path(sysconfig.get_path("include"), "Python.h").exists(),
+    reason="no C++ compiler, or no headers of Python, by which PyTorch compiles on a CPU",
 )
 
 
