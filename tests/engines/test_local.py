@@ -44,7 +44,7 @@ class Counting:
     def __init__(self, scorer: Scorer, dies_after: int = 10**9) -> None:
         self.inner, self.dies_after = scorer, dies_after
         self.sizes: list[int] = []
-        self.fingerprint, self.encode = scorer.fingerprint, scorer.encode
+        self.model, self.fingerprint, self.encode = scorer.model, scorer.fingerprint, scorer.encode
 
     def score(self, sequences):
         if self.batches == self.dies_after:
