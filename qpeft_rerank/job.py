@@ -106,13 +106,13 @@ class Job:
             part = share.part(given.run, self.args.depth) if share else given.run
             check_passages(part, self.passages, self.args.depth)
         if share and not share.team.main:
-            self._rerank(self._reranker(self.args.compile), given, None, share)
+            self._rerank(self._reranker(), given, None, share)
             share.finish()
             return 0
         run, topics = given.run, given.topics
         with Journal(place) as journal:
             collect(journal, self.team.count if self.team else 1)
-            reranker = self._reranker(self.args.compile)
+            reranker = self._reranker()
             model = reranker.scorer.model
             if told := exactness.notice(model.precision, model.device):
                 say(told)
@@ -175,7 +175,8 @@ class Job:
             )
         return {topic: grades for topic, grades in qrels.items() if topic in topics} if self.args.limit else qrels
 
-    def _reranker(self, compiled: bool = False) -> Reranker:
+    def _reranker(self, planned: bool = False) -> Reranker:
+        compiled = self.args.compile and not planned
         if compiled and (self.team is None or self.team.main):
             say("compiling the model's layers, which takes a minute or so")
         return Reranker.from_pretrained(
@@ -196,7 +197,7 @@ class Job:
 
         template, methods = self.prompt or load_template(DEFAULT_PROMPT), None
         if self.args.adapter or self.args.compare:  # how many hints there are is the adapter's to say
-            reranker = self._reranker()
+            reranker = self._reranker(planned=True)
             template, methods = reranker.scorer.template, reranker.methods
         for line in self.outputs.plan():
             say(line)

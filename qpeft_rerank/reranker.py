@@ -109,15 +109,16 @@ class Reranker:
         def load(whole: bool, precision: str = dtype) -> CausalModel:
             return (LanguageModel.load if whole else load_for_scoring)(name, precision, device)
 
-        def exact() -> Scorer:
-            scorers = load_scorers(partial(load, precision="float32"), main, (), template, max_passage_tokens)
+        def scorers(load: Callable[[bool], CausalModel], compared: ListLike[str] = ()) -> list[Scorer]:
+            made = load_scorers(load, main, compared, template, max_passage_tokens)
             if compile:
-                compile_scorers(scorers)
-            return scorers[0]
+                compile_scorers(made)
+            return made
 
-        scorer, *compared = load_scorers(load, main, others, template, max_passage_tokens)
-        if compile:
-            compile_scorers([scorer, *compared])
+        def exact() -> Scorer:
+            return scorers(partial(load, precision="float32"))[0]
+
+        scorer, *compared = scorers(load, others)
         return cls(scorer, batch_tokens, share_passages, compared, exact)
 
     def score(self, pairs: Iterable[tuple[str, str | Passage]]) -> list[Score]:

@@ -95,16 +95,7 @@ CONTESTANTS = (
     _ours("r-mixed", "Q-PEFT-R, passages shared, mixed", "auto", _SHORT, adapter="qpeft-r", dtype="mixed"),
     _ours("a-mixed", "Q-PEFT-A, passages shared, mixed", "auto", _SHORT, adapter="qpeft-a", dtype="mixed"),
     _ours("certified", "qpeft_rerank, mixed, first 10 certified", "off", _WHOLE, dtype="mixed", certify=_FIRST),
-    _ours("compiled", "qpeft_rerank, plain, layers compiled", "off", _SHORT, extra=True, compile=True),
-    _ours(
-        "compiled-mixed",
-        "qpeft_rerank, plain, mixed, layers compiled",
-        "off",
-        _SHORT,
-        True,
-        dtype="mixed",
-        compile=True,
-    ),
+    _ours("compiled", "qpeft_rerank, plain, layers compiled", "off", ("dl19",), extra=True, compile=True),
 )
 
 

@@ -111,7 +111,7 @@ class Body:
             states, at = packed.row(vectors), packed.places(scored)
         else:
             cos, sin = self._angles(vectors, positions[:, ahead:])
-            states = vectors[:, ahead:].clone(memory_format=torch.contiguous_format)
+            states = vectors[:, ahead:].clone()
             at = torch.stack((scored[:, 0], scored[:, 1] - ahead), 1)
         for number, layer in enumerate(self.layers):
             before = read[number] if read else None

@@ -1,7 +1,6 @@
 """Compile the models of scorers, and ask each scorer whether its scores are still its own."""
 
 from collections.abc import Sequence as ListLike
-from itertools import cycle, islice
 
 import torch
 from torch import Tensor
@@ -11,10 +10,7 @@ from qpeft_rerank.likelihood.causal_model import ModelChanger
 from qpeft_rerank.likelihood.compiling import compile_layers, refusal
 from qpeft_rerank.likelihood.precision import ROUNDING
 from qpeft_rerank.likelihood.scorer import Scorer
-from qpeft_rerank.prompt.segments import Segment, Sequence
-
-# Tokens before the targets of the sequences that scorers are asked by: of several lengths, of one, and one alone.
-_BATCHES = ((9, 23, 14), (12, 12, 12), (17,))
+from qpeft_rerank.likelihood.shared import PROBE
 
 
 def compile_scorers(scorers: ListLike[Scorer]) -> None:
@@ -30,20 +26,19 @@ def compile_scorers(scorers: ListLike[Scorer]) -> None:
         raise InputError(
             "--compile: an adapter gives every layer keys of its own, so nothing can be shared; leave it out"
         )
-    with torch.inference_mode():
-        expected = [_log_probs(scorer) for scorer in scorers]
-        for scorer, own in zip(scorers, expected, strict=True):
-            model = scorer.model
-            try:
-                _compile(scorer)
-                gap = float((_log_probs(scorer) - own).abs().max())
-            # Compilers and drivers that are not there, and what they do not know, fail in as many ways.
-            except (*REFUSALS, ImportError, OSError) as error:
-                raise refusal(model.source.name, error) from None
-            if not gap <= ROUNDING.get(model.precision, ROUNDING["float32"]):
-                raise InputError(
-                    f"--compile: {model.source.name} gives other scores compiled, by up to {gap:.2g} nats; leave it out"
-                )
+    expected = [_log_probs(scorer) for scorer in scorers]
+    for scorer, own in zip(scorers, expected, strict=True):
+        model = scorer.model
+        try:
+            _compile(scorer)
+            gap = float((_log_probs(scorer) - own).abs().max())
+        # Compilers and drivers that are not there, and what they do not know, fail in as many ways.
+        except (*REFUSALS, ImportError, OSError) as error:
+            raise refusal(model.source.name, error) from None
+        if not gap <= ROUNDING.get(model.precision, ROUNDING["float32"]):
+            raise InputError(
+                f"--compile: {model.source.name} gives other scores compiled, by up to {gap:.2g} nats; leave it out"
+            )
 
 
 def _compile(scorer: Scorer) -> None:
@@ -61,15 +56,7 @@ def _compile(scorer: Scorer) -> None:
 
 
 def _log_probs(scorer: Scorer) -> Tensor:
-    """Of tokens from all over the vocabulary, which all begin alike and go on differently; hints are left out."""
-    model, hinter = scorer.model, scorer.hinter
-    tokens = list(range(5, model.vocabulary, max(1, model.vocabulary // 61)))
-    read = []
-    for lengths in _BATCHES:
-        some = [tuple(islice(cycle(tokens), 3 + at, length + at)) for at, length in enumerate(lengths)]
-        sequences = [
-            Sequence((Segment("passage", (*tokens[:3], *own), (3, 3 + len(own))), Segment("target", own[:2])))
-            for own in some
-        ]
-        read.append(model.target_log_probs(sequences, hinter if isinstance(hinter, ModelChanger) else None))
-    return torch.cat(read)
+    """Of short texts, in batches of several lengths, of one, and of one text alone: they are laid out differently."""
+    sequences = scorer.encode(PROBE)
+    batches = (sequences, sequences[:1] * 3, sequences[:1])
+    return torch.cat([log for batch in batches for log in scorer.log_probs(batch)])

@@ -178,8 +178,6 @@ def out_of_rows(made: Tensor, shape: Iterable[int]) -> Tensor:
     :param shape: of the states, without their inputs.
     """
     shape = tuple(shape)
-    if made.shape[:-1] == shape:
-        return made
     return made.view(-1, made.shape[-1])[: math.prod(shape)].view(*shape, made.shape[-1])
 
 

@@ -51,7 +51,7 @@ def _afresh() -> Iterator[None]:
 
 @pytest.fixture
 def by_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of compiling but its last step, which makes machine code: that takes ten times as long."""
+    """All of compiling but its last step, which makes machine code: that takes longest."""
     whole = torch.compile
     monkeypatch.setattr(
         torch, "compile", lambda function, options=None, **given: whole(function, backend="aot_eager", **given)

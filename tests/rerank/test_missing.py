@@ -25,7 +25,7 @@ def test_it_is_told_with_its_line_before_the_model_is_loaded(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def load(self: Job, compiled: bool = False) -> None:
+    def load(self: Job) -> None:
         raise AssertionError("the model was loaded")
 
     monkeypatch.setattr(Job, "_reranker", load)
