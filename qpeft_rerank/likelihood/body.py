@@ -4,6 +4,8 @@ What is saved beside the model's own forward: states pass between layers in plac
 part of other operations, each narrower copy of the states is made once, rows are not padded where that costs much,
 attention over several sequences of a row leaves out the blocks in which nothing is seen, the last layer ends with the
 scored positions, and tokens that all rows begin with are read once, not once a batch and row.
+
+States, norms and rotary positions are float32 whatever the model's dtype: what a layer adds is then not rounded away.
 """
 
 from collections.abc import Callable
@@ -15,14 +17,13 @@ from torch import Tensor
 
 from qpeft_rerank.errors import REFUSALS
 from qpeft_rerank.likelihood.compiling import compiled, leave_out_packed
+from qpeft_rerank.likelihood.exactly import exact_states
 from qpeft_rerank.likelihood.layer import Layer
-from qpeft_rerank.likelihood.linears import plain_products
-from qpeft_rerank.likelihood.operations import causal, normed
-from qpeft_rerank.likelihood.packed import Attended, Packed, RowAttend, joined, saves
+from qpeft_rerank.likelihood.operations import causal, masked, normed
+from qpeft_rerank.likelihood.packed import Attended, Packed, Tree, joined, row_by_row, saves
 
 # Largest difference of a state from the model's own, over the largest state there is.
 _TOLERANCE = 1e-4
-_PRECISIONS = ("float32", "mixed")
 # Rows and tokens of the batch on which a model is asked whether this is what it computes.
 _PROBE_ROWS, _PROBE_TOKENS = 2, 19
 _NORMS = ("input_layernorm", "post_attention_layernorm")
@@ -47,12 +48,12 @@ class Body:
         self._lead: tuple[Tensor, list[Attended]] | None = None
 
     @classmethod
-    def of(cls, decoder: Any, precision: str) -> "Body | None":
-        """The body of a model with float32 states, or None if the model computes something else.
+    def of(cls, decoder: Any) -> "Body | None":
+        """The body of a model, or None if the model computes something else.
 
         Names of modules say how it might compute; a few random tokens, read both ways, say whether it does.
         """
-        if precision not in _PRECISIONS or not _of_kind(decoder):
+        if not _of_kind(decoder):
             return None
         # A module that takes or gives something else fails in as many ways as there are architectures.
         try:
@@ -65,8 +66,8 @@ class Body:
     def agrees(self) -> bool:
         """Whether the decoder gives the same states for a few random tokens.
 
-        Asked of products in float32, whatever the layers take: the rounding of bfloat16 would hide that a model turns
-        no positions in some of its layers, as SmolLM3 does.
+        Asked in float32, whatever its dtype: the rounding of bfloat16 would hide that a model turns no positions in
+        some of its layers, as SmolLM3 does. Weights become float32 a layer at a time, while it is read in both ways.
         """
         decoder = self.decoder
         device, last = next(decoder.parameters()).device, decoder.config.vocab_size - 1
@@ -74,64 +75,70 @@ class Body:
         ids = ids[torch.arange(len(ids), device=device) * 7 % len(ids)].view(_PROBE_ROWS, _PROBE_TOKENS)
         places = torch.arange(ids.numel(), device=device)
         rows, at = places // _PROBE_TOKENS, places % _PROBE_TOKENS
-        with plain_products(decoder):
-            expected = decoder(input_ids=ids, use_cache=False).last_hidden_state
-            found = self(decoder.embed_tokens(ids), torch.stack([rows, at], 1))
-        gap = (found - expected.reshape(found.shape)).abs().max() / expected.abs().max()
-        return bool(gap <= _TOLERANCE)
+        vectors = decoder.embed_tokens(ids)
+        states = vectors.to(torch.float32, copy=True)
+        cos, sin = self._angles(states, at[:_PROBE_TOKENS][None])
+        expected = exact_states(decoder, ids, lambda number: self._through(self.layers[number], states, cos, sin))
+        gap = (normed(states, self.norm) - expected).abs().max() / expected.abs().max()
+        # As it is used, which also asks whether its parts take each other's dtypes.
+        used = self(vectors, torch.stack([rows, at], 1))
+        return bool(gap <= _TOLERANCE) and bool(used.isfinite().all())
 
     def __call__(
         self,
         vectors: Tensor,
         scored: Tensor,
-        positions: Tensor | None = None,
-        attend: RowAttend | None = None,
         lead: int = 0,
         lengths: ListLike[int] | None = None,
+        tree: Tree | None = None,
     ) -> Tensor:
         """States after the last norm.
 
         :param vectors: embeddings ``[rows, tokens, d]``.
         :param scored: (row, place) of the states asked for, ``[scored, 2]``.
-        :param positions: of each token, ``[rows, tokens]``; counted from 0 in each row by default.
-        :param attend: attention of a row; causal by default.
         :param lead: tokens that rows may all begin with, as they do with a prompt's first words. They see only
             themselves, so if they are alike they are read once, and kept for the next batch.
         :param lengths: tokens of each row that are no padding; all by default.
-        :return: ``[scored, d]``.
+        :param tree: who sees whom where rows hold several sequences; else each is read from left to right.
+        :return: float32 ``[scored, d]``.
         """
         rows, width = vectors.shape[:2]
-        if positions is None:
-            positions = torch.arange(width, device=vectors.device)[None]
+        positions = torch.arange(width, device=vectors.device)[None] if tree is None else tree.positions
         read = self._read(vectors, min(lead, int(scored[:, 1].min())))
         ahead = read[0][0].shape[1] if read else 0
-        packed = self._packed(vectors, lengths, attend, ahead)
+        packed = self._packed(vectors, lengths, tree, ahead)
+        mask = None
         if packed:
-            cos, sin = self._angles(vectors, packed.row(positions.expand(rows, width)))
-            states, at = packed.row(vectors), packed.places(scored)
+            states, at = packed.row(vectors).float(), packed.places(scored)
+            cos, sin = self._angles(states, packed.row(positions.expand(rows, width)))
+            attend = tree.attend(self.dtype) if tree else _causal_row
         else:
-            cos, sin = self._angles(vectors, positions[:, ahead:])
-            states = vectors[:, ahead:].clone()
+            states = vectors[:, ahead:].to(torch.float32, copy=True)
             at = torch.stack((scored[:, 0], scored[:, 1] - ahead), 1)
+            cos, sin = self._angles(states, positions[:, ahead:])
+            mask = tree.mask(self.dtype) if tree else None
         for number, layer in enumerate(self.layers):
             before = read[number] if read else None
             if packed:
                 projected = self._project(layer, states, cos, sin)
-                seen = packed.seen(projected, before, layer.scale, attend or _causal_row)
+                seen = packed.seen(projected, before, layer.scale, attend)
             else:
-                seen = self._seen(layer, self._project(layer, states, cos, sin, before), ahead)
+                seen = self._seen(layer, self._project(layer, states, cos, sin, before), ahead, mask)
             if layer is self.layers[-1]:
                 states, seen = (of[at[:, 0], at[:, 1]] for of in (states, seen))
             self._finish(layer, states, seen)
         return normed(states, self.norm)
 
-    def _packed(
-        self, vectors: Tensor, lengths: ListLike[int] | None, attend: RowAttend | None, ahead: int
-    ) -> Packed | None:
-        """How rows are packed, or None where they are better read as a table: on a GPU, where calls cost more."""
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of what the layers multiply and attend with; see :attr:`Layer.dtype`."""
+        return self.layers[0].dtype
+
+    def _packed(self, vectors: Tensor, lengths: ListLike[int] | None, tree: Tree | None, ahead: int) -> Packed | None:
+        """How rows are packed, or None where they are better read as a table."""
         rows, width = vectors.shape[:2]
-        lengths = lengths or [width] * rows
-        if attend or (vectors.device.type == "cpu" and saves(lengths, width)):
+        lengths = tree.lengths if tree else lengths or [width] * rows
+        if row_by_row(vectors.device) and (tree or saves(lengths, width)):
             return Packed.of(lengths, width, ahead, vectors.device)
         return None
 
@@ -166,23 +173,34 @@ class Body:
         if lead <= 0 or not bool((vectors[:, :lead] == first).all()):
             return []
         if self._lead is None or not torch.equal(self._lead[0], first):
-            cos, sin = self._angles(first, torch.arange(lead, device=vectors.device)[None])
-            states, kept = first.clone(), []
-            for layer in self.layers:
-                kept.append(self._project(layer, states, cos, sin))
-                self._finish(layer, states, self._seen(layer, kept[-1]))
+            states = first.to(torch.float32, copy=True)
+            cos, sin = self._angles(states, torch.arange(lead, device=vectors.device)[None])
+            kept = [self._through(layer, states, cos, sin) for layer in self.layers]
             self._lead = first.clone(), kept
         return self._lead[1]
 
-    def _angles(self, vectors: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of rotary positions, ``[rows, tokens, 1, width]``."""
-        cos, sin = self.rotary(vectors, positions)
-        return cos.float()[:, :, None], sin.float()[:, :, None]
+    def _through(self, layer: Layer, states: Tensor, cos: Tensor, sin: Tensor) -> Attended:
+        """Take whole rows' states through a layer, in place; return what attention needed of them."""
+        projected = self._project(layer, states, cos, sin)
+        self._finish(layer, states, self._seen(layer, projected))
+        return projected
 
-    def _seen(self, layer: Layer, projected: Attended, ahead: int = 0) -> Tensor:
-        """What each token after the first ``ahead`` gathers from those that it sees, ``[rows, tokens, heads, width]``."""
+    def _angles(self, states: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of rotary positions, ``[rows, tokens, 1, width]``, in the states' dtype."""
+        cos, sin = self.rotary(states, positions)
+        return cos[:, :, None], sin[:, :, None]
+
+    def _seen(self, layer: Layer, projected: Attended, ahead: int = 0, mask: Tensor | None = None) -> Tensor:
+        """What each token after the first ``ahead`` gathers from those that it sees, ``[rows, tokens, heads, width]``.
+
+        :param mask: of all tokens; by default each sees what comes before it.
+        """
         queries, keys, values = (of.transpose(1, 2) for of in projected)
-        made = causal(queries, keys, values, layer.scale)
+        made = (
+            causal(queries, keys, values, layer.scale)
+            if mask is None
+            else masked(queries, keys, values, mask, layer.scale)
+        )
         return made[:, :, ahead:].transpose(1, 2)
 
 

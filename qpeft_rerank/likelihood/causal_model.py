@@ -15,7 +15,7 @@ from qpeft_rerank.likelihood.compiling import refused
 from qpeft_rerank.likelihood.head import log_probs
 from qpeft_rerank.likelihood.linears import change_products, keeps_weights, products_of
 from qpeft_rerank.likelihood.mapped import give_back
-from qpeft_rerank.likelihood.packed import RowAttend
+from qpeft_rerank.likelihood.packed import Tree
 from qpeft_rerank.likelihood.sharing import Attention
 from qpeft_rerank.likelihood.sources import ModelSource
 from qpeft_rerank.prompt.pieces import Pieces
@@ -48,28 +48,6 @@ class ModelChanger(Protocol):
 def sent(made: Tensor, device: torch.device) -> Tensor:
     """A tensor of the processor's on a device: where that is a GPU, from pinned memory and without waiting."""
     return made.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else made.to(device)
-
-
-class Tree(Protocol):
-    """Rows in which several sequences go on from one beginning; see :class:`~qpeft_rerank.likelihood.tree.Layout`."""
-
-    @property
-    def positions(self) -> Tensor:
-        """Of each token in its sequence, ``[rows, tokens]``."""
-        ...
-
-    @property
-    def lengths(self) -> list[int]:
-        """Tokens of each row that are no padding."""
-        ...
-
-    def attend(self, dtype: torch.dtype) -> RowAttend:
-        """Attention of a row, in which no sequence sees another."""
-        ...
-
-    def mask(self, dtype: torch.dtype) -> Tensor:
-        """The same as ``transformers`` takes it."""
-        ...
 
 
 class CausalModel(ABC):
@@ -209,9 +187,14 @@ class CausalModel(ABC):
         :param lead: tokens that all rows begin with.
         :param tree: who sees whom, where a row holds several sequences.
         """
-        if tree is None:
-            return self.states(inputs, at, lead=lead, lengths=lengths)
-        return self.states(inputs, at, tree.positions, tree.attend(self.dtype), lead, tree.lengths)
+        if self.body is None:
+            raise ValueError("this model has no body of its own")
+        vectors = inputs.get("inputs_embeds")
+        if vectors is None:
+            vectors = self.embedding(inputs["input_ids"])
+        # Batch by batch other rows of the table were looked up, until all of it is in memory.
+        give_back(self.embedding.weight)
+        return self.body(vectors, at, lead, lengths, tree)
 
     @contextmanager
     def changed(self, embedder: Embedder | None, rows: int) -> Iterator[dict[str, Any]]:
@@ -264,28 +247,6 @@ class CausalModel(ABC):
         """Drop what was computed with other layers."""
         if self.body is not None:
             self.body.forget()
-
-    def states(
-        self,
-        inputs: dict[str, Any],
-        scored: Tensor,
-        positions: Tensor | None = None,
-        attend: RowAttend | None = None,
-        lead: int = 0,
-        lengths: ListLike[int] | None = None,
-    ) -> Tensor:
-        """States ``[scored, d]`` before the head, through :attr:`body`; see :meth:`Body.__call__`.
-
-        :param inputs: ``input_ids`` or ``inputs_embeds``, as for ``transformers``.
-        """
-        if self.body is None:
-            raise ValueError("this model has no body of its own")
-        vectors = inputs.get("inputs_embeds")
-        if vectors is None:
-            vectors = self.embedding(inputs["input_ids"])
-        # Batch by batch other rows of the table were looked up, until all of it is in memory.
-        give_back(self.embedding.weight)
-        return self.body(vectors, scored, positions, attend, lead, lengths)
 
     def head_log_probs(self, states: Tensor, targets: Tensor) -> Tensor:
         """Float32 log-probability ``[scored]`` of each target after its state ``[scored, d]``; see ``plain_head``."""

@@ -7,12 +7,13 @@ from torch import Tensor
 
 from qpeft_rerank.errors import InputError, first_line
 from qpeft_rerank.likelihood.body import Body
-from qpeft_rerank.likelihood.causal_model import CausalModel, Tree
+from qpeft_rerank.likelihood.causal_model import CausalModel
 from qpeft_rerank.likelihood.head import log_probs
 from qpeft_rerank.likelihood.heap import keep_heap_small
 from qpeft_rerank.likelihood.int8 import quantize_layers
 from qpeft_rerank.likelihood.linears import products_of, replace_linears
 from qpeft_rerank.likelihood.out_of_memory import fitting_model
+from qpeft_rerank.likelihood.packed import Tree
 from qpeft_rerank.likelihood.precision import STATES
 from qpeft_rerank.likelihood.quiet import quiet_transformers
 from qpeft_rerank.likelihood.sharing import Attention
@@ -132,7 +133,7 @@ class LanguageModel(CausalModel):
         return self._own_head if getattr(head, "disable_adapters", False) else head
 
     def made_body(self) -> Body | None:
-        return Body.of(self.model.base_model, self.precision) if self.plain_head else None
+        return Body.of(self.model.base_model) if self.plain_head else None
 
     def computed_by(self, body: Body) -> bool:
         """See :meth:`CausalModel.computed_by`; a few tokens are read both ways."""

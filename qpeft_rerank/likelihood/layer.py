@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from qpeft_rerank.likelihood.linears import PackedLinear, in_rows, out_of_rows
 from qpeft_rerank.likelihood.operations import normed, room_after, turned
-from qpeft_rerank.likelihood.packed import Attended
+from qpeft_rerank.likelihood.packed import Attended, joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +59,19 @@ class Layer:
             _is_silu(mlp.act_fn),
         )
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What products and attention are computed in, but for layers with narrower products of their own."""
+        found: torch.dtype = self.norm.weight.dtype
+        return found
+
     def projected(self, states: Tensor, cos: Tensor, sin: Tensor, before: Attended | None = None) -> Attended:
         """What attention needs of each token, and of those before it if there are any.
 
-        :param states: ``[rows, tokens, d]``.
+        :param states: float32 ``[rows, tokens, d]``.
         :param cos: and ``sin``, of the positions: ``[rows, tokens, 1, width]``.
         """
-        rows = in_rows(normed(states, self.norm), self.queries)
+        rows = in_rows(normed(states, self.norm).to(self.dtype), self.queries)
         shape = (*states.shape[:2], -1, self.width)
         queries, keys, values = (
             out_of_rows(linear(rows), shape[:2]).view(shape) for linear in (self.queries, self.keys, self.values)
@@ -73,6 +79,10 @@ class Layer:
         queries, keys = queries.to(states.dtype), keys.to(states.dtype)
         if self.query_norm is not None:
             queries, keys = normed(queries, self.query_norm), normed(keys, self.key_norm)
+        if self.dtype != states.dtype:
+            queries, keys = (turned(of, cos, sin).to(self.dtype) for of in (queries, keys))
+            own = queries, keys, values.to(self.dtype)
+            return own if before is None else joined(before, own)
         first = before or (None, None, None)
         queries, keys = (turned(of, cos, sin, own) for of, own in ((queries, first[0]), (keys, first[1])))
         if first[2] is None:
@@ -82,13 +92,13 @@ class Layer:
         return queries, keys, whole
 
     def finish(self, states: Tensor, seen: Tensor) -> None:
-        """What a layer does after attention, to ``states`` ``[..., d]`` in place.
+        """What a layer does after attention, to float32 ``states`` ``[..., d]`` in place.
 
         :param seen: what each token gathered from others, ``[..., heads, width]``.
         """
         shape = states.shape[:-1]
         states += out_of_rows(self.own(in_rows(seen, self.own)), shape)
-        rows = in_rows(normed(states, self.later_norm), self.gate)
+        rows = in_rows(normed(states, self.later_norm).to(self.dtype), self.gate)
         states += out_of_rows(self.down(self._gated(rows)), shape)
 
     def _gated(self, rows: Tensor) -> Tensor:

@@ -114,18 +114,20 @@ class SlicedLinear(_Frozen):
         nn.Module.__init__(self)
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.weight, self.bias = linear.weight, linear.bias
-        biases = [None] * -(-self.out_features // _SLICE) if self.bias is None else self.bias.split(_SLICE)
         #: Layers whose outputs, joined, are this one's. Not among its modules: their weights are its own.
-        self.parts = tuple(
-            PackedLinear(part, torch.float32) if packed else part
-            for part in map(_linear_of, self.weight.split(_SLICE), biases)
-        )
+        self.parts = tuple(PackedLinear(part, torch.float32) if packed else part for part in slices(linear))
 
     def forward(self, states: Tensor) -> Tensor:
         """``[..., inputs]`` to ``[..., vocabulary]``."""
         if self.parametrized:
             return super().forward(states)
         return torch.cat([part(states) for part in self.parts], -1)
+
+
+def slices(linear: nn.Linear) -> Iterator[nn.Linear]:
+    """Frozen layers of a few thousand outputs each, whose outputs, joined, are this one's; their weights are its own."""
+    biases = [None] * -(-linear.out_features // _SLICE) if linear.bias is None else linear.bias.split(_SLICE)
+    return map(_linear_of, linear.weight.split(_SLICE), biases)
 
 
 def _linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:

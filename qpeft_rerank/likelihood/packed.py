@@ -8,6 +8,7 @@ from collections.abc import Callable
 from collections.abc import Sequence as ListLike
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,8 +19,36 @@ Attended = tuple[Tensor, Tensor, Tensor]
 #: ``[1, heads, tokens, width]``.
 RowAttend = Callable[[int, Tensor, Tensor, Tensor, float], Tensor]
 
+
+class Tree(Protocol):
+    """Rows in which several sequences go on from one beginning; see :class:`~qpeft_rerank.likelihood.tree.Layout`."""
+
+    @property
+    def positions(self) -> Tensor:
+        """Of each token in its sequence, ``[rows, tokens]``."""
+        ...
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each row that are no padding."""
+        ...
+
+    def attend(self, dtype: torch.dtype) -> RowAttend:
+        """Attention of a row, in which no sequence sees another."""
+        ...
+
+    def mask(self, dtype: torch.dtype) -> Tensor:
+        """The same for all rows at once, to be added to attention's logits: ``[rows, 1, tokens, tokens]``."""
+        ...
+
+
 # What it costs to let a row attend by itself, in tokens: its share of them, and what a call costs.
 _COPIES, _CALL = 0.02, 1
+
+
+def row_by_row(device: torch.device) -> bool:
+    """Whether rows may attend one at a time: on a GPU so many calls cost more than what they leave out."""
+    return device.type == "cpu"
 
 
 def saves(lengths: ListLike[int], width: int) -> bool:

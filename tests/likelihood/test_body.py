@@ -8,10 +8,15 @@ import torch
 from likelihood.test_scorer import KINDS
 from likelihood.test_shared import WIDE
 from packing import packing
+from torch import nn
+from torch.nn import functional
 
+from qpeft_rerank.likelihood import body as bodies
 from qpeft_rerank.likelihood import linears
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.linears import ROWS, PackedLinear
+from qpeft_rerank.likelihood.operations import normed
+from qpeft_rerank.likelihood.precision import ROUNDING
 from qpeft_rerank.likelihood.quick import note_of
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.likelihood.shared import SharedScorer
@@ -68,6 +73,35 @@ def test_mixed_has_a_body_too(found: tuple[str, Path]) -> None:
         assert float((exact - logs).abs().mean()) < 0.1  # of random weights; experts switch at a rounding
 
 
+HALVES = ["bfloat16", "float16"]
+
+
+def errors(folder: Path, dtype: str) -> tuple[float, float, bool]:
+    """Of the model's own layers and of ours, nats a token beside float32; and whether there are ours."""
+    exact, stock, quick = scorer(folder, stock=True), scorer(folder, dtype, stock=True), scorer(folder, dtype)
+    sequences = exact.encode(PAIRS)
+    expected, rough, logs = (torch.cat(of.log_probs(sequences)) for of in (exact, stock, quick))
+    assert {parameter.dtype for parameter in quick.model.model.parameters()} == {getattr(torch, dtype)}
+    own, ours = ((found - expected).abs().mean() for found in (rough, logs))
+    return float(own), float(ours), quick.model.body is not None
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_half_precision_has_a_body_too(found: tuple[str, Path], dtype: str) -> None:
+    name, folder = found
+    own, ours, has_body = errors(folder, dtype)
+    assert has_body == (name in HAVE_ONE)
+    assert 0 < ours <= 2 * own  # two layers of random weights: chance decides which rounds more
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_float32_states_round_less(tmp_path: Path, dtype: str) -> None:
+    """Where there are as many layers as models have."""
+    settings = {"num_hidden_layers": 16, "hidden_size": 64, "initializer_range": 0.02}
+    own, ours, has_body = errors(tiny.save_model(tmp_path / "model", **settings), dtype)
+    assert has_body and 0 < ours <= 0.9 * own
+
+
 @packing
 def test_packed_layers_in_mixed_have_a_body_too(found: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     name, folder = found
@@ -85,6 +119,46 @@ def test_many_rests_attend_in_groups(tmp_path: Path) -> None:
     assert torch.allclose(
         torch.cat(SharedScorer(quick).log_probs([row])), torch.cat(stock.log_probs(row)), atol=1e-4, rtol=0
     )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed", "bfloat16"])
+@pytest.mark.parametrize("kind", [{}, {"model_type": "qwen3", "num_key_value_heads": 4}], ids=["grouped", "qwen3"])
+def test_as_a_gpu_reads_rows(tmp_path: Path, dtype: str, kind: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All rows attend in one call a layer, whatever they hold, and have the scores that they have row by row."""
+    quick = scorer(tiny.save_model(tmp_path / "model", max_position_embeddings=1024, **kind), dtype)
+    shared = SharedScorer(quick)
+    sequences = quick.encode([(f"what is {place}", *texts) for texts in PASSAGES for place in range(9)])
+    rows = [sequences[:9], sequences[9:14], sequences[14:]]
+    by_row = torch.cat([*shared.log_probs(rows), *quick.log_probs(sequences)])
+    calls: list[torch.Size] = []
+    attention = functional.scaled_dot_product_attention
+
+    def counted(queries: torch.Tensor, *given: torch.Tensor, **how: object) -> torch.Tensor:
+        calls.append(queries.shape)
+        return attention(queries, *given, **how)
+
+    monkeypatch.setattr(bodies, "row_by_row", lambda device: False)
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", counted)
+    quick.model.forget()
+    at_once = torch.cat(shared.log_probs(rows))
+    # The prompt's first words, then all three rows.
+    assert [shape[0] for shape in calls] == [1, 1, 3, 3]
+    calls.clear()
+    at_once = torch.cat([at_once, *quick.log_probs(sequences)])
+    assert [shape[0] for shape in calls] == [18, 18]
+    torch.testing.assert_close(at_once, by_row, rtol=0, atol=ROUNDING[dtype])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_norms_as_a_gpu_has_them(dtype: torch.dtype) -> None:
+    states, norm = 3 * torch.randn(2, 5, 16), nn.RMSNorm(16, eps=1e-3)
+    with torch.no_grad():
+        norm.weight.copy_(torch.linspace(-1, 2, 16))
+        norm.to(dtype)
+        fused = functional.rms_norm(states, (16,), norm.weight.float(), norm.eps)
+        torch.testing.assert_close(normed(states, norm), fused)
+        elsewhere = normed(states.to("meta"), norm.to("meta"))  # which no GPU is needed for
+    assert (elsewhere.shape, elsewhere.dtype) == (fused.shape, torch.float32)
 
 
 def test_beyond_its_window_the_model_reads_itself(tmp_path: Path) -> None:

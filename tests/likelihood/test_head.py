@@ -83,3 +83,20 @@ def test_as_exact_as_all_logits_at_once() -> None:
         for head in (plain, SlicedLinear(plain, False))
     ]
     assert errors[1] <= errors[0]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_logits_of_a_narrow_layer_are_not_rounded(
+    plain: nn.Linear, states: Tensor, targets: Tensor, dtype: torch.dtype
+) -> None:
+    """Its weights are, and gradients go through products of its own dtype."""
+    narrow = plain.to(dtype)
+    with torch.no_grad():
+        found = log_probs(states, targets, narrow, VOCABULARY)
+    assert found.dtype == torch.float32
+    assert torch.allclose(found.double(), exact(states, targets, narrow), atol=1e-5, rtol=0)
+    given = states.clone().requires_grad_()
+    trained = log_probs(given, targets, narrow, VOCABULARY)
+    trained.sum().backward()
+    assert given.grad is not None and float(given.grad.abs().sum()) > 0
+    assert 1e-4 < float((trained.detach() - found).abs().max()) < 0.2

@@ -1,0 +1,59 @@
+"""What a decoder computes in float32 with the weights that it has, be they narrower."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from qpeft_rerank.likelihood.linears import plain_products
+
+
+def exact_states(decoder: Any, ids: Tensor, meanwhile: Callable[[int], object]) -> Tensor:
+    """States of a few tokens after the last norm, float32 ``[rows, tokens, d]``.
+
+    Layers become float32 one after the other, while they are read, so it takes the memory of one.
+
+    :param decoder: what ``transformers`` calls the base model.
+    :param meanwhile: called with the number of each layer while that is float32.
+    """
+    held = ExitStack()
+
+    def hold(part: nn.Module, number: int) -> None:
+        held.enter_context(in_float32(part))
+        if number < len(decoder.layers):
+            meanwhile(number)
+
+    handles = [decoder.embed_tokens.register_forward_hook(lambda module, given, made: made.float())]
+    for number, part in enumerate([*decoder.layers, decoder.norm]):
+        handles.append(part.register_forward_pre_hook(lambda module, given, number=number: hold(module, number)))
+        handles.append(part.register_forward_hook(lambda module, given, made: held.close()))
+    try:
+        made: Tensor = decoder(input_ids=ids, use_cache=False).last_hidden_state
+        return made
+    finally:
+        held.close()
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def in_float32(module: nn.Module) -> Iterator[None]:
+    """Inside the context, a module has float32 weights, and its linear layers multiply in float32."""
+    kept = [
+        (owner, name, weight) for owner in module.modules() for name, weight in owner.named_parameters(recurse=False)
+    ]
+    with plain_products(module):
+        try:
+            for owner, name, weight in kept:
+                setattr(owner, name, nn.Parameter(_exact(weight), requires_grad=False))
+            yield
+        finally:
+            for owner, name, weight in kept:
+                setattr(owner, name, weight)
+
+
+def _exact(weight: Tensor) -> Tensor:
+    # Of a dtype like any other, weights in 8 bits are another class of tensors.
+    whole = weight.dequantize() if type(weight.data) is not Tensor else weight.detach()
+    return whole.float()
