@@ -13,6 +13,8 @@ def causal(queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tenso
     :param queries: ``[rows, heads, tokens, width]``, keys and values ``[rows, key heads, tokens, width]``.
     :return: as the queries.
     """
+    if not _takes_groups(queries):
+        keys, values = for_each_head(queries, keys, values)
     grouped = queries.shape[1] != keys.shape[1]
     return functional.scaled_dot_product_attention(
         queries, keys, values, is_causal=True, scale=scale, enable_gqa=grouped
@@ -25,10 +27,23 @@ def masked(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scale: f
     :param queries: and keys and values, as :func:`causal` takes them.
     :param mask: to be added to the logits, ``[rows, 1, tokens, tokens]``.
     """
-    # The kernels of GPUs take a mask or fewer heads of keys than of queries, not both.
-    each = queries.shape[1] // keys.shape[1]
-    keys, values = (of.repeat_interleave(each, 1) if each > 1 else of for of in (keys, values))
+    keys, values = for_each_head(queries, keys, values)
     return functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=scale)
+
+
+def for_each_head(queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys and values of each head of queries, ``[rows, heads, tokens, width]``, where several share one of keys."""
+    each = queries.shape[1] // keys.shape[1]
+    return (keys.repeat_interleave(each, 1), values.repeat_interleave(each, 1)) if each > 1 else (keys, values)
+
+
+def _takes_groups(queries: Tensor) -> bool:
+    """Whether a kernel is there for fewer heads of keys than of queries: on a GPU in half precision and without a mask.
+
+    Elsewhere PyTorch would hold all logits.
+    """
+    device = queries.device.type
+    return device == "cpu" or (device == "cuda" and queries.dtype != torch.float32)
 
 
 def normed(states: Tensor, norm: Any) -> Tensor:

@@ -12,10 +12,10 @@ from torch import nn
 from torch.nn import functional
 
 from qpeft_rerank.likelihood import body as bodies
-from qpeft_rerank.likelihood import linears
+from qpeft_rerank.likelihood import linears, operations
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.linears import ROWS, PackedLinear
-from qpeft_rerank.likelihood.operations import normed
+from qpeft_rerank.likelihood.operations import causal, for_each_head, masked, normed
 from qpeft_rerank.likelihood.precision import ROUNDING
 from qpeft_rerank.likelihood.quick import note_of
 from qpeft_rerank.likelihood.scorer import Scorer
@@ -138,6 +138,7 @@ def test_as_a_gpu_reads_rows(tmp_path: Path, dtype: str, kind: dict, monkeypatch
         return attention(queries, *given, **how)
 
     monkeypatch.setattr(bodies, "row_by_row", lambda device: False)
+    monkeypatch.setattr(operations, "_takes_groups", lambda queries: False)
     monkeypatch.setattr(functional, "scaled_dot_product_attention", counted)
     quick.model.forget()
     at_once = torch.cat(shared.log_probs(rows))
@@ -159,6 +160,15 @@ def test_norms_as_a_gpu_has_them(dtype: torch.dtype) -> None:
         torch.testing.assert_close(normed(states, norm), fused)
         elsewhere = normed(states.to("meta"), norm.to("meta"))  # which no GPU is needed for
     assert (elsewhere.shape, elsewhere.dtype) == (fused.shape, torch.float32)
+
+
+def test_grouped_heads_as_a_gpu_has_them() -> None:
+    queries, keys, values = (torch.randn(2, heads, 7, 8) for heads in (6, 2, 2))
+    grouped = causal(queries, keys, values, 0.3)
+    torch.testing.assert_close(causal(queries, *for_each_head(queries, keys, values), 0.3), grouped)
+    seen = torch.full((2, 1, 7, 7), -torch.inf).triu(1)
+    torch.testing.assert_close(masked(queries, keys, values, seen, 0.3), grouped)
+    assert causal(*(of.to("meta") for of in (queries, keys, values)), 0.3).shape == grouped.shape
 
 
 def test_beyond_its_window_the_model_reads_itself(tmp_path: Path) -> None:
