@@ -130,6 +130,22 @@ def test_an_adapter_in_the_layers_is_compiled_too(
     torch.testing.assert_close(logs_of(alone(quick.model)), logs_of(alone(plain.model)), rtol=0, atol=1e-5)
 
 
+@packing
+@pytest.mark.slow
+def test_certifying_goes_to_float32_and_back(tmp_path: Path, by_pieces: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ``--certify`` does with the one model that it has, an adapter in its layers."""
+    monkeypatch.setattr(linears, "can_pack", lambda device: True)
+    folder = tiny.save_model(tmp_path / "model")
+    _, quick = both(folder, tuned, "mixed")
+    exact = tuned(LanguageModel.load(str(folder), "float32", "cpu"))
+    rough = logs_of(quick)
+    with quick.model.in_float32():
+        assert quick.model.body is not None
+        torch.testing.assert_close(logs_of(quick), logs_of(exact), rtol=0, atol=1e-5)
+    torch.testing.assert_close(logs_of(quick), rough, rtol=0, atol=0)
+    assert not torch.allclose(rough, logs_of(exact), rtol=0, atol=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [alone, tuned])
 @pytest.mark.parametrize(("kind", "has_body"), [("gemma3_text", False), ("llama", True)])
