@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+#: The top of the repository, but for dot files.
+MEANT = {"LICENSE", "Makefile", "README.md", "eval", "pyproject.toml", "qpeft_rerank", "runs", "setup.cfg", "tests"}
 
 
 @pytest.mark.parametrize(
@@ -28,6 +30,17 @@ def test_check(command: list[str]) -> None:
     words = ["-c", code] if command == ["importlinter.cli"] else ["-m", *command]
     done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_nothing_stray_is_tracked() -> None:
+    """What a command leaves in the folder that it ran in is not the project's."""
+    if not (ROOT / ".git").exists() or shutil.which("git") is None:
+        pytest.skip("no Git checkout, or no git: there is no telling what is tracked")
+    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:  # a folder of another owner, which git does not read
+        pytest.skip(done.stderr.strip())
+    top = {name.partition("/")[0] for name in done.stdout.split("\0") if name}
+    assert {name for name in top if not name.startswith(".")} == MEANT
 
 
 def test_what_shipped_files_say() -> None:
