@@ -4,18 +4,14 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from eval import costs, expectations, provenance, tables
+from eval import costs, expectations, parameters, provenance, tables
 from eval.chain import Chain
 from eval.conditions import Condition
 from eval.design import Matrix, within
 from eval.results import comparisons, means
-from eval.steps import Source, adapter_source
 from eval.store import Store
 from eval.values import Values, answered_topics, read_values
 from qpeft_rerank.trec.output import write_lines
-
-# What every figure depends on; rerankers on what they read with as well, and those that learn on all else.
-_ASKED = ("depth", "topics", "pick", "seed")
 
 
 def read_measured(conditions: Sequence[Condition], chain: Chain, store: Store) -> dict[Condition, Values]:
@@ -29,18 +25,6 @@ def read_measured(conditions: Sequence[Condition], chain: Chain, store: Store) -
         path = chain.evaluation(condition).place(store.work)
         measured[condition] = read_values(path, answered[step.key])
     return measured
-
-
-def parameters_of(condition: Condition, chain: Chain) -> dict[str, object]:
-    """What decides a condition's figures, the questions and an adapter made before included."""
-    described = chain.scale.described()
-    if condition.method.kind != "trained":
-        read = () if condition.method.kind == "first-stage" else ("model", "prompt", "dtype", "max_passage_tokens")
-        described = {name: described[name] for name in (*_ASKED, *read) if name in described}
-    if condition.method.kind == "ready":
-        described["adapter"] = adapter_source(condition.method.adapter).short
-    source = next(word for word in chain.topics(condition).words if isinstance(word, Source))
-    return described | {"questions": source.short}
 
 
 def publish(
@@ -65,9 +49,9 @@ def publish(
     for condition in conditions:
         place = (condition.dataset.name, condition.first_stage.name, condition.row)
         rows = found[(found.dataset == place[0]) & (found.first_stage == place[1]) & (found.row == place[2])]
-        parameters = parameters_of(condition, chain)
-        checks[place] = expected.verdict(condition.name, parameters, rows)
-        entries[condition.name] = expectations.entry(parameters, rows)
+        asked = parameters.parameters_of(condition, chain)
+        checks[place] = expected.verdict(condition.name, asked, rows)
+        entries[condition.name] = expectations.entry(asked, rows)
     shown = tables.Shown(
         measures,
         next((c.row for c in conditions if c.method.kind == "first-stage"), None),
@@ -75,11 +59,11 @@ def publish(
         published_beside(conditions, matrix) if chain.scale.published else None,
         checks,
     )
-    text, tex = [f"# {title}\n"], []
+    text, tex, told = [f"# {title}\n"], [], parameters.said(conditions, chain.scale)
     for convention in ("clean", "full"):
         topics = tables.topics_of(found[found.convention == convention])
         datasets = [condition.dataset for condition in conditions]
-        caption = tables.caption_of(shown, convention, chain.scale.described(), topics, datasets)
+        caption = tables.caption_of(shown, convention, told, topics, datasets)
         frame = tables.layout(found, compared, shown, convention, tables.MARKDOWN)
         text.append(f"## {convention.capitalize()} list\n\n{tables.markdown(frame)}\n{caption}\n")
         frame = tables.layout(found, compared, shown, convention, tables.LATEX)

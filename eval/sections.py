@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from eval import costs, fusion, tables
+from eval import costs, fusion, parameters, tables
 from eval.conditions import Condition
 from eval.design import Table, within
 from eval.figures import ablation, curves, gains, scatter, sweeps, training
@@ -50,7 +50,9 @@ def table_section(table: Table, listed: Sequence[Condition], material: Material)
         frame = tables.layout(found, compared, shown, convention, tables.HTML)
         topics = tables.topics_of(found[found.convention == convention])
         datasets = [condition.dataset for condition in measured]
-        caption = tables.caption_of(shown, convention, material.chain.scale.described(), topics, datasets)
+        caption = tables.caption_of(
+            shown, convention, parameters.said(measured, material.chain.scale), topics, datasets
+        )
         section.tables.append(_grouped(frame, caption, "" if convention == "clean" else "The full list"))
     if table.vary is not None and any(condition.setting for condition in measured):
         measure = material.measure if material.measure in measures else measures[0]

@@ -9,7 +9,8 @@ from eval import judge, report, reproduce
 from eval.chain import Chain
 from eval.conditions import conditions_of, parse_condition
 from eval.design import FOLDER, load_matrix
-from eval.publish import parameters_of, publish
+from eval.parameters import parameters_of
+from eval.publish import publish
 from eval.steps import adapter_source, ordered
 from eval.store import Store
 from qpeft_rerank.trec.qrels import read_qrels
