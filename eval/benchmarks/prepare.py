@@ -12,6 +12,7 @@ from qpeft_rerank.likelihood.cost import model_shape
 from qpeft_rerank.likelihood.scorer import encode_pairs
 from qpeft_rerank.likelihood.sources import EMBEDDED, embedded_gguf, find_model
 from qpeft_rerank.prompt.builder import PromptBuilder
+from qpeft_rerank.prompt.segments import Sequence
 from qpeft_rerank.prompt.templates import load_template
 
 
@@ -30,9 +31,10 @@ def prepare(job: dict[str, Any]) -> dict[str, Any]:
         record = workloads.to_json(workload)
         path = Path(job["folder"]) / f"{name}.json"
         path.write_text(json.dumps(record), "utf-8")
+        sample = _sequences(workload.pairs, builder)
         # The token ids, too: rivals' rows are kept while this project's code changes, which made them.
-        decides = digest([record, _ids(workload, builder)])
-        found[name] = {"file": str(path), "digest": decides, **_facts(workload, builder)}
+        decides = digest([record, [sequence.ids for sequence in sample]])
+        found[name] = {"file": str(path), "digest": decides, **_facts(workload, sample, builder)}
     gguf = embedded_gguf() if job["model"] == EMBEDDED else Path(job["model"])
     return {
         "workloads": found,
@@ -43,9 +45,9 @@ def prepare(job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _facts(workload: Workload, builder: PromptBuilder) -> dict[str, Any]:
-    read, needed = _tokens([workload.pairs], builder)
-    whole_read, whole_needed = _tokens(workload.whole, builder)
+def _facts(workload: Workload, sample: list[Sequence], builder: PromptBuilder) -> dict[str, Any]:
+    read, needed = _tokens([sample])
+    whole_read, whole_needed = _tokens(_sequences(shard, builder) for shard in workload.whole)
     pairs = sum(map(len, workload.whole))
     return {
         "about": workload.about,
@@ -60,16 +62,14 @@ def _facts(workload: Workload, builder: PromptBuilder) -> dict[str, Any]:
     }
 
 
-def _ids(workload: Workload, builder: PromptBuilder) -> list[list[int]]:
-    pairs = ((pair.query, pair.title, pair.text) for pair in workload.pairs)
-    return [list(sequence.ids) for sequence in encode_pairs(builder, pairs)]
+def _sequences(pairs: Iterable[Pair], builder: PromptBuilder) -> list[Sequence]:
+    return encode_pairs(builder, ((pair.query, pair.title, pair.text) for pair in pairs))
 
 
-def _tokens(shards: Iterable[list[Pair]], builder: PromptBuilder) -> tuple[int, int]:
+def _tokens(shards: Iterable[list[Sequence]]) -> tuple[int, int]:
     """Tokens of all pairs, and those left when each shard reads a passage once."""
     read = needed = 0
-    for shard in shards:
-        sequences = encode_pairs(builder, ((pair.query, pair.title, pair.text) for pair in shard))
+    for sequences in shards:
         read += work.whole(sequences).tokens
         needed += work.distinct(sequences).tokens
     return read, needed
