@@ -28,6 +28,15 @@ def started() -> int:
     return int(count) if count.isdecimal() else 1
 
 
+def refuse_numbered(device: str) -> None:
+    """Refuse a GPU by number, which all processes would take.
+
+    :raises InputError: for one.
+    """
+    if device.startswith("cuda:"):
+        raise InputError(f"--device {device}: each process takes a GPU of its own; give cuda, or leave it out")
+
+
 def run(command: Callable[["Team"], int]) -> int:
     """Join the other processes, call ``command`` and return its exit status, as :func:`console.run` does.
 
@@ -92,8 +101,7 @@ class Team:
 
         :raises InputError: for a GPU by number, and if the machine has fewer GPUs than processes.
         """
-        if asked.startswith("cuda:"):
-            raise InputError(f"--device {asked}: each process takes a GPU of its own; give cuda, or leave it out")
+        refuse_numbered(asked)
         if asked == "auto" and os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes"):
             return "cpu"
         if asked not in ("auto", "cuda") or not torch.cuda.is_available():
