@@ -121,6 +121,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = console.arguments(_parser(), argv)
     neighbours.make_room()
     command = shlex.join(["python", "-m", "qpeft_rerank.train", *(sys.argv[1:] if argv is None else argv)])
+    # Set before torch starts CUDA: equal steps then give equal bits there, too.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        from qpeft_rerank.engines import processes
+
+        if processes.started() > 1:
+            return processes.run(lambda team: _train(args, command), processes.on_cpu(args.device))
     return console.run(lambda: _train(args, command), resumes=True)
 
 
@@ -131,8 +138,6 @@ def _train(args: argparse.Namespace, command: str) -> int:
         raise InputError(f"--queries {args.queries}: give a number, 0 for all")
     _check_output(args)
     dev = _dev(args)
-    # Set before torch starts CUDA: equal steps then give equal bits there, too.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     from qpeft_rerank.likelihood.int8 import check_int8
     from qpeft_rerank.prompt.templates import load_template
     from qpeft_rerank.training.data import read_training_file

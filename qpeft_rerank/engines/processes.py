@@ -1,9 +1,11 @@
-"""The processes that score one run together, started by ``accelerate launch``.
+"""The processes that do one job together, started by ``accelerate launch``.
 
-They exchange Python objects only, over gloo, whatever the device. Nobody waits in a collective for a process that
-may have failed: a meeting, and every batch, asks the launcher's key-value store whether somebody has ended the job.
+Those that score exchange Python objects only, over gloo, whatever the device. None of them waits in a collective for one
+that may have failed: a meeting, and every batch, asks the launcher's key-value store whether somebody has ended the job.
+Those that train do wait there (:mod:`qpeft_rerank.training.workers`), until their launcher stops them.
 """
 
+import contextlib
 import os
 import time
 import traceback
@@ -37,15 +39,26 @@ def refuse_numbered(device: str) -> None:
         raise InputError(f"--device {device}: each process takes a GPU of its own; give cuda, or leave it out")
 
 
-def run(command: Callable[["Team"], int]) -> int:
+def on_cpu(device: str) -> bool:
+    """Whether processes compute on processors: as ``--device`` says, or the launcher, or for want of a GPU."""
+    return device == "cpu" or _cpu_wanted() or not torch.cuda.is_available()
+
+
+def _cpu_wanted() -> bool:
+    return os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+
+
+def run(command: Callable[["Team"], int], cpu: bool = True) -> int:
     """Join the other processes, call ``command`` and return its exit status, as :func:`console.run` does.
 
     Whatever ends one process ends all, and is said once.
+
+    :param cpu: see :class:`Team`.
     """
     teams: list[Team] = []
 
     def joined() -> int:
-        teams.append(Team())
+        teams.append(Team(cpu))
         return teams[0].guard(command)
 
     try:
@@ -66,10 +79,11 @@ class _EndedError(Exception):
 class Team:
     """This process among its fellows.
 
+    :param cpu: what they exchange travels between processors; False leaves it to accelerate, for tensors of GPUs.
     :raises InputError: if they cannot be joined.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, cpu: bool = True) -> None:
         from accelerate import PartialState
         from torch.distributed import PrefixStore, distributed_c10d
 
@@ -82,8 +96,8 @@ class Team:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of threads, which are the launcher's to choose
             try:
-                # On the CPU: objects need no GPU to travel, and NCCL would let nobody wait for hours.
-                self._state = PartialState(cpu=True)
+                # Objects need no GPU to travel, and NCCL would let nobody wait for hours.
+                self._state = PartialState(cpu=cpu)
                 self._store = PrefixStore("qpeft_rerank", distributed_c10d._get_default_store())
             except (RuntimeError, ValueError) as error:
                 raise InputError(f"the {started()} processes do not find each other: {first_line(error)}") from None
@@ -102,7 +116,7 @@ class Team:
         :raises InputError: for a GPU by number, and if the machine has fewer GPUs than processes.
         """
         refuse_numbered(asked)
-        if asked == "auto" and os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes"):
+        if asked == "auto" and _cpu_wanted():
             return "cpu"
         if asked not in ("auto", "cuda") or not torch.cuda.is_available():
             return asked
@@ -173,6 +187,9 @@ class Team:
                 raise
             return 130
         except Exception:
+            with contextlib.suppress(RuntimeError):  # the store has gone with its process
+                if (status := self._status()) is not None:
+                    return status  # what a process that has ended breaks is not this one's fault
             # At once: a launcher stops this process as soon as another one has ended.
             traceback.print_exc()
             self._end(1)
@@ -198,9 +215,12 @@ class Team:
             return True
 
     def _look(self) -> None:
-        if self._asked(lambda: self._store.check(["ended"])):
-            _, status = self._store.get("ended").decode().split()
-            raise _EndedError(int(status))
+        if (status := self._asked(self._status)) is not None:
+            raise _EndedError(status)
+
+    def _status(self) -> int | None:
+        """With which a process has ended the job, or None."""
+        return int(self._store.get("ended").decode().split()[1]) if self._store.check(["ended"]) else None
 
     def _asked(self, question: Callable[[], _Made]) -> _Made:
         try:

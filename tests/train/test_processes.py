@@ -35,6 +35,22 @@ def slow(self, *given):
 Trainer._mean_log_probs, Session._save = failing, slow
 sys.exit(train.main(sys.argv[1:]))
 """
+# The second of two processes meets a file that the first does not.
+MEETS = """
+import os, sys
+from qpeft_rerank import train
+from qpeft_rerank.errors import InputError
+from qpeft_rerank.training import session
+load = session.LanguageModel.load
+
+def failing(*given):
+    if os.environ["RANK"] == "1":
+        raise InputError("damaged here")
+    return load(*given)
+
+session.LanguageModel.load = failing
+sys.exit(train.main(sys.argv[1:]))
+"""
 
 
 def test_help_is_quick():
@@ -83,6 +99,29 @@ def test_two_processes_that_diverge_leave_the_best_epoch(files, model_folder):
     assert done.returncode != 0
     assert "holds the adapter of epoch" in done.stderr
     assert (files / "out" / "adapter_config.json").is_file() and not (files / "out.training").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--loss", "hindge"], "hindge"),
+        (["--train", "nowhere.jsonl"], "nowhere.jsonl"),
+        (["--device", "cuda:1"], "each process takes a GPU of its own"),
+        ([], "damaged here"),
+    ],
+    ids=["before all", "file", "device", "one process alone"],
+)
+def test_a_fault_of_two_processes_is_one_line(files, model_folder, more, said):
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    (files / "meets.py").write_text(MEETS, "utf-8")
+    how = ["-m", "qpeft_rerank.train"] if more else [str(files / "meets.py")]
+    run = [sys.executable, *LAUNCH, *how, *command(files, model_folder, *more)]
+    done = subprocess.run(run, env=environment, capture_output=True, text=True)
+    faults = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(faults) == 1 and said in faults[0], done.stderr
+    # The launcher's own is about the process that it found ended.
+    assert "qpeft_rerank/" not in done.stderr.partition("Traceback")[2]
 
 
 @pytest.mark.slow
