@@ -14,7 +14,8 @@ from qpeft_rerank.likelihood.processor import multiplies_bfloat16, multiplies_fl
 def settle(args: argparse.Namespace, processes: int = 1) -> None:
     """Refuse what does not go with ``--certify``, and decide the precision that it starts from.
 
-    Where the processor has no bfloat16 products, ``mixed`` would cost as much as the float32 that it is checked by.
+    Where the processor has no bfloat16 products, ``mixed`` costs as much as the float32 that it is checked by, and
+    perhaps a second model in memory: asked for or not, it is not begun with.
 
     :param processes: that do the job together.
     """
@@ -28,7 +29,7 @@ def settle(args: argparse.Namespace, processes: int = 1) -> None:
         raise InputError("--certify: float32 scores need no certificate; leave --dtype out")
     if processes > 1:
         raise InputError(f"--certify: works in one process, not in {processes}; leave it or the launcher out")
-    if args.dtype == "auto":
+    if args.dtype in ("auto", "mixed"):
         device = pick_device(args.device)
         if device.type == "cpu" and not multiplies_bfloat16():
             _float32(args, "this processor does not multiply bfloat16 itself")

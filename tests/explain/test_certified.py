@@ -13,8 +13,9 @@ from tests.explain.test_page import scorer_of
 
 @pytest.fixture(autouse=True)
 def certified_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So few pairs would be scored in float32 at once."""
+    """So few pairs would be scored in float32 at once, and all pairs on a processor without bfloat16."""
     monkeypatch.setattr(exactness, "FEW", 0)
+    monkeypatch.setattr(exactness, "multiplies_bfloat16", lambda: True)
 
 
 def shown_by(tmp_path) -> tuple[Seen, list[tuple[str, float]], str]:

@@ -142,8 +142,9 @@ def test_the_command_tells_what_it_took(
     [
         ("mixed", True, "no more than 32 pairs"),
         ("auto", False, "this processor does not multiply bfloat16 itself"),
+        ("mixed", False, "this processor does not multiply bfloat16 itself"),
     ],
-    ids=["few", "processor"],
+    ids=["few", "processor", "processor, mixed asked for"],
 )
 def test_float32_at_once_where_a_certificate_would_cost_more(
     command, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch, dtype: str, own: bool, said: str
@@ -160,6 +161,7 @@ def test_float32_at_once_where_a_certificate_would_cost_more(
 
 def test_the_plan_tells_what_certifying_may_cost(command, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exactness, "FEW", 0)
+    monkeypatch.setattr(exactness, "multiplies_bfloat16", lambda: True)
     assert main([*command(dtype="mixed", certify=1), "--dry-run"]) == 0
     assert "again in float32: up to" in capsys.readouterr().err
 
