@@ -1,4 +1,4 @@
-"""Small language models with random weights, and tokenizers of the three kinds that matter."""
+"""Small language models with random weights, and tokenizers of the kinds that matter."""
 
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,16 @@ SPECIAL = ["<unk>", "<s>", "</s>"]
 
 
 def tokenizer(kind: str) -> Any:
-    """A tokenizer like GPT-2's or SmolLM2's (``bytes``: no BOS), Llama-2's (``llama``: BOS and a word mark in
-    front of every text) or Gemma's (``gemma``: spaces as word marks, and BOS forgotten by the tokenizer)."""
+    """A tokenizer like GPT-2's or SmolLM2's (``bytes``: no BOS), GLM-4's (``glm``: two tokens in front of every text,
+    neither called BOS), Llama-2's (``llama``: BOS and a word mark in front of every text) or Gemma's (``gemma``: spaces
+    as word marks, and BOS forgotten by the tokenizer)."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
-    alphabet = pre_tokenizers.ByteLevel.alphabet() if kind == "bytes" else []
+    of_bytes = kind in ("bytes", "glm")
+    alphabet = pre_tokenizers.ByteLevel.alphabet() if of_bytes else []
     made = Tokenizer(models.BPE(unk_token="<unk>"))
-    if kind == "bytes":
+    if of_bytes:
         made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         made.decoder = decoders.ByteLevel()
     elif kind == "llama":
@@ -30,16 +32,20 @@ def tokenizer(kind: str) -> Any:
     trainer = trainers.BpeTrainer(
         vocab_size=400, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
     )
-    if kind != "bytes":
+    if not of_bytes:
         # One word at a time, or whole sentences would become tokens.
         made.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
     made.train_from_iterator(TEXTS, trainer)
-    if kind != "bytes":
+    if not of_bytes:
         made.pre_tokenizer = None
     if kind == "llama":
         made.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    if kind == "glm":
+        both = [("<unk>", 0), ("<s>", 1)]
+        made.post_processor = processors.TemplateProcessing(single="<unk> <s> $A", special_tokens=both)
+    named = {} if kind == "glm" else {"bos_token": "<s>"}
     return PreTrainedTokenizerFast(
-        tokenizer_object=made, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="</s>"
+        tokenizer_object=made, unk_token="<unk>", eos_token="</s>", pad_token="</s>", **named
     )
 
 

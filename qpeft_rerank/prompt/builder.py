@@ -46,13 +46,12 @@ class PromptBuilder:
         self.pieces = pieces
         self.max_tokens = max_tokens
         self.max_passage_tokens = max_passage_tokens
-        bos = pieces.bos if template.bos == "auto" else None
-        if template.bos == "always":
-            bos = pieces.tokenizer.bos_token_id
-            if bos is None:
-                raise InputError(f"prompt {template.name}: bos is always, but the model's tokenizer has none")
-        self._bos = bos
-        self._target_bos = bos if template.score_bos and bos is not None else None
+        bos = pieces.tokenizer.bos_token_id
+        if template.bos == "always" and bos is None:
+            raise InputError(f"prompt {template.name}: bos is always, but the model's tokenizer has none")
+        # The ids that every sequence starts with.
+        self._bos: tuple[int, ...] = {"auto": pieces.start, "always": (bos,), "never": ()}[template.bos]
+        self._target_bos = bos if template.score_bos and bos in self._bos else None
         if template.score_eos and pieces.eos is None:
             raise InputError(f"prompt {template.name}: score_eos is set, but the model's tokenizer has no EOS")
         before, self._region, after = template.passage_region()
@@ -115,7 +114,7 @@ class PromptBuilder:
             ids = (*opener, *([HINT_SLOT] * hint_tokens), *closer)
             block = [Segment("hints", ids, span)]
         overhead = len(self._prompt) + len(self._before) + len(self._after) + len(self._question)
-        overhead += (self._bos is not None) + sum(len(segment.ids) for segment in block)
+        overhead += len(self._bos) + sum(len(segment.ids) for segment in block)
         room = self.max_tokens - overhead - len(query.target)
         if overhead == 0:
             raise InputError(
@@ -130,7 +129,7 @@ class PromptBuilder:
         text = passage.ids[:limit]
         start = len(self._before)
         segments = [
-            Segment("bos", (self._bos,)) if self._bos is not None else None,
+            Segment("bos", self._bos) if self._bos else None,
             Segment("prompt", tuple(self._prompt)) if self._prompt else None,
             *(block if self.template.hints_first else ()),
             Segment("passage", (*self._before, *text, *self._after), (start, start + len(text))),

@@ -35,15 +35,17 @@ class Pieces:
         return newline[0] if len(tokens) > 1 and tokens[0] == "▁" else None
 
     @cached_property
-    def bos(self) -> int | None:
-        """The id that sequences start with for this model, or None where they start without."""
-        token = self.tokenizer.bos_token_id
-        if token is None:
-            return None
-        if self.model_type.startswith(_BOS_REQUIRED):
-            return int(token)
-        ids = self.tokenizer("a")["input_ids"]
-        return int(token) if ids and ids[0] == token else None
+    def start(self) -> tuple[int, ...]:
+        """The ids that sequences of this model start with: what the tokenizer itself puts before a text. None are, or
+        BOS, or several, as GLM's ``[gMASK]<sop>``.
+        """
+        bos = self.tokenizer.bos_token_id
+        if bos is not None and self.model_type.startswith(_BOS_REQUIRED):
+            return (int(bos),)
+        own, whole = self._raw("a"), list(self.tokenizer("a")["input_ids"])
+        places = (place for place in range(len(whole)) if own and whole[place : place + len(own)] == own)
+        # The text's own tokens may be others, or none, where it stands alone.
+        return tuple(whole[: next(places, int(whole[:1] == [bos]))])
 
     @property
     def eos(self) -> int | None:

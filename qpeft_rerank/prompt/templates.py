@@ -31,7 +31,8 @@ class Template:
     ``passage`` holds ``{passage}`` (``title. text``, or the text alone where there is no title), or
     ``{text}`` with or without ``{title}``. ``hints`` is left out when no adapter fills ``{hints}``;
     it stands before the passage when ``hints_first`` is true, else between passage and question.
-    ``bos`` says whether the sequence starts with BOS: ``auto`` follows the model. ``score_bos`` puts
+    ``bos`` says whether the sequence starts with BOS: ``auto`` takes what the tokenizer puts before a
+    text, be it several tokens (:attr:`~qpeft_rerank.prompt.pieces.Pieces.start`). ``score_bos`` puts
     a second BOS in front of the query and scores it, as Q-PEFT's authors do (Q-PEFT section 3.4);
     it has no effect on a model whose sequences do not start with BOS.
     """

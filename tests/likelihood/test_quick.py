@@ -22,7 +22,7 @@ from qpeft_rerank.likelihood.shared import SharedScorer
 from qpeft_rerank.prompt import load_template
 
 # Mistral's window and GELU's curve are nothing that is read from a file.
-QUICK = {"smollm2", "llama", "qwen2", "qwen3", "biased", "scaled", "untied"}
+QUICK = {"smollm2", "llama", "qwen2", "qwen3", "biased", "scaled", "untied", "glm"}
 KINDS = {
     **ALL,
     "scaled": {
@@ -38,6 +38,7 @@ KINDS = {
     },
     "dynamic": {"kind": "bytes", "rope_parameters": {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}},
     "untied": {"kind": "gemma", "tie_word_embeddings": False},
+    "glm": {"kind": "glm"},
 }
 
 

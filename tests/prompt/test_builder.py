@@ -12,6 +12,7 @@ from qpeft_rerank.prompt import Pieces, PromptBuilder, Template, load_template
 WORDS = st.text("abcdefgh <>{}\n", max_size=60)
 BYTES = Pieces(tiny.tokenizer("bytes"), "llama")
 LLAMA = Pieces(tiny.tokenizer("llama"), "llama")
+GLM = Pieces(tiny.tokenizer("glm"), "glm4")
 
 
 def one(builder: PromptBuilder, query: str, title: str, text: str, hints: int | None = None):
@@ -19,7 +20,7 @@ def one(builder: PromptBuilder, query: str, title: str, text: str, hints: int | 
 
 
 @pytest.mark.parametrize("name", ["plain", "qpeft", "upr"])
-@pytest.mark.parametrize("pieces", [BYTES, LLAMA], ids=["bytes", "llama"])
+@pytest.mark.parametrize("pieces", [BYTES, LLAMA, GLM], ids=["bytes", "llama", "glm"])
 @given(
     query=WORDS.filter(str.strip), title=WORDS, text=WORDS, room=st.integers(0, 40), hints=st.none() | st.integers(0, 5)
 )
@@ -53,6 +54,15 @@ def test_plain_reads_as_one_text() -> None:
     assert BYTES.tokenizer.decode(sequence.target) == " who wrote it"
 
 
+def test_a_prompt_starts_with_all_that_the_tokenizer_puts_before_a_text() -> None:
+    sequence = one(PromptBuilder(load_template("plain"), GLM, 999), "who wrote it", "Ada", "She wrote it.")
+    assert sequence.ids == GLM.tokenizer("Passage: Ada. She wrote it.\nQuestion: who wrote it")["input_ids"]
+    assert sequence.ids[:2] == [0, 1]
+    # None of the two is called BOS, so none is scored before the query.
+    target = one(PromptBuilder(load_template("qpeft"), GLM, 999), "who wrote it", "", "She wrote it.").target
+    assert GLM.tokenizer.decode(target) == " who wrote it</s>"
+
+
 def test_qpeft_has_the_authors_order_and_scores_bos_and_eos() -> None:
     sequence = one(PromptBuilder(load_template("qpeft"), LLAMA, 999), "who wrote it", "", "She wrote it.", 4)
     assert [segment.kind for segment in sequence.segments] == [
@@ -63,8 +73,8 @@ def test_qpeft_has_the_authors_order_and_scores_bos_and_eos() -> None:
         "question",
         "target",
     ]
-    assert sequence.ids[0] == LLAMA.bos
-    assert (sequence.target[0], sequence.target[-1]) == (LLAMA.bos, LLAMA.eos)
+    assert sequence.ids[0] == LLAMA.tokenizer.bos_token_id == 1
+    assert (sequence.target[0], sequence.target[-1]) == (1, LLAMA.eos)
     start, end = sequence.body_span("target")
     words = "".join(LLAMA.tokenizer.convert_ids_to_tokens(sequence.ids[start:end]))
     assert words == "▁who▁wrote▁it"

@@ -2,6 +2,7 @@
 
 import pytest
 import tiny
+from tokenizers import processors
 
 from qpeft_rerank.prompt import Pieces
 
@@ -11,7 +12,7 @@ LINES = ["Passage:\n", "the first program", "\nQuestion:\n", "who wrote it", '"'
 
 
 @pytest.mark.parametrize("parts", [PIECES, LINES])
-@pytest.mark.parametrize("kind", ["bytes", "llama", "gemma"])
+@pytest.mark.parametrize("kind", ["bytes", "glm", "llama", "gemma"])
 def test_pieces_make_the_tokens_of_the_whole_text(kind: str, parts: list[str]) -> None:
     pieces = Pieces(tiny.tokenizer(kind), kind)
     whole = pieces.tokenizer("".join(parts), add_special_tokens=False)["input_ids"]
@@ -21,10 +22,21 @@ def test_pieces_make_the_tokens_of_the_whole_text(kind: str, parts: list[str]) -
 
 
 @pytest.mark.parametrize(
-    ("kind", "model_type", "bos"), [("bytes", "llama", None), ("llama", "llama", 1), ("gemma", "gemma3_text", 1)]
+    ("kind", "model_type", "start"),
+    [("bytes", "llama", ()), ("llama", "llama", (1,)), ("gemma", "gemma3_text", (1,)), ("glm", "glm4", (0, 1))],
 )
-def test_bos_is_what_the_model_starts_with(kind: str, model_type: str, bos: int | None) -> None:
-    assert Pieces(tiny.tokenizer(kind), model_type).bos == bos
+def test_the_start_is_what_the_tokenizer_puts_before_a_text(kind: str, model_type: str, start: tuple[int, ...]) -> None:
+    pieces = Pieces(tiny.tokenizer(kind), model_type)
+    assert pieces.start == start
+    if kind != "gemma":  # whose tokenizer forgot it
+        assert pieces.tokenizer("who")["input_ids"] == [*start, *pieces.encode(["who"], first=True)[0]]
+
+
+def test_what_stands_behind_a_text_is_no_start() -> None:
+    pieces = Pieces(tiny.tokenizer("bytes"))
+    both = processors.TemplateProcessing(single="$A </s> <s>", special_tokens=[("<s>", 1), ("</s>", 2)])
+    pieces.tokenizer.backend_tokenizer.post_processor = both
+    assert pieces.start == ()
 
 
 def test_empty_text_has_no_tokens() -> None:
