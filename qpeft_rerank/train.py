@@ -151,7 +151,7 @@ def _train(args: argparse.Namespace, command: str) -> int:
     template = load_template(args.prompt or ("qpeft" if args.preset == "faithful" else "plain"))
     if twice := next((path for at, path in enumerate(args.train) if path in args.train[:at]), None):
         raise InputError(f"--train {twice}: is given twice; once is enough")
-    files = tuple(read_training_file(path, args.queries or None, args.seed) for path in args.train)
+    files = tuple(read_training_file(path, args.queries or None, args.seed, recipe.sampling) for path in args.train)
     bare = check_files(files, recipe)
     Session(
         adapter=args.adapter,

@@ -10,6 +10,7 @@ from typing import Any
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.files import parse_json
 from qpeft_rerank.training.examples import MOST_KEPT, Example, example_from_record
+from qpeft_rerank.training.sampler import Sampling, drawn_from
 from qpeft_rerank.trec.lines import read_lines
 
 
@@ -38,12 +39,15 @@ class TrainingFile:
         return f"{self.path}: {len(self.examples):,} of {self.total:,} questions{dropped}{past}"
 
 
-def read_training_file(path: str, queries: int | None = None, seed: int = 42) -> TrainingFile:
+def read_training_file(
+    path: str, queries: int | None = None, seed: int = 42, sampling: Sampling | None = None
+) -> TrainingFile:
     """Read the questions that have a positive passage, or a random sample of them.
 
     :param path: JSONL or a JSON array, plain or gzip.
     :param queries: how many to sample; None takes all. Fewer are taken where the file has fewer.
     :param seed: decides the sample, with nothing else.
+    :param sampling: how groups are drawn later: passages that it never draws are let go; None keeps all.
     :raises InputError: for a malformed entry, with its line, and for a file without any positive.
     """
     digest = hashlib.sha256()
@@ -57,9 +61,9 @@ def read_training_file(path: str, queries: int | None = None, seed: int = 42) ->
             continue
         # Reservoir sampling: one pass, and memory for the sample only.
         if queries is None or len(kept) < queries:
-            kept.append((number, example))
+            kept.append((number, drawn_from(example, sampling) if sampling else example))
         elif (slot := draw.randrange(usable + 1)) < queries:
-            kept[slot] = (number, example)
+            kept[slot] = (number, drawn_from(example, sampling) if sampling else example)
         usable += 1
     if not usable:
         found = f"none of its {total} questions has a positive passage" if total else "no questions in it"

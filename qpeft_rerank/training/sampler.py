@@ -1,8 +1,8 @@
 """What each optimizer step trains on, as a pure function of seed and epoch (method section 5)."""
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from qpeft_rerank.collection.passages import Passage
 from qpeft_rerank.training.examples import Example
@@ -76,7 +76,7 @@ class EpochSampler:
             else:
                 negatives = drawn[place]
             if self.sampling.filter_answers:
-                negatives = _without_false(example, negatives)
+                negatives = list(_without_false(example, negatives))
             groups.append(Group(example.query, (positives[place], *negatives)))
         return groups
 
@@ -102,16 +102,20 @@ def negatives_of(example: Example, sampling: Sampling) -> list[Passage]:
     """What a question's own negatives are drawn from: ordinary ones stand in where no hard one is left."""
     if not sampling.filter_answers:
         return list(example.hard or example.plain)
-    return _without_false(example, example.hard) or _without_false(example, example.plain)
+    return list(_without_false(example, example.hard)) or list(_without_false(example, example.plain))
 
 
-def _without_false(example: Example, passages: Sequence[Passage]) -> list[Passage]:
+def drawn_from(example: Example, sampling: Sampling) -> Example:
+    """The example without what :func:`negatives_of` never gives: DPR's files list 50 ordinary negatives a question."""
+    hard: Iterable[Passage] = _without_false(example, example.hard) if sampling.filter_answers else example.hard
+    return replace(example, plain=()) if example.plain and any(True for _ in hard) else example
+
+
+def _without_false(example: Example, passages: Iterable[Passage]) -> Iterator[Passage]:
     """Leave out passages that are not surely irrelevant to the question, and repeated ones."""
     matcher = AnswerMatcher(example.answers)
     seen = {(passage.title, passage.text) for passage in example.positives}
-    kept = []
     for passage in passages:
         if (passage.title, passage.text) not in seen and not matcher.matches(passage.text):
             seen.add((passage.title, passage.text))
-            kept.append(passage)
-    return kept
+            yield passage

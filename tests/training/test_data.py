@@ -107,6 +107,26 @@ def test_long_lists_are_cut(tmp_path):
     assert f"{300 - MOST_KEPT} passages past a question's {MOST_KEPT}th left out" in file.summary
 
 
+@pytest.mark.parametrize("filtering", [True, False])
+def test_what_is_never_drawn_is_not_kept(tmp_path, filtering):
+    def passages(*texts):
+        return [{"title": "", "text": text} for text in texts]
+
+    path = tmp_path / "dpr.json"
+    entries = [
+        # Of one no hard negative is left once those with its answer are out.
+        {"question": f"q{place}", "answers": ["ada"], "positive_ctxs": passages("ada"), "hard_negative_ctxs": hard}
+        for place, hard in enumerate([passages("ada x", "bob"), passages("ada y"), []])
+    ]
+    path.write_text(json.dumps([entry | {"negative_ctxs": passages("eve", "dan")} for entry in entries]))
+    sampling = Sampling(negatives=2, filter_answers=filtering)
+    whole, lean = (read_training_file(str(path), sampling=some) for some in (None, sampling))
+    assert [len(example.plain) for example in whole.examples] == [2, 2, 2]
+    assert [len(example.plain) for example in lean.examples] == ([0, 2, 2] if filtering else [0, 0, 2])
+    every, few = (EpochSampler(file.examples, sampling, 1) for file in (whole, lean))
+    assert all(every.epoch(number) == few.epoch(number) for number in range(1, 9))
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
