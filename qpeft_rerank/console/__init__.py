@@ -1,0 +1,18 @@
+"""What every command shares: arguments, messages on stderr, and one line instead of a traceback."""
+
+from qpeft_rerank.console.messages import duration, run, say
+from qpeft_rerank.console.parsing import Parser, arguments, from_zero, inputs, positive, settings
+from qpeft_rerank.console.quiet import unwarned
+
+__all__ = [
+    "Parser",
+    "arguments",
+    "duration",
+    "from_zero",
+    "inputs",
+    "positive",
+    "run",
+    "say",
+    "settings",
+    "unwarned",
+]

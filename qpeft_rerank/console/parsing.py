@@ -1,0 +1,78 @@
+"""A command's arguments, and what is wrong with them in one line."""
+
+import argparse
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+from qpeft_rerank.errors import InputError
+
+# Most that Lucene and torch take for a count.
+_MOST = 2**31 - 1
+_STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+
+
+class Parser(argparse.ArgumentParser):
+    """A command's arguments, whose faults are told as all others: in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and end with status 2."""
+        self.exit(2, f"error: {' '.join(message.split())}\n")
+
+
+def positive(text: str) -> int:
+    """The argparse type of a count: a whole number from 1."""
+    return _whole(text, 1)
+
+
+def from_zero(text: str) -> int:
+    """The argparse type of a count that may be none: a whole number from 0."""
+    return _whole(text, 0)
+
+
+def _whole(text: str, least: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least}")
+    if value > _MOST:
+        raise argparse.ArgumentTypeError(f"{text!r} is more than {_MOST:,}")
+    return value
+
+
+def arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse a command's arguments; an empty one, such as a variable that is not set leaves, is refused.
+
+    The system's names of stdout become ``-``: sent to a file, they would look like that file.
+    """
+    args = parser.parse_args(argv)
+    for name, value in vars(args).items():
+        if value in _STDOUT:
+            setattr(args, name, "-")
+        if "" in (value if isinstance(value, list) else [value]):
+            parser.error(f"argument --{name.replace('_', '-')}: is empty; give a value, or leave it out")
+    return args
+
+
+def inputs(args: argparse.Namespace, *names: str) -> list[tuple[str, str | None]]:
+    """A command's arguments that name what it reads, each with its flag; see :func:`~qpeft_rerank.trec.output.check_output`."""
+    return [(f"--{name}", getattr(args, name)) for name in names]
+
+
+def settings(flag: str, given: Iterable[str]) -> dict[str, Any]:
+    """Values given as ``NAME=VALUE``, read as JSON where they are that; of a name given twice the last.
+
+    :raises InputError: for one without a name or a sign of equality.
+    """
+    found: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise InputError(f"{flag} {text}: write NAME=VALUE")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
