@@ -197,6 +197,7 @@ def _check_output(args: argparse.Namespace) -> None:
                 raise InputError(f"--{flag} {value}: is in {folder}, which this training replaces; keep them apart")
     from qpeft_rerank.training.workfolder import checked_output
 
+    # The work folder looks again: while gigabytes are read, another training may have ended there.
     checked_output(args.output, args.overwrite)
 
 
