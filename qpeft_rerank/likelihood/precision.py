@@ -1,7 +1,8 @@
 """Precisions by name, for those who must not wait for torch."""
 
-#: The dtype of the states between layers. ``mixed`` multiplies in bfloat16 and keeps everything else, logits included,
-#: in float32; ``int8`` is bfloat16 with the layers' weights in 8 bits.
+#: The dtype that a model's own layers compute in. ``mixed`` multiplies in bfloat16 and keeps everything else, logits
+#: included, in float32; ``int8`` is bfloat16 with the layers' weights in 8 bits. Where a :class:`Body` takes their place,
+#: states between layers are float32 in all of them.
 STATES = {
     "float32": "float32",
     "mixed": "float32",
