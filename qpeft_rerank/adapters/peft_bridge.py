@@ -97,6 +97,10 @@ class PeftAdapter(nn.Module):
             raise InputError(f"adapter {name} {reason}")
         try:
             config = PeftConfig.from_pretrained(str(folder))
+            # Settings that this PEFT, older than the one that wrote them, does not know: it warns and drops them.
+            for field, value in json.loads((folder / "adapter_config.json").read_text("utf-8")).items():
+                if not hasattr(config, field):
+                    setattr(config, field, value)
             _refuse(model, config, name)
             check = None if config.is_prompt_learning else PeftCheck(model)
             with _quiet():

@@ -230,11 +230,11 @@ def test_other_base_models(model, plain, tmp_path):
 
 
 def test_weights_that_are_not_all_there(model, tmp_path):
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load, save_file
 
     peft.get_peft_model(fresh(model).model, CONFIGS["lora"]()).save_pretrained(tmp_path / "saved")
     path = tmp_path / "saved" / "adapter_model.safetensors"
-    weights = load_file(path)
+    weights = load(path.read_bytes())
     save_file(dict(list(weights.items())[1:]), path)
     with pytest.raises(InputError, match="missing adapter keys"):
         load_adapter(str(tmp_path / "saved"), fresh(model))

@@ -62,7 +62,7 @@ def methods(model: LanguageModel, kind: str) -> Methods:
     hinters = [trained("qpeft-a", model, "plain"), None, trained("qpeft-r", model, "plain")]
     layers = LAYERS.get(kind, ["q_proj", "v_proj"])
     config = peft.LoraConfig(r=4, init_lora_weights=False, target_modules=layers, task_type="CAUSAL_LM")
-    hinters.append(PeftAdapter.create(model, config))
+    hinters.append(PeftAdapter.create(model, config, seed=5))
     return Methods([Scorer(model, load_template("plain"), hinter) for hinter in hinters], "on")
 
 

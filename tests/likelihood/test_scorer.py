@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from packaging.version import Version
 from safetensors.torch import load_file, save_file
 
 from qpeft_rerank.errors import InputError
@@ -185,6 +187,7 @@ def test_a_head_in_another_dtype_than_its_states(tmp_path: Path) -> None:
     assert rough.score(rough.encode(pair))[0].mean == pytest.approx(exact.score(exact.encode(pair))[0].mean, abs=0.1)
 
 
+@pytest.mark.skipif(Version(transformers.__version__) < Version("5.15"), reason="Mamba asked its layers until then")
 def test_layers_that_cannot_be_computed_get_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Mamba multiplies by a layer's weights itself, which a layer that rounds its inputs does not expect."""
     monkeypatch.setattr(processor, "multiplies_bfloat16", lambda: True)

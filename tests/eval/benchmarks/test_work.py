@@ -22,7 +22,9 @@ def test_operations_are_torchs(settings, tmp_path):
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         model(input_ids=torch.arange(tokens)[None], use_cache=False)
     counted = Work.of(model).operations(Amount(tokens, tokens, tokens * tokens))
-    assert counted == counter.get_total_flops()
+    # The angles of positions: earlier releases of transformers multiply them out as matrices, later ones do not.
+    angles = (counts for name, counts in counter.get_flop_counts().items() if name.endswith("rotary_emb"))
+    assert counted == counter.get_total_flops() - sum(sum(counts.values()) for counts in angles)
 
 
 def sequence(passage, target):
