@@ -98,6 +98,4 @@ def _stacks(model: nn.Module) -> Iterator[nn.ModuleList]:
 def _make_room() -> None:
     import torch._dynamo.config as settings
 
-    if not hasattr(settings, "recompile_limit"):
-        raise RuntimeError("this PyTorch is older than 2.7")
     settings.recompile_limit = max(settings.recompile_limit, _VARIANTS)

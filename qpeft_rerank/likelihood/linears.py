@@ -32,7 +32,7 @@ class _Frozen(nn.Linear):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> nn.Linear:
         """A plain layer: copies are made to be trained, as PEFT does with what ``modules_to_save`` names."""
-        return _linear_of(copy.deepcopy(self.weight, memo), copy.deepcopy(self.bias, memo))
+        return linear_of(copy.deepcopy(self.weight, memo), copy.deepcopy(self.bias, memo))
 
     @property
     def parametrized(self) -> bool:
@@ -127,15 +127,19 @@ class SlicedLinear(_Frozen):
 def slices(linear: nn.Linear) -> Iterator[nn.Linear]:
     """Frozen layers of a few thousand outputs each, whose outputs, joined, are this one's; their weights are its own."""
     biases = [None] * -(-linear.out_features // _SLICE) if linear.bias is None else linear.bias.split(_SLICE)
-    return map(_linear_of, linear.weight.split(_SLICE), biases)
+    return map(linear_of, linear.weight.split(_SLICE), biases)
 
 
-def _linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    """A frozen layer with these parameters, not copied."""
-    made = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta")
-    made.weight = nn.Parameter(weight.detach(), requires_grad=False)
-    if bias is not None:
-        made.bias = nn.Parameter(bias.detach(), requires_grad=False)
+def linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """A frozen layer with these parameters, not copied.
+
+    Nothing is drawn for it first, not even on the meta device, for which some versions of PyTorch import much.
+    """
+    made = nn.Linear.__new__(nn.Linear)
+    nn.Module.__init__(made)
+    made.out_features, made.in_features = weight.shape
+    for name, tensor in (("weight", weight), ("bias", bias)):
+        made.register_parameter(name, None if tensor is None else nn.Parameter(tensor.detach(), requires_grad=False))
     return made
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qpeft_rerank.likelihood.linears import linear_of
 from qpeft_rerank.likelihood.narrow import as_kept
 
 # Ways to scale rotary positions whose angles do not depend on how long a sequence is.
@@ -166,12 +167,7 @@ def _layer(weights: dict[str, Tensor], name: str, shape: Shape) -> nn.Module:
 
 
 def _linear(weights: dict[str, Tensor], name: str) -> nn.Linear:
-    weight, bias = weights.pop(f"{name}.weight"), weights.pop(f"{name}.bias", None)
-    layer = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta")
-    layer.weight = _frozen(weight)
-    if bias is not None:
-        layer.bias = _frozen(bias)
-    return layer
+    return linear_of(weights.pop(f"{name}.weight"), weights.pop(f"{name}.bias", None))
 
 
 def _frozen(tensor: Tensor) -> nn.Parameter:
