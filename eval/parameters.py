@@ -6,7 +6,7 @@ from eval.chain import Chain
 from eval.conditions import Condition
 from eval.design import RECIPE, Scale
 from eval.recipe import recipe_of
-from eval.steps import Source, adapter_source
+from eval.steps import Source, adapter_prompt, adapter_source
 
 # What every figure depends on; rerankers on what they read with as well, and those that learn on all else.
 _ASKED = ("depth", "topics", "pick", "seed")
@@ -41,8 +41,11 @@ def said(conditions: Iterable[Condition], scale: Scale) -> dict[str, str]:
 def _own(condition: Condition, scale: Scale) -> dict[str, object]:
     """Those of the scale's values that a condition takes, or its own instead."""
     recipe = recipe_of(condition, scale)
-    return {
+    own = {
         name: recipe[name] if name in recipe else condition.get(name, value)
         for name, value in scale.described().items()
         if name in recipe or name not in RECIPE
     }
+    if condition.method.kind == "ready":
+        own["prompt"] = adapter_prompt(condition.method.adapter) or "its adapter's"
+    return own

@@ -82,6 +82,16 @@ def adapter_source(name: str) -> Source:
     return Source(name, _digest([[path.name, file_digest(path)] for path in files]))
 
 
+def adapter_prompt(name: str) -> str | None:
+    """The name of the prompt that an adapter made elsewhere reads with; None where only a hub knows."""
+    from qpeft_rerank.adapters.find import CONFIG, find_adapter, shipped_adapters
+
+    if not Path(name).is_dir() and name not in shipped_adapters():
+        return None
+    prompt = json.loads((find_adapter(name) / CONFIG).read_text("utf-8")).get("prompt") or {}
+    return prompt.get("name")
+
+
 def model_source(name: str) -> Source:
     """A model: a folder or the embedded file by content, a hub name by its name (the network stays untouched)."""
     from qpeft_rerank.likelihood.identity import file_digest, model_identity, tokenizer_identity

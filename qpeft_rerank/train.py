@@ -13,6 +13,7 @@ from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.precision import STATES
 
 if TYPE_CHECKING:
+    from qpeft_rerank.engines.processes import Team
     from qpeft_rerank.training.dev import DevSet
     from qpeft_rerank.training.recipe import Recipe
 
@@ -123,21 +124,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = shlex.join(["python", "-m", "qpeft_rerank.train", *(sys.argv[1:] if argv is None else argv)])
     # Set before torch starts CUDA: equal steps then give equal bits there, too.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    if os.environ.get("WORLD_SIZE", "1") != "1":
+    if os.environ.get("WORLD_SIZE", "1") != "1":  # what follows imports torch
         from qpeft_rerank.engines import processes
 
         if processes.started() > 1:
-            return processes.run(lambda team: _train(args, command), processes.on_cpu(args.device))
+            # Those that wait in a collective never say good-bye.
+            cpu = processes.on_cpu(args.device)
+            return processes.run(lambda team: _train(args, command, team), cpu, stay=1.0)
     return console.run(lambda: _train(args, command), resumes=True)
 
 
-def _train(args: argparse.Namespace, command: str) -> int:
+def _train(args: argparse.Namespace, command: str, team: "Team | None" = None) -> int:
+    if team:
+        team.device(args.device)  # refuses what cannot be each one's own
     options = _options(args)
     recipe = _recipe(args)
     if args.queries < 0:
         raise InputError(f"--queries {args.queries}: give a number, 0 for all")
     _check_output(args)
-    dev = _dev(args)
+    dev = _dev(args, speaks=team is None or team.main)
     from qpeft_rerank.likelihood.int8 import check_int8
     from qpeft_rerank.prompt.templates import load_template
     from qpeft_rerank.training.data import read_training_file
@@ -248,7 +253,7 @@ def _recipe(args: argparse.Namespace) -> "Recipe":
     return Recipe(**values | given(*names), seed=args.seed)
 
 
-def _dev(args: argparse.Namespace) -> "Callable[[], DevSet] | None":
+def _dev(args: argparse.Namespace, speaks: bool) -> "Callable[[], DevSet] | None":
     """What makes the dev set, once everything cheaper has been checked."""
     by_run = (args.dev_topics, args.dev_run)
     if args.dev and any(by_run):
@@ -259,18 +264,19 @@ def _dev(args: argparse.Namespace) -> "Callable[[], DevSet] | None":
         if getattr(args, name) is not None and not args.dev_run:
             raise InputError(f"--{name.replace('_', '-')}: belongs to --dev-run, which is not there; add it")
     if args.dev:
-        return lambda: _dev_from_triples(args)
+        return lambda: _dev_from_triples(args, speaks)
     if args.dev_run and not (args.dev_corpus or args.dev_index):
         raise InputError("--dev-run names passages but does not hold them; add --dev-corpus FILE or --dev-index NAME")
     return (lambda: _dev_from_run(args)) if args.dev_run else None
 
 
-def _dev_from_triples(args: argparse.Namespace) -> "DevSet":
+def _dev_from_triples(args: argparse.Namespace, speaks: bool) -> "DevSet":
     from qpeft_rerank.training.data import read_training_file
     from qpeft_rerank.training.dev import dev_from_examples
 
     file = read_training_file(args.dev, args.dev_queries, args.seed)
-    console.say(f"dev: {file.summary}")
+    if speaks:
+        console.say(f"dev: {file.summary}")
     return dev_from_examples(file.examples, args.dev)
 
 

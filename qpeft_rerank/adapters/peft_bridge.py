@@ -54,7 +54,7 @@ class PeftAdapter(nn.Module):
         self.eval()
         self._tuned_body: Body | None = None
         if self.in_layers and model.body is not None:
-            with self.around(1):
+            with model.lock, self.around(1):
                 self._tuned_body = model.made_body()
 
     @classmethod
@@ -97,7 +97,7 @@ class PeftAdapter(nn.Module):
             raise InputError(f"adapter {name} {reason}")
         try:
             config = PeftConfig.from_pretrained(str(folder))
-            # Settings that this PEFT, older than the one that wrote them, does not know: it warns and drops them.
+            # What this PEFT, older than the one that wrote it, warns about and drops: to be refused, if it is to be.
             for field, value in json.loads((folder / "adapter_config.json").read_text("utf-8")).items():
                 if not hasattr(config, field):
                     setattr(config, field, value)

@@ -5,7 +5,6 @@ that may have failed: a meeting, and every batch, asks the launcher's key-value 
 Those that train do wait there (:mod:`qpeft_rerank.training.workers`), until their launcher stops them.
 """
 
-import contextlib
 import os
 import time
 import traceback
@@ -30,15 +29,6 @@ def started() -> int:
     return int(count) if count.isdecimal() else 1
 
 
-def refuse_numbered(device: str) -> None:
-    """Refuse a GPU by number, which all processes would take.
-
-    :raises InputError: for one.
-    """
-    if device.startswith("cuda:"):
-        raise InputError(f"--device {device}: each process takes a GPU of its own; give cuda, or leave it out")
-
-
 def on_cpu(device: str) -> bool:
     """Whether processes compute on processors: as ``--device`` says, or the launcher, or for want of a GPU."""
     return device == "cpu" or _cpu_wanted() or not torch.cuda.is_available()
@@ -48,12 +38,13 @@ def _cpu_wanted() -> bool:
     return os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
 
 
-def run(command: Callable[["Team"], int], cpu: bool = True) -> int:
+def run(command: Callable[["Team"], int], cpu: bool = True, stay: float = _STAY) -> int:
     """Join the other processes, call ``command`` and return its exit status, as :func:`console.run` does.
 
     Whatever ends one process ends all, and is said once.
 
     :param cpu: see :class:`Team`.
+    :param stay: see :meth:`Team.leave`.
     """
     teams: list[Team] = []
 
@@ -65,7 +56,7 @@ def run(command: Callable[["Team"], int], cpu: bool = True) -> int:
         return console.run(joined, resumes=True)
     finally:
         for team in teams:
-            team.leave()
+            team.leave(stay)
 
 
 class _EndedError(Exception):
@@ -115,7 +106,8 @@ class Team:
 
         :raises InputError: for a GPU by number, and if the machine has fewer GPUs than processes.
         """
-        refuse_numbered(asked)
+        if asked.startswith("cuda:"):
+            raise InputError(f"--device {asked}: each process takes a GPU of its own; give cuda, or leave it out")
         if asked == "auto" and _cpu_wanted():
             return "cpu"
         if asked not in ("auto", "cuda") or not torch.cuda.is_available():
@@ -187,17 +179,24 @@ class Team:
                 raise
             return 130
         except Exception:
-            with contextlib.suppress(RuntimeError):  # the store has gone with its process
-                if (status := self._status()) is not None:
-                    return status  # what a process that has ended breaks is not this one's fault
+            # What a process that has ended breaks is not this one's fault.
+            try:
+                status = self._status()
+            except RuntimeError:  # the store has gone with its process
+                return 1
+            if status is not None:
+                return status
             # At once: a launcher stops this process as soon as another one has ended.
             traceback.print_exc()
             self._end(1)
             return 1
 
-    def leave(self) -> None:
-        """Say good-bye; the main process stays until all others have, for they may still ask its store."""
-        until = time.monotonic() + _STAY
+    def leave(self, stay: float = _STAY) -> None:
+        """Say good-bye; the main process stays until all others have, for they may still ask its store.
+
+        :param stay: seconds that it stays at the most.
+        """
+        until = time.monotonic() + stay
         try:
             left = self._store.add("left", 1)
             while self.main and left < self.count and time.monotonic() < until:

@@ -20,6 +20,7 @@ from qpeft_rerank.likelihood.compiling import compiled, leave_out_packed
 from qpeft_rerank.likelihood.exactly import exact_states
 from qpeft_rerank.likelihood.layer import Layer
 from qpeft_rerank.likelihood.operations import causal, masked, normed
+from qpeft_rerank.likelihood.out_of_memory import is_out_of_memory
 from qpeft_rerank.likelihood.packed import Attended, Packed, Tree, joined, row_by_row, saves
 
 # Largest difference of a state from the model's own, over the largest state there is.
@@ -59,7 +60,9 @@ class Body:
         try:
             body = cls(decoder)
             return body if body.agrees() else None
-        except REFUSALS:
+        except REFUSALS as error:
+            if is_out_of_memory(error):  # or what a model computes would depend on what memory there was
+                raise
             return None
 
     @torch.inference_mode()
@@ -98,7 +101,7 @@ class Body:
         :param scored: (row, place) of the states asked for, ``[scored, 2]``.
         :param lead: tokens that rows may all begin with, as they do with a prompt's first words. They see only
             themselves, so if they are alike they are read once, and kept for the next batch.
-        :param lengths: tokens of each row that are no padding; all by default.
+        :param lengths: tokens of each row that are no padding; all by default. A tree tells its own.
         :param tree: who sees whom where rows hold several sequences; else each is read from left to right.
         :return: float32 ``[scored, d]``.
         """

@@ -62,7 +62,7 @@ class CausalModel(ABC):
     :param max_tokens: its context, in tokens.
     :param plain_head: whether logits are the output matrix times the body's states, and nothing more.
     :param attention: what planning must know of its layers.
-    :param stock: compute as its layers do, in no faster way.
+    :param stock: compute as its layers do, in no faster way; but for logits, which are float32 in any case.
     """
 
     def __init__(
@@ -102,10 +102,6 @@ class CausalModel(ABC):
     @abstractmethod
     def made_body(self) -> Body | None:
         """A faster way through the layers as they are now."""
-
-    @abstractmethod
-    def computed_by(self, body: Body) -> bool:
-        """Whether a body computes what the layers do in the precision that they have now."""
 
     @property
     def device(self) -> torch.device:
@@ -194,7 +190,7 @@ class CausalModel(ABC):
             vectors = self.embedding(inputs["input_ids"])
         # Batch by batch other rows of the table were looked up, until all of it is in memory.
         give_back(self.embedding.weight)
-        return self.body(vectors, at, lead, lengths, tree)
+        return self.body(vectors, at, lead, None if tree else lengths, tree)
 
     @contextmanager
     def changed(self, embedder: Embedder | None, rows: int) -> Iterator[dict[str, Any]]:
@@ -228,14 +224,11 @@ class CausalModel(ABC):
         Other threads wait until it ends.
         """
         with self.lock:
-            precision, body = self.precision, self.body
+            precision = self.precision
             self._multiply_as("float32")
-            self.body = body if body is not None and self.computed_by(body) else None
             try:
                 yield
             finally:
-                # The same body, not another: layers may have been put around the modules that it was made of.
-                self.body = body
                 self._multiply_as(precision)
 
     def _multiply_as(self, precision: str) -> None:

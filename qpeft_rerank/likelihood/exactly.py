@@ -20,7 +20,7 @@ def exact_states(decoder: Any, ids: Tensor, meanwhile: Callable[[int], object]) 
     held = ExitStack()
 
     def hold(part: nn.Module, number: int) -> None:
-        held.enter_context(in_float32(part))
+        held.enter_context(float32_weights(part))
         if number < len(decoder.layers):
             meanwhile(number)
 
@@ -38,7 +38,7 @@ def exact_states(decoder: Any, ids: Tensor, meanwhile: Callable[[int], object]) 
 
 
 @contextmanager
-def in_float32(module: nn.Module) -> Iterator[None]:
+def float32_weights(module: nn.Module) -> Iterator[None]:
     """Inside the context, a module has float32 weights, and its linear layers multiply in float32."""
     kept = [
         (owner, name, weight) for owner in module.modules() for name, weight in owner.named_parameters(recurse=False)

@@ -71,7 +71,7 @@ class LanguageModel(CausalModel):
     :param model: the loaded ``AutoModelForCausalLM``.
     :param tokenizer: its tokenizer.
     :param precision: a key of :data:`DTYPES`; by default the model's dtype.
-    :param stock: compute as ``transformers`` does, nothing else.
+    :param stock: keep the layers that ``transformers`` made; logits of narrower models are float32 all the same.
     """
 
     def __init__(
@@ -134,10 +134,6 @@ class LanguageModel(CausalModel):
 
     def made_body(self) -> Body | None:
         return Body.of(self.model.base_model) if self.plain_head else None
-
-    def computed_by(self, body: Body) -> bool:
-        """See :meth:`CausalModel.computed_by`; a few tokens are read both ways."""
-        return body.agrees()
 
     def quick(self, longest: int, extra: Any) -> bool:
         """Whether :attr:`body` may read a batch.

@@ -38,12 +38,14 @@ def for_each_head(queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor
 
 
 def _takes_groups(queries: Tensor) -> bool:
-    """Whether a kernel is there for fewer heads of keys than of queries: on a GPU in half precision and without a mask.
+    """Whether a kernel is there for fewer heads of keys than of queries; elsewhere PyTorch would hold all logits.
 
-    Elsewhere PyTorch would hold all logits.
+    On a GPU it is FlashAttention's: in half precision, without a mask, from Ampere on, for heads that are not too wide.
     """
-    device = queries.device.type
-    return device == "cpu" or (device == "cuda" and queries.dtype != torch.float32)
+    if queries.device.type != "cuda":
+        return queries.device.type == "cpu"
+    narrow = queries.dtype != torch.float32 and queries.shape[-1] <= 256
+    return narrow and torch.cuda.get_device_capability(queries.device) >= (8, 0)
 
 
 def normed(states: Tensor, norm: Any) -> Tensor:

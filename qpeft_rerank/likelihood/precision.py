@@ -2,7 +2,8 @@
 
 #: The dtype that a model's own layers compute in. ``mixed`` multiplies in bfloat16 and keeps everything else, logits
 #: included, in float32; ``int8`` is bfloat16 with the layers' weights in 8 bits. Where a :class:`Body` takes their place,
-#: states between layers are float32 in all of them.
+#: states between layers are float32 in all of them; prefix tuning, and sequences beyond an attention window, are read by
+#: the model's own.
 STATES = {
     "float32": "float32",
     "mixed": "float32",

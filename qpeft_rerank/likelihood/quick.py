@@ -94,10 +94,6 @@ class QuickModel(CausalModel):
     def made_body(self) -> Body | None:
         return Body(self.modules.decoder)
 
-    def computed_by(self, body: Body) -> bool:
-        """Always: there is no other way through these layers."""
-        return True
-
     @torch.no_grad()
     def target_log_probs(self, sequences: ListLike[Sequence], embedder: Embedder | None = None) -> Tensor:
         """See :meth:`CausalModel.target_log_probs`; carries no gradients."""

@@ -13,7 +13,6 @@ from qpeft_rerank import exactness
 from qpeft_rerank.adapters.card import Card
 from qpeft_rerank.adapters.store import save_adapter
 from qpeft_rerank.console import say
-from qpeft_rerank.engines.processes import refuse_numbered
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.files import as_text, write_whole
 from qpeft_rerank.likelihood.language_model import LanguageModel, pick_device
@@ -86,7 +85,6 @@ class Session:
             dev = self.dev() if self.dev else None
             device = self.device
             if workers.count > 1:
-                refuse_numbered(device)
                 pick_device(device)  # refuses what is none
                 device = str(accelerator.device)
             model = LanguageModel.load(self.model, self.dtype, device)

@@ -22,9 +22,8 @@ def test_rows_with_another_prompt_are_named():
     assert told["epochs"] == "1 (qpeft-a-steps: 20)"
     assert told["model"] == "embedded" and told["queries"] == "160"
     # At the other scale the paper's prompt is everyone's but those that have one of their own.
-    assert (
-        said(conditions(*rows[:4]), MATRIX.scales["full"])["prompt"] == "qpeft (zero-shot: plain; zero-shot-upr: upr)"
-    )
+    told = said(conditions(*rows[:4], rows[-1]), MATRIX.scales["full"])["prompt"]
+    assert told == "qpeft (zero-shot, general-a: plain; zero-shot-upr: upr)"
 
 
 def test_a_preset_leaves_the_scales_recipe_out():

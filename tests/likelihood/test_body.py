@@ -11,6 +11,7 @@ from packing import packing
 from torch import nn
 from torch.nn import functional
 
+from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood import body as bodies
 from qpeft_rerank.likelihood import linears, operations
 from qpeft_rerank.likelihood.language_model import LanguageModel
@@ -180,6 +181,18 @@ def test_beyond_its_window_the_model_reads_itself(tmp_path: Path) -> None:
         assert quick.model.quick(len(short), {})
         assert not quick.model.quick(len(long), {})
         assert not quick.model.quick(len(short), {"past_key_values": None})
+
+
+def test_memory_that_runs_out_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the same model would compute in one way or another."""
+
+    def full(body: bodies.Body) -> bool:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    folder = tiny.save_model(tmp_path / "model")
+    monkeypatch.setattr(bodies.Body, "agrees", full)
+    with pytest.raises(InputError, match="does not fit into the memory of cpu in bfloat16"):
+        LanguageModel.load(str(folder), "bfloat16", "cpu")
 
 
 LONG = {"rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 64}

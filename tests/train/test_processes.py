@@ -44,7 +44,7 @@ from qpeft_rerank.training import session
 load = session.LanguageModel.load
 
 def failing(*given):
-    if os.environ["RANK"] == "1":
+    if os.environ["RANK"] == os.environ["DAMAGED"]:
         raise InputError("damaged here")
     return load(*given)
 
@@ -101,6 +101,16 @@ def test_two_processes_that_diverge_leave_the_best_epoch(files, model_folder):
     assert (files / "out" / "adapter_config.json").is_file() and not (files / "out.training").exists()
 
 
+def assert_one_line(run, said, **environment):
+    """Two processes end, and one line says why."""
+    environment |= os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, *LAUNCH, *run], env=environment, capture_output=True, text=True)
+    faults = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode != 0 and len(faults) == 1 and said in faults[0], done.stderr
+    # The launcher's own is about the process that it found ended.
+    assert "qpeft_rerank/" not in done.stderr.partition("Traceback")[2]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "said"),
@@ -108,20 +118,18 @@ def test_two_processes_that_diverge_leave_the_best_epoch(files, model_folder):
         (["--loss", "hindge"], "hindge"),
         (["--train", "nowhere.jsonl"], "nowhere.jsonl"),
         (["--device", "cuda:1"], "each process takes a GPU of its own"),
-        ([], "damaged here"),
     ],
-    ids=["before all", "file", "device", "one process alone"],
+    ids=["before all", "file", "device"],
 )
 def test_a_fault_of_two_processes_is_one_line(files, model_folder, more, said):
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    assert_one_line(["-m", "qpeft_rerank.train", *command(files, model_folder, *more)], said)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_fault_of_one_process_alone_is_one_line(files, model_folder, rank):
     (files / "meets.py").write_text(MEETS, "utf-8")
-    how = ["-m", "qpeft_rerank.train"] if more else [str(files / "meets.py")]
-    run = [sys.executable, *LAUNCH, *how, *command(files, model_folder, *more)]
-    done = subprocess.run(run, env=environment, capture_output=True, text=True)
-    faults = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(faults) == 1 and said in faults[0], done.stderr
-    # The launcher's own is about the process that it found ended.
-    assert "qpeft_rerank/" not in done.stderr.partition("Traceback")[2]
+    assert_one_line([str(files / "meets.py"), *command(files, model_folder)], "damaged here", DAMAGED=rank)
 
 
 @pytest.mark.slow
