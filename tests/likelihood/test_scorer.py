@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from packaging.version import Version
 from safetensors.torch import load_file, save_file
+from transformers.models.llama.modeling_llama import LlamaMLP
 
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood import linears, processor
@@ -187,12 +186,20 @@ def test_a_head_in_another_dtype_than_its_states(tmp_path: Path) -> None:
     assert rough.score(rough.encode(pair))[0].mean == pytest.approx(exact.score(exact.encode(pair))[0].mean, abs=0.1)
 
 
-@pytest.mark.skipif(Version(transformers.__version__) < Version("5.15"), reason="Mamba asked its layers until then")
 def test_layers_that_cannot_be_computed_get_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Mamba multiplies by a layer's weights itself, which a layer that rounds its inputs does not expect."""
+    """Some releases of transformers have architectures that multiply by a layer's weights themselves, Mamba among them,
+    which a layer that rounds its inputs does not expect.
+    """
+
+    def by_itself(layer: LlamaMLP, states: torch.Tensor) -> torch.Tensor:
+        inner = layer.act_fn(layer.gate_proj(states)) * layer.up_proj(states)
+        return torch.nn.functional.linear(inner, layer.down_proj.weight)
+
     monkeypatch.setattr(processor, "multiplies_bfloat16", lambda: True)
     monkeypatch.setattr(linears, "can_pack", lambda device: False)
-    folder = tiny.save_model(tmp_path / "model", model_type="mamba", state_size=4)
+    monkeypatch.setattr(LlamaMLP, "forward", by_itself)
+    folder = tiny.save_model(tmp_path / "model")
+    LanguageModel.load(str(folder), "float32", "cpu")
     with pytest.raises(InputError, match="cannot be computed in mixed"):
         LanguageModel.load(str(folder), "mixed", "cpu")
 
