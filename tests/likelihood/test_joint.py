@@ -61,8 +61,9 @@ def methods(model: LanguageModel, kind: str) -> Methods:
     """Two adapters, the model alone, and an adapter in the model's layers."""
     hinters = [trained("qpeft-a", model, "plain"), None, trained("qpeft-r", model, "plain")]
     layers = LAYERS.get(kind, ["q_proj", "v_proj"])
-    config = peft.LoraConfig(r=4, init_lora_weights=False, target_modules=layers, task_type="CAUSAL_LM")
-    hinters.append(PeftAdapter.create(model, config, seed=5))
+    # So strong that no pair's score is near the model's own by chance.
+    config = peft.LoraConfig(r=4, lora_alpha=32, init_lora_weights=False, target_modules=layers, task_type="CAUSAL_LM")
+    hinters.append(PeftAdapter.create(model, config))
     return Methods([Scorer(model, load_template("plain"), hinter) for hinter in hinters], "on")
 
 
