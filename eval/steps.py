@@ -72,24 +72,29 @@ def prompt_source(name: str) -> Source:
 
 def adapter_source(name: str) -> Source:
     """An adapter made elsewhere: a folder or one that ships by content, a hub name by its name."""
-    from qpeft_rerank.adapters.find import CONFIG, STAMP, WEIGHTS, find_adapter, shipped_adapters
+    from qpeft_rerank.adapters.find import CONFIG, STAMP, WEIGHTS
     from qpeft_rerank.likelihood.identity import file_digest
 
-    if not Path(name).is_dir() and name not in shipped_adapters():
+    folder = _adapter_folder(name)
+    if folder is None:
         return name_source(name)
-    folder = find_adapter(name)
     files = [folder / file for file in (CONFIG, WEIGHTS, STAMP) if (folder / file).is_file()]
     return Source(name, _digest([[path.name, file_digest(path)] for path in files]))
 
 
 def adapter_prompt(name: str) -> str | None:
     """The name of the prompt that an adapter made elsewhere reads with; None where only a hub knows."""
-    from qpeft_rerank.adapters.find import CONFIG, find_adapter, shipped_adapters
+    from qpeft_rerank.adapters.find import prompt_name
+    from qpeft_rerank.methods import DEFAULT_PROMPT
 
-    if not Path(name).is_dir() and name not in shipped_adapters():
-        return None
-    prompt = json.loads((find_adapter(name) / CONFIG).read_text("utf-8")).get("prompt") or {}
-    return prompt.get("name")
+    folder = _adapter_folder(name)
+    return None if folder is None else prompt_name(folder) or DEFAULT_PROMPT
+
+
+def _adapter_folder(name: str) -> Path | None:
+    from qpeft_rerank.adapters.find import find_adapter, shipped_adapters
+
+    return find_adapter(name) if Path(name).is_dir() or name in shipped_adapters() else None
 
 
 def model_source(name: str) -> Source:

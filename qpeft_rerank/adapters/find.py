@@ -2,6 +2,7 @@
 
 import difflib
 import importlib.resources
+import json
 from pathlib import Path
 
 from qpeft_rerank.errors import InputError
@@ -45,6 +46,14 @@ def find_adapter(name: str) -> Path:
     if not slash or not owner.strip(".~") or "/" in rest or not rest:
         raise InputError(f"no adapter {name!r}: give a folder, a hub name{_shipped(', or ')}{_near(name)}")
     return _download(name)
+
+
+def prompt_name(folder: Path) -> str | None:
+    """The name of the prompt that an adapter in this folder was trained with; None where other software saved it."""
+    for path in (folder / CONFIG, folder / STAMP):  # PEFT's own configuration has no room for it
+        if path.is_file() and (prompt := json.loads(path.read_text("utf-8")).get("prompt")):
+            return str(prompt["name"])
+    return None
 
 
 def _download(name: str) -> Path:

@@ -9,12 +9,14 @@ import tiny
 import torch
 from packing import packing
 
+from qpeft_rerank.adapters.find import find_adapter, prompt_name
 from qpeft_rerank.adapters.peft_bridge import PeftAdapter
 from qpeft_rerank.adapters.store import load_adapter, save_adapter
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood import linears
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.scorer import Scorer
+from qpeft_rerank.prompt import load_template
 
 # PEFT calls transformers by names that are going to change, and warns of its own tuning of norms.
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:Unsupported layer type")
@@ -227,6 +229,15 @@ def test_other_base_models(model, plain, tmp_path):
     with pytest.raises(InputError, match="does not load on wide") as caught:
         load_adapter(str(tmp_path / "ours"), wide)
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_tells_its_prompt(model, plain, tmp_path):
+    """Ours do, of whichever kind; PEFT's own do not."""
+    assert prompt_name(find_adapter("smollm2-135m-a")) == "plain"
+    save_adapter(PeftAdapter.create(fresh(model), CONFIGS["lora"]()), model, load_template("upr"), tmp_path / "ours")
+    assert prompt_name(tmp_path / "ours") == "upr"
+    (tmp_path / "ours" / "qpeft_rerank.json").unlink()
+    assert prompt_name(tmp_path / "ours") is None
 
 
 def test_weights_that_are_not_all_there(model, tmp_path):
