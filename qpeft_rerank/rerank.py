@@ -1,13 +1,13 @@
 """The main job: ``python -m qpeft_rerank.rerank --index msmarco-passage``."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from qpeft_rerank import console, neighbours
 from qpeft_rerank.collection.passages import MISSING
+from qpeft_rerank.engines.launched import started
 from qpeft_rerank.likelihood.precision import STATES
 
 if TYPE_CHECKING:
@@ -118,11 +118,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status (0, or 2 with one line on stderr)."""
     args = console.arguments(_parser(), argv)
     neighbours.make_room()
-    if os.environ.get("WORLD_SIZE", "1") != "1":
+    if started() > 1:
         from qpeft_rerank.engines import processes
 
-        if processes.started() > 1:
-            return processes.run(lambda team: _together(args, team))
+        return processes.run(lambda team: _together(args, team))
 
     def command() -> int:
         from qpeft_rerank.job import Job

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qpeft_rerank import console, neighbours
+from qpeft_rerank.engines.launched import started
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.precision import STATES
 
@@ -124,13 +125,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = shlex.join(["python", "-m", "qpeft_rerank.train", *(sys.argv[1:] if argv is None else argv)])
     # Set before torch starts CUDA: equal steps then give equal bits there, too.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    if os.environ.get("WORLD_SIZE", "1") != "1":  # what follows imports torch
+    if started() > 1:
         from qpeft_rerank.engines import processes
 
-        if processes.started() > 1:
-            # Those that wait in a collective never say good-bye.
-            cpu = processes.on_cpu(args.device)
-            return processes.run(lambda team: _train(args, command, team), cpu, stay=1.0)
+        # Those that wait in a collective never say good-bye.
+        cpu = processes.on_cpu(args.device)
+        return processes.run(lambda team: _train(args, command, team), cpu, stay=1.0)
     return console.run(lambda: _train(args, command), resumes=True)
 
 

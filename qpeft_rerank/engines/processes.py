@@ -15,18 +15,13 @@ from typing import TypeVar
 import torch
 
 from qpeft_rerank import console
+from qpeft_rerank.engines.launched import started
 from qpeft_rerank.errors import InputError, first_line
 
 _Made = TypeVar("_Made")
 # Seconds between two looks at the store, and for which the main process, which may hold it, stays for the others.
 _POLL = 0.05
 _STAY = 30.0
-
-
-def started() -> int:
-    """How many processes the environment says that there are."""
-    count = os.environ.get("WORLD_SIZE", "1")
-    return int(count) if count.isdecimal() else 1
 
 
 def on_cpu(device: str) -> bool:
