@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from qpeft_rerank.likelihood.linears import plain_products
+from qpeft_rerank.likelihood.linears import frozen, plain_products
 
 
 def exact_states(decoder: Any, ids: Tensor, meanwhile: Callable[[int], object]) -> Tensor:
@@ -46,7 +46,7 @@ def float32_weights(module: nn.Module) -> Iterator[None]:
     with plain_products(module):
         try:
             for owner, name, weight in kept:
-                setattr(owner, name, nn.Parameter(_exact(weight), requires_grad=False))
+                setattr(owner, name, frozen(_exact(weight)))
             yield
         finally:
             for owner, name, weight in kept:
@@ -55,5 +55,5 @@ def float32_weights(module: nn.Module) -> Iterator[None]:
 
 def _exact(weight: Tensor) -> Tensor:
     # Of a dtype like any other, weights in 8 bits are another class of tensors.
-    whole = weight.dequantize() if type(weight.data) is not Tensor else weight.detach()
+    whole = weight.dequantize() if type(weight.data) is not Tensor else weight
     return whole.float()

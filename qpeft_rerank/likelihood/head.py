@@ -25,11 +25,11 @@ def log_probs(states: Tensor, targets: Tensor, head: nn.Module, vocabulary: int)
     """
     if isinstance(head, SlicedLinear):
         pieces = _pieces(states, targets, _PART_CHUNK // head.parts[0].out_features)
-        return torch.cat([_by_parts(*some, head.parts) for some in pieces])
+        return torch.cat([_by_parts(some, in_rows(some, head.parts[0]), of, head.parts) for some, of in pieces])
     if type(head) is nn.Linear and head.weight.dtype != torch.float32 and not torch.is_grad_enabled():
         pieces = _pieces(states.float(), targets, _CHUNK // next(slices(head)).out_features)
         # Made float32 one after the other, for as many states as possible: all of a vocabulary is gigabytes.
-        return torch.cat([_by_parts(*some, (part.float() for part in slices(head))) for some in pieces])
+        return torch.cat([_by_parts(some, some, of, (part.float() for part in slices(head))) for some, of in pieces])
     states = states.to(next(head.parameters(), states).dtype)
     return torch.cat([_at_once(*some, head) for some in _pieces(states, targets, _CHUNK // vocabulary)])
 
@@ -43,12 +43,13 @@ def _at_once(states: Tensor, targets: Tensor, head: nn.Module) -> Tensor:
     return -nn.functional.cross_entropy(head(states).float(), targets, reduction="none")
 
 
-def _by_parts(states: Tensor, targets: Tensor, parts: Iterable[nn.Linear]) -> Tensor:
-    """The same, also more exact: a sum over a vocabulary in one go is off by some 1e-5, the sum of such sums by less."""
+def _by_parts(states: Tensor, rows: Tensor, targets: Tensor, parts: Iterable[nn.Linear]) -> Tensor:
+    """The same, also more exact: a sum over a vocabulary in one go is off by some 1e-5, the sum of such sums by less.
+
+    :param rows: the states as the parts multiply them.
+    """
     sums, of_target, first = [], torch.zeros_like(states[:, 0]), 0
-    rows: Tensor | None = None
     for part in parts:
-        rows = in_rows(states, part) if rows is None else rows
         logits = out_of_rows(part(rows), states.shape[:1])
         sums.append(logits.logsumexp(-1))
         place = targets - first

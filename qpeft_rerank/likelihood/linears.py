@@ -139,8 +139,13 @@ def linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     nn.Module.__init__(made)
     made.out_features, made.in_features = weight.shape
     for name, tensor in (("weight", weight), ("bias", bias)):
-        made.register_parameter(name, None if tensor is None else nn.Parameter(tensor.detach(), requires_grad=False))
+        made.register_parameter(name, None if tensor is None else frozen(tensor))
     return made
+
+
+def frozen(tensor: Tensor) -> nn.Parameter:
+    """A parameter that does not train, its numbers not copied."""
+    return nn.Parameter(tensor.detach(), requires_grad=False)
 
 
 class _Product(torch.autograd.Function):

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qpeft_rerank.likelihood.linears import linear_of
+from qpeft_rerank.likelihood.linears import frozen, linear_of
 from qpeft_rerank.likelihood.narrow import as_kept
 
 # Ways to scale rotary positions whose angles do not depend on how long a sequence is.
@@ -59,7 +59,7 @@ class Norm(nn.Module):
 
     def __init__(self, weight: Tensor, epsilon: float) -> None:
         super().__init__()
-        self.weight = _frozen(weight)
+        self.weight = frozen(weight)
         self.variance_epsilon = epsilon
 
 
@@ -168,10 +168,6 @@ def _layer(weights: dict[str, Tensor], name: str, shape: Shape) -> nn.Module:
 
 def _linear(weights: dict[str, Tensor], name: str) -> nn.Linear:
     return linear_of(weights.pop(f"{name}.weight"), weights.pop(f"{name}.bias", None))
-
-
-def _frozen(tensor: Tensor) -> nn.Parameter:
-    return nn.Parameter(tensor.detach(), requires_grad=False)
 
 
 def _epsilon(norm: Any) -> float:
