@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from qpeft_rerank import console, neighbours
 from qpeft_rerank.collection.passages import MISSING
-from qpeft_rerank.engines.launched import started
+from qpeft_rerank.launched import started
 from qpeft_rerank.likelihood.precision import STATES
 
 if TYPE_CHECKING:

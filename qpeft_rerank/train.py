@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qpeft_rerank import console, neighbours
-from qpeft_rerank.engines.launched import started
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.launched import started
 from qpeft_rerank.likelihood.precision import STATES
 
 if TYPE_CHECKING:

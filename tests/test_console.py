@@ -54,6 +54,29 @@ def test_bad_arguments_are_one_line_too(command: ModuleType, capsys: pytest.Capt
 
 
 @pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        ({}, True),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, True),
+        ({"WORLD_SIZE": "2", "RANK": "1"}, False),
+        ({"RANK": "1"}, True),  # of a scheduler: no fellow speaks
+        ({"WORLD_SIZE": "2"}, True),
+    ],
+)
+def test_bad_arguments_of_several_processes_are_one_line(
+    place: dict[str, str], says: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WORLD_SIZE", "RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in place.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as stopped:
+        rerank.main(["--depth", "0"])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == ("error: argument --depth: '0' is not a whole number from 1\n" if says else "")
+
+
+@pytest.mark.parametrize(
     ("parser", "needed", "flag"),
     [
         (rerank._parser, "", "--measures"),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.launched import speaks
 
 # Most that Lucene and torch take for a count.
 _MOST = 2**31 - 1
@@ -16,8 +17,8 @@ class Parser(argparse.ArgumentParser):
     """A command's arguments, whose faults are told as all others: in one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong and end with status 2."""
-        self.exit(2, f"error: {' '.join(message.split())}\n")
+        """Say what is wrong, once for all processes of a job, and end with status 2."""
+        self.exit(2, f"error: {' '.join(message.split())}\n" if speaks() else None)
 
 
 def positive(text: str) -> int:

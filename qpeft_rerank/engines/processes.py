@@ -15,8 +15,8 @@ from typing import TypeVar
 import torch
 
 from qpeft_rerank import console
-from qpeft_rerank.engines.launched import started
 from qpeft_rerank.errors import InputError, first_line
+from qpeft_rerank.launched import started
 
 _Made = TypeVar("_Made")
 # Seconds between two looks at the store, and for which the main process, which may hold it, stays for the others.
