@@ -103,7 +103,7 @@ def reference(tuned, sequence):
     return logits[-n - 1 : -1].gather(1, ids[0, -n:, None])[:, 0]
 
 
-@pytest.mark.parametrize("kind", [*CONFIGS, *KIN])
+@pytest.mark.parametrize("kind", [*CONFIGS, *(pytest.param(kind, marks=pytest.mark.slow) for kind in KIN)])
 @pytest.mark.parametrize(("saved_by", "packed"), [("peft", False), pytest.param("us", True, marks=packing)])
 def test_scores_are_those_of_peft(kind, saved_by, packed, model, plain, tmp_path, monkeypatch):
     monkeypatch.setattr(linears, "can_pack", lambda device: packed)

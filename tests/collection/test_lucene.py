@@ -110,6 +110,7 @@ def test_a_query_that_lucene_refuses_is_named(index: LuceneIndex, threads: int) 
         list(index.search(topics, threads=threads))
 
 
+@pytest.mark.slow
 def test_docids_that_no_run_can_hold_are_refused(tmp_path: Path) -> None:
     (tmp_path / "passages").mkdir()
     (tmp_path / "passages" / "p.jsonl").write_text('{"id": "a b", "contents": "radium"}\n')
@@ -118,6 +119,7 @@ def test_docids_that_no_run_can_hold_are_refused(tmp_path: Path) -> None:
         list(index.search({"1": Topic("1", "radium")}))
 
 
+@pytest.mark.slow
 def test_passages_that_share_a_docid_are_refused_once_a_topic_finds_two(tmp_path: Path) -> None:
     (tmp_path / "passages").mkdir()
     records = ('{"id": "a", "contents": "radium and polonium"}\n', '{"id": "b", "contents": "radium"}\n')
@@ -156,6 +158,7 @@ def test_a_damaged_index_is_one_line(tiny_index: Path, tmp_path: Path) -> None:
     assert "cannot read the index" in refusal(open_index, str(tmp_path / "damaged"))
 
 
+@pytest.mark.slow
 def test_an_index_without_text_says_so(tiny_corpus: Path, tmp_path: Path, topics: dict[str, Topic]) -> None:
     command = [str(find_java().executable), "-cp", str(anserini_jar()), "io.anserini.index.IndexCollection"]
     command += ["-collection", "JsonCollection", "-generator", "DefaultLuceneDocumentGenerator"]
@@ -306,6 +309,7 @@ def test_unknown_topics_and_qrels(cache: Path) -> None:
     assert "did you mean dl19-passage" in refusal(load_qrels, "dl19-pasage")
 
 
+@pytest.mark.slow
 def test_two_builders_at_once(tiny_corpus: Path, tmp_path: Path) -> None:
     from concurrent.futures import ThreadPoolExecutor
 

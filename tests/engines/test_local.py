@@ -184,6 +184,7 @@ class CountingShared(SharedScorer):
         return super().score(rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["auto", "on"])
 @given(stops=st.lists(st.integers(0, 5), max_size=4), shard=st.sampled_from([12, 15, 1000]))
 @settings(max_examples=8, deadline=None)

@@ -197,6 +197,7 @@ def test_where_it_comes_from(place, html):
     assert file_digest(chain.data / "corpus.jsonl") in text
 
 
+@pytest.mark.slow
 def test_asked_again_the_page_is_the_same(words, html, tmp_path):
     assert report.main([*words, "--output", str(tmp_path / "again.html")]) == 0
     assert (tmp_path / "again.html").read_text("utf-8") == html

@@ -66,6 +66,7 @@ def runs(work):
     return found
 
 
+@pytest.mark.slow
 def test_they_rank_as_alone(words, tmp_path, in_process, capsys):
     alone, joined = tmp_path / "alone", tmp_path / "joined"
     assert reproduce.main([*words, "--work", str(alone)]) == 0

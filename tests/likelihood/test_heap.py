@@ -43,6 +43,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+@pytest.mark.slow
 def test_what_layers_free_is_not_fetched_again(tmp_path: Path) -> None:
     folder = tiny.save_model(tmp_path / "model", vocab_size=2048, hidden_size=256, intermediate_size=768)
     done = subprocess.run(

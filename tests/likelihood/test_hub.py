@@ -8,6 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+import pytest
+
 COMMIT = "a" * 40
 FILES = ("config.json", "model.safetensors", "consolidated.safetensors", "original/params.json", "README.md")
 LISTED = {"id": "someone/adapter", "sha": COMMIT, "siblings": [{"rfilename": "adapter_config.json"}]}
@@ -96,6 +98,7 @@ def _asked(hub: type[BaseHTTPRequestHandler], code: str, folder: Path) -> "subpr
     return done
 
 
+@pytest.mark.slow
 def test_weights_are_fetched_once(tmp_path: Path) -> None:
     code = "from qpeft_rerank.likelihood.sources import find_model; print(find_model('someone/model').folder)"
     folder = Path(_asked(Serving, code, tmp_path).stdout.strip())

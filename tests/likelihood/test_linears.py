@@ -171,10 +171,10 @@ def test_only_plain_layers_are_replaced_and_the_head_stays_float32() -> None:
 def test_products_have_few_numbers_of_rows(folder: Path, dtype: str) -> None:
     scorer = Scorer(LanguageModel.load(str(folder), dtype, "cpu"), load_template("plain"))
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True) as record:
-        for length in range(1, 40):
+        for length in range(1, 40, 2):
             scorer.score(scorer.encode([("why " * length, "", "a moth in a relay")]))
     shapes = {event.input_shapes[0][0] for event in record.events() if event.name == "mkldnn::_linear_pointwise"}
-    assert 1 < len(shapes) < 39 / 2
+    assert 1 < len(shapes) < 20 / 2
     assert all(rows % linears.ROWS == 0 for rows in shapes)
 
 

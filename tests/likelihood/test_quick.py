@@ -157,6 +157,7 @@ def test_no_part_of_the_file_stays_in_memory(dtype: str, tmp_path: Path) -> None
         assert resident(path) < head + 1024
 
 
+@pytest.mark.slow
 def test_scoring_needs_no_transformers_then(tmp_path: Path) -> None:
     folder = str(tiny.save_model(tmp_path / "model"))
     code = (

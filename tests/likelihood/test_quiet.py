@@ -6,6 +6,7 @@ import sys
 import pytest
 
 
+@pytest.mark.slow
 def test_loading_is_silent() -> None:
     pytest.importorskip("torchao", reason="comes with the [int8] extra")
     code = "from qpeft_rerank.likelihood.quiet import quiet_transformers; quiet_transformers(); "

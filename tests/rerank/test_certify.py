@@ -71,6 +71,7 @@ def reranker(folder: Path, dtype: str, adapter: str | None = None, **settings: o
     return Reranker.from_pretrained(str(folder / "model"), given, dtype=dtype, device="cpu", **settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adapter", [None, "hints", "lora"])
 @pytest.mark.parametrize("dtype", ["mixed", "bfloat16"])
 def test_the_first_ranks_are_float32_s(

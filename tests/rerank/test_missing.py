@@ -40,6 +40,7 @@ def test_it_is_told_with_its_line_before_the_model_is_loaded(
             main(command(**options, **allowed))
 
 
+@pytest.mark.slow
 def test_an_id_that_an_analyzer_divides_is_not_taken_for_absent(tmp_path: Path) -> None:
     pytest.importorskip("jnius_config", reason="Pyserini is not installed")
     from qpeft_rerank.collection.building import build_index

@@ -207,6 +207,7 @@ def test_a_full_disk_is_one_line_too(capsys) -> None:
     assert capsys.readouterr().err == "error: run.trec: No space left on device\n"
 
 
+@pytest.mark.slow
 def test_a_process_that_fails_stops_the_others_at_work(words, tmp_path) -> None:
     """One journal is in use, so its process cannot begin: the other does not wait for it."""
     from qpeft_rerank.likelihood.journal import Journal

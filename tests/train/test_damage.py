@@ -34,6 +34,7 @@ def uninterrupted(files, model_folder):
     return files / "whole"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "damage"),
     [
@@ -56,6 +57,7 @@ def test_what_can_be_made_again_is(files, model_folder, stopped, name, damage):
     assert steps == ([5, 6] if name == "log.csv" else [1, 2, 3, 4, 5, 6])
 
 
+@pytest.mark.slow
 def test_kept_weights_that_are_damaged(files, model_folder, stopped, capsys, monkeypatch):
     (kept,) = (stopped / "checkpoints").glob("best-*")
     kept.write_bytes(b"no weights")

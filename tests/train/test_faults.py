@@ -194,6 +194,7 @@ def test_a_link_to_a_folder_stays(files, model_folder):
     assert load_adapter(str(files / "out"), LanguageModel.load(str(model_folder), "float32", "cpu"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lock", "checkpoints", "zero-shot.json", "made"])
 def test_any_name_will_do(files, model_folder, name):
     for more in ([], ["--overwrite"]):

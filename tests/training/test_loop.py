@@ -59,6 +59,7 @@ def test_learns_and_leaves_the_model_alone(make_student, examples, tmp_path):
     assert [float(row["dev"]) for row in rows if row["dev"]] == pytest.approx(list(outcome.dev), abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_at", [1, 4, 6, 9])
 def test_interrupted_training_ends_with_the_same_bits(make_student, examples, tmp_path, interrupted, stop_at):
     whole = make_student(dropout=0.2)

@@ -19,6 +19,7 @@ def command(data, model, output, *more):
     return speed.main([str(word) for word in words])
 
 
+@pytest.mark.slow
 def test_scaling(data, model, here, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("eval.benchmarks.growth._VALUES", SMALL)
     output = tmp_path / "grown.md"
@@ -50,6 +51,7 @@ def test_scaling(data, model, here, tmp_path, monkeypatch, capsys):
 
 
 def test_overheads(data, model, here, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("eval.benchmarks.growth._VALUES", SMALL)
     monkeypatch.setattr("eval.benchmarks.growth._LINES", 3000)
     monkeypatch.setattr("eval.benchmarks.overheads._start", lambda job: {"first_batch": 1.5, "first_score": 2.25})
     assert command(data, model, tmp_path / "over.md", "--overheads") == 0
