@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import IO
 
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.files import hold
 
 #: A job's flags that name what it reads, each with the value given.
 Inputs = Iterable[tuple[str, str | None]]
@@ -23,9 +24,9 @@ def write_lines(path: str, lines: Iterable[str]) -> None:
     """Write ``lines`` (each with its line end) to ``path`` as UTF-8; ``-`` is standard output.
 
     A regular file appears only when it is complete: a temporary file in the same directory is
-    renamed over it, so a reader or a crash never sees half of it. A name that ends in ``.gz`` is
-    compressed, the same lines always to the same bytes. :class:`InputError` where the place cannot
-    be written.
+    renamed over it, so a reader or a crash never sees half of it; the next writer takes what a crash
+    left of that. A name that ends in ``.gz`` is compressed, the same lines always to the same bytes.
+    :class:`InputError` where the place cannot be written, or another process is writing it.
     """
     if path == "-":
         _check_stdout()
@@ -103,9 +104,16 @@ def output_fault(path: str, overwrite: bool) -> str | None:
     try:
         # Tried, not asked: permissions say nothing of read-only file systems, nor to root.
         with tempfile.TemporaryFile(dir=parent):
-            return None
+            pass
     except OSError:
         return f"the folder {parent} cannot be written; name another"
+    try:
+        os.lstat(_temporary(path))
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        return f"cannot be written ({error.strerror}); choose a shorter name"
+    return None
 
 
 @contextmanager
@@ -116,15 +124,41 @@ def _replacing(path: str) -> Iterator[IO[bytes]]:
         with open(path, "wb") as direct:
             yield direct
         return
-    final = os.path.realpath(path)  # keep a symbolic link, replace what it points to
-    temporary = os.path.join(os.path.dirname(final), f".{os.path.basename(final)}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as stream:
+    temporary = _temporary(path)
+    with _held(path, temporary) as stream:
+        try:
+            stream.truncate(0)
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(temporary, final)
-    except BaseException:
-        if os.path.exists(temporary):
+            _let_rename(stream)
+            os.replace(temporary, os.path.realpath(path))
+        except BaseException:
+            _let_rename(stream)
             os.unlink(temporary)
-        raise
+            raise
+
+
+def _temporary(path: str) -> str:
+    final = os.path.realpath(path)  # keep a symbolic link, replace what it points to
+    return os.path.join(os.path.dirname(final), f".{os.path.basename(final)}.tmp")
+
+
+def _let_rename(stream: IO[bytes]) -> None:
+    """Close the file where an open one can be neither renamed nor removed; elsewhere that would let others in."""
+    if os.name == "nt":
+        stream.close()
+
+
+def _held(path: str, temporary: str) -> IO[bytes]:
+    """The temporary file, open and this process's alone; a writer that was killed holds none."""
+    while True:
+        stream = open(temporary, "ab")  # noqa: SIM115 (open until the file has its name)
+        try:
+            hold(stream, f"{path}: another process is writing it; wait for it, or name another file")
+            if os.path.exists(temporary) and os.path.samestat(os.stat(temporary), os.fstat(stream.fileno())):
+                return stream
+        except BaseException:
+            stream.close()
+            raise
+        stream.close()  # a writer that has just ended has given this one its name, or removed it

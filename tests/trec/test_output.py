@@ -3,13 +3,15 @@
 import gzip
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.trec.output import write_lines
+from qpeft_rerank.trec.output import output_fault, write_lines
 
 
 def failing() -> Iterator[str]:
@@ -60,3 +62,34 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="cannot be written") as caught:
             write_lines(str(path), ["a\n"])
         assert "\n" not in str(caught.value)
+
+
+def test_what_a_killed_writer_left_is_taken_over(tmp_path: Path) -> None:
+    code = "import os; from qpeft_rerank.trec.output import output_fault, write_lines; write_lines('out', (os._exit(9) for _ in 'a'))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False).returncode == 9
+    assert len(os.listdir(tmp_path)) == 1
+    write_lines(str(tmp_path / "out"), ["a\n"])
+    assert os.listdir(tmp_path) == ["out"] and (tmp_path / "out").read_text() == "a\n"
+
+
+def test_two_writers_of_one_file_are_one_too_many(tmp_path: Path) -> None:
+    path = str(tmp_path / "out")
+
+    def lines() -> Iterator[str]:
+        yield "first\n"
+        with pytest.raises(InputError, match="another process is writing it; wait for it"):
+            write_lines(path, ["second\n"])
+        yield "last\n"
+
+    write_lines(path, lines())
+    assert (tmp_path / "out").read_text() == "first\nlast\n"
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_a_name_that_leaves_no_room_for_another_is_refused_at_once(tmp_path: Path) -> None:
+    for name in ("x" * 254, "é" * 126):
+        fault = output_fault(str(tmp_path / name), overwrite=False)
+        assert fault is not None and fault.endswith("choose a shorter name")
+    name = "x" * 250
+    assert output_fault(str(tmp_path / name), overwrite=False) is None
+    write_lines(str(tmp_path / name), ["a\n"])
