@@ -24,6 +24,8 @@ class LuceneIndex:
         self.name = name
         self._searcher = searcher
         self._fixed_order = fixed_order
+        # Found docids that a run holds without the white space around them, as Pyserini writes it.
+        self._stripped: dict[str, str] = {}
 
     def __len__(self) -> int:
         return int(self._searcher.num_docs)
@@ -34,14 +36,18 @@ class LuceneIndex:
     def first_absent(self, docids: Sequence[str]) -> str | None:
         """Return the first of ``docids`` that the index lacks, without a look at any text."""
         reader = getattr(self._searcher.object, "reader", None)  # Anserini's own, not an interface of Pyserini's
-        return None if reader is None else ids.first_absent(reader, docids)
+        if reader is None:
+            return None
+        absent = ids.first_absent(reader, list(self._own(docids)))
+        return None if absent is None else absent.strip()
 
     def fetch(self, docids: Sequence[str]) -> dict[str, Passage]:
         """Return the passages that exist among ``docids``; :class:`InputError` if the index stores no text."""
         # str(): an integer would mean Lucene's internal number.
-        documents = self._searcher.batch_doc([str(docid) for docid in docids], 1)
+        own = self._own(map(str, docids))
+        documents = self._searcher.batch_doc(list(own), 1)
         passages = {}
-        for docid, document in documents.items():
+        for docid, document in ((own[docid], document) for docid, document in documents.items()):
             raw = document.raw()
             if raw is None:
                 raise InputError(
@@ -119,8 +125,14 @@ class LuceneIndex:
                 ) from None
         return each
 
+    def _own(self, docids: Iterable[str]) -> dict[str, str]:
+        """The index's spelling of docids, each with that of a run."""
+        return {self._stripped.get(docid, docid): docid for docid in docids}
+
     def _word(self, docid: str) -> str:
         word = docid.strip()
+        if word != docid:
+            self._stripped[word] = docid
         if word.split() != [word]:
             raise InputError(
                 f"index {self.name}: docid {docid!r} is empty or has white space, which a TREC run cannot hold; "

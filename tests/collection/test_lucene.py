@@ -131,6 +131,17 @@ def test_passages_that_share_a_docid_are_refused_once_a_topic_finds_two(tmp_path
         list(index.search({"2": Topic("2", "radium")}))
 
 
+@pytest.mark.slow
+def test_white_space_around_a_docid_is_the_index_s_own(tmp_path: Path) -> None:
+    (tmp_path / "passages").mkdir()
+    (tmp_path / "passages" / "p.jsonl").write_text('{"id": "x\\r", "contents": "radium"}\n')
+    index = open_index(str(build_index(tmp_path / "passages", tmp_path / "index")))
+    ((_, hits),) = index.search({"1": Topic("1", "radium")})
+    assert [hit.docid for hit in hits] == ["x"] and index.first_absent(["x"]) is None
+    assert index.first_absent(["x", "y"]) == "y"
+    assert index.fetch(["x"])["x"].text == "radium"
+
+
 def test_mixed_ids_are_sorted_as_text() -> None:
     assert sorted_ids(["b", "10", "9"]) == ["10", "9", "b"]
     assert sorted_ids(["10", "9", "007"]) == ["007", "9", "10"]
