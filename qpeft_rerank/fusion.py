@@ -1,6 +1,7 @@
 """How a topic's new ranking is put together from first-stage and LLM scores."""
 
 from collections.abc import Sequence
+from numbers import Real
 
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.trec.runs import trec_order
@@ -8,7 +9,7 @@ from qpeft_rerank.trec.runs import trec_order
 
 def check_alpha(alpha: float) -> None:
     """Refuse a weight of the likelihood that is none."""
-    if not 0.0 <= alpha <= 1.0:
+    if not isinstance(alpha, Real) or not 0.0 <= alpha <= 1.0:
         raise InputError(f"--alpha {alpha}: give a number from 0 (first stage only) to 1 (likelihood only)")
 
 

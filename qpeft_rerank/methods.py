@@ -1,6 +1,7 @@
 """From names of adapters to the scorers of one language model."""
 
 from collections.abc import Callable, Iterable, Sequence
+from numbers import Integral
 
 from qpeft_rerank.adapters.find import find_adapter
 from qpeft_rerank.errors import InputError
@@ -48,6 +49,14 @@ def check_compared(adapter: str | None, compare: Iterable[str]) -> None:
             why = "that is what the others are compared with" if place == main else "named twice"
             raise InputError(f"--compare {name}: {why}; leave it out")
         taken.add(place)
+
+
+def check_limit(max_passage_tokens: int | None) -> None:
+    """Refuse a limit of passages that is none."""
+    if max_passage_tokens is None:
+        return
+    if not isinstance(max_passage_tokens, Integral) or max_passage_tokens < 1:
+        raise InputError(f"--max-passage-tokens {max_passage_tokens}: give a whole number from 1")
 
 
 def load_scorers(

@@ -25,7 +25,7 @@ from qpeft_rerank.likelihood.quick import load_for_scoring
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.likelihood.scores import Score
 from qpeft_rerank.likelihood.shared import Mode
-from qpeft_rerank.methods import AUTO_ADAPTER, check_compared, chosen_adapter, load_scorers
+from qpeft_rerank.methods import AUTO_ADAPTER, check_compared, check_limit, chosen_adapter, load_scorers
 from qpeft_rerank.prompt.templates import Template, load_template
 from qpeft_rerank.results import RerankedRun, ScoredPair, in_order, merge
 from qpeft_rerank.trec.pairs import grouped, listed
@@ -102,8 +102,7 @@ class Reranker:
         name, others = spelled("model", model), spelled_list("compare", compare)
         main = None if adapter is None else chosen_adapter(spelled("adapter", adapter), name, prompt is not None)
         template = prompt if isinstance(prompt, Template | None) else load_template(spelled("prompt", prompt))
-        if max_passage_tokens is not None and max_passage_tokens < 1:
-            raise InputError(f"--max-passage-tokens {max_passage_tokens}: give a positive number")
+        check_limit(max_passage_tokens)
         check_compared(main, others)
 
         def load(whole: bool, precision: str = dtype) -> CausalModel:

@@ -34,12 +34,21 @@ def reranker(model: str) -> Reranker:
 
 ASKED = [
     ({"depth": 0}, "depth 0: give a whole number from 1"),
+    ({"depth": "3"}, "depth '3': give a whole number from 1"),
+    ({"run": {"1": {"a": 1.0}}}, "run, topic '1': give a list of Hit("),
+    ({"run": {"1": [("a", 1.0)]}}, "run, topic '1': give a list of Hit("),
+    ({"run": {"1": [RUN["1"][0]] * 2}}, "run, topic '1': has a docid twice"),
+    ({"run": list(RUN)}, "run: is list; give a mapping from topics"),
+    ({"topics": dict.fromkeys(RUN, "who")}, "topics, '1': is str; give Topic("),
+    ({"topics": list(TOPICS.values())}, "topics: is list; give a mapping from topics"),
+    ({"passages": {"a": "text"}}, "passages: is dict; give an index or a CorpusFile"),
     ({"missing": "skipp"}, "--missing skipp: give strict or skip"),
     ({}, "docid c (topic 2) is not in memory; "),
 ]
 MIXED = [
     ({"alpha": 2.0}, "--alpha 2.0: give a number from 0 "),
     ({"alpha": float("nan")}, "--alpha nan: give a number from 0 "),
+    ({"alpha": "0.5"}, "--alpha 0.5: give a number from 0 "),
 ]
 
 
@@ -54,7 +63,7 @@ MIXED = [
 )
 def test_it_is_refused_before_anything_is_scored(reranker: Reranker, way: str, asked: dict, says: str) -> None:
     with pytest.raises(InputError) as caught:
-        getattr(reranker, way)(RUN, TOPICS, Unread(), **asked)
+        getattr(reranker, way)(**{"run": RUN, "topics": TOPICS, "passages": Unread(), **asked})
     assert str(caught.value).startswith(says)
 
 
@@ -62,6 +71,12 @@ def test_it_is_refused_before_anything_is_scored(reranker: Reranker, way: str, a
 def test_what_may_be_scored_is_fetched(reranker: Reranker, asked: dict) -> None:
     with pytest.raises(AssertionError, match="prepared"):
         reranker.rerank_run(**{"run": RUN, "topics": TOPICS, "passages": Unread(), **asked})
+
+
+@pytest.mark.parametrize("limit", [0, 2.5, "5"])
+def test_a_limit_of_passages_is_a_whole_number(model: str, limit: object) -> None:
+    with pytest.raises(InputError, match=f"max-passage-tokens {limit}: give a whole number from 1"):
+        Reranker.from_pretrained(model, device="cpu", max_passage_tokens=limit)
 
 
 class Nameless(Unread):
