@@ -119,6 +119,13 @@ def test_closed_streams(files: Path, words: str, said: bytes) -> None:
     assert (done.returncode, done.stderr) == (2, said)
 
 
+def test_a_stdout_that_takes_nothing_is_one_line(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    done = shell("evaluate --qrels qrels --run run.trec > /dev/full", files)
+    assert (done.returncode, done.stderr.count(b"\n")) == (2, 1) and done.stderr.startswith(b"error: ")
+    assert shell("evaluate --qrels qrels --run run.trec | true", files).stderr == b""
+
+
 def test_closed_stderr_leaves_stdout_to_the_table(files: Path) -> None:
     (files / "run.trec").write_text(TREC[0] + "9 Q0 d1 1 2.0 x\n")
     told = shell("evaluate --qrels qrels --run run.trec", files)

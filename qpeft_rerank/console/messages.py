@@ -45,19 +45,32 @@ def run(command: Callable[[], int], resumes: bool = False) -> int:
 
 def _run(command: Callable[[], int], resumes: bool) -> int:
     try:
-        return command()
+        status = command()
+        if sys.stdout is not None:
+            sys.stdout.flush()  # what it does not take is told here, not by Python at exit
+        return status
     except InputError as error:
         say(f"error: {error}")
         return 2
     except BrokenPipeError:
-        # Python would complain again when it flushes stdout at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go_of_stdout()
         return 0
     except OSError as error:  # a full disk, a folder that may not be read: told with the file's name
+        _let_go_of_stdout()
         say(
             f"error: {f'{error.filename}: {error.strerror}' if error.filename and error.strerror else first_line(error)}"
         )
         return 2
     except KeyboardInterrupt:
+        _let_go_of_stdout()
         say(f"interrupted; {'the same command goes on from here' if resumes else 'nothing was kept'}")
         return 130
+
+
+def _let_go_of_stdout() -> None:
+    """Drop what stdout does not take: Python would complain of it again at exit, with a status of its own."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
