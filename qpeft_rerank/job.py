@@ -17,7 +17,7 @@ from qpeft_rerank.likelihood.int8 import check_int8
 from qpeft_rerank.likelihood.journal import Journal
 from qpeft_rerank.likelihood.language_model import pick_device
 from qpeft_rerank.likelihood.sources import find_model
-from qpeft_rerank.methods import DEFAULT_PROMPT, check_compared, chosen_adapter
+from qpeft_rerank.methods import DEFAULT_PROMPT, check_compared, check_limit, chosen_adapter
 from qpeft_rerank.outputs import Outputs
 from qpeft_rerank.parts import Share, collect
 from qpeft_rerank.prompt.templates import load_template
@@ -62,8 +62,7 @@ class Job:
         check_alpha(args.alpha)
         pick_device(args.device)
         check_int8(args.dtype)
-        if args.max_passage_tokens is not None and args.max_passage_tokens < 1:
-            raise InputError(f"--max-passage-tokens {args.max_passage_tokens}: give a positive number")
+        check_limit(args.max_passage_tokens)
         args.measures = report.measures(args.measures, judged=bool(args.qrels))
         # Read now only to refuse a bad one early; an adapter brings its own.
         self.prompt = load_template(args.prompt) if args.prompt else None
@@ -120,7 +119,7 @@ class Job:
             self._say_found(result)
             topic, method = topics[given.explained], self.outputs.method
             page = partial(explain.page, reranker, topic, run, result, self.passages, method)
-            self.outputs.write([*others, result], page)
+            self.outputs.write([*others, result], page, journal)
             if share:
                 share.finish(journal)
             if not self.outputs.is_file:
@@ -172,6 +171,7 @@ class Job:
             raise InputError(
                 f"--qrels {self.args.qrels}: none of the run's topics is judged there (run: {next(iter(run))}, "
                 f"qrels: {next(iter(qrels), 'none')}); give the qrels of these topics"
+                f"{', or a larger --limit' if self.args.limit else ''}"
             )
         return {topic: grades for topic, grades in qrels.items() if topic in topics} if self.args.limit else qrels
 
@@ -282,8 +282,10 @@ class Job:
         if not qrels:
             return
         names = [*self.outputs.compared, self.outputs.method]
-        lines, missing = report.measured(run, zip(names, results, strict=True), qrels, self.args.measures)
+        lines, missing, unjudged = report.measured(run, zip(names, results, strict=True), qrels, self.args.measures)
         for line in lines:
             print(line, file=out)
         if missing:
             say(f"{missing} judged topics are not in the run and count 0")
+        if unjudged:
+            say(f"{unjudged} topics without judgements do not count")

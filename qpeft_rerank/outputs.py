@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from qpeft_rerank import leftovers, sources
@@ -12,6 +13,7 @@ from qpeft_rerank.collection.names import canonical_index_name
 from qpeft_rerank.console import inputs
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.files import as_text
+from qpeft_rerank.likelihood.journal import Journal
 from qpeft_rerank.methods import DEFAULT_PROMPT, NO_ADAPTER
 from qpeft_rerank.prompt.templates import Template
 from qpeft_rerank.results import RerankedRun, score_lines
@@ -78,22 +80,22 @@ class Outputs:
         args = self.args
         # Without the run itself they are what a stopped job wrote last: the same command goes on.
         done = (self.run, self._journal.removesuffix(".journal"))
-        stopped = os.path.isfile(self._journal) and not any(map(os.path.exists, done))
-        written = [("--output", self.run, False)]
+        left = set() if any(map(os.path.exists, done)) else leftovers.announced(Path(self._journal))
+        written = [("--output", self.run)]
         if args.scores:
-            written.append(("--scores", args.scores, stopped and leftovers.is_scores(args.scores)))
-        for path, method in zip(self.compared_runs, self.compared, strict=False):
-            written.append(("--compare", path, stopped and leftovers.is_run(path, method)))
+            written.append(("--scores", args.scores))
+        written += [("--compare", path) for path in self.compared_runs]
         if args.explain:
-            written.append(("--explain", args.explain, stopped and leftovers.is_page(args.explain, self.method)))
+            written.append(("--explain", args.explain))
         taken = [self._journal] if self.is_file else []
-        for flag, path, left in written:
+        for flag, path in written:
             fault = input_fault(path, self._inputs())
             if path == "-" and flag == "--explain":
                 fault = "stdout is for runs and tables; name a file"
             elif not fault and _same(path, taken):
                 fault = "is another output of this job too; name another file"
-            yield flag, path, fault or output_fault(self._settled(path), args.overwrite or left)
+            own = path != self.run and os.path.abspath(path) in left
+            yield flag, path, fault or output_fault(self._settled(path), args.overwrite or own)
             taken.append(path)
 
     def plan(self) -> Iterator[str]:
@@ -112,23 +114,35 @@ class Outputs:
         yield from inputs(self.args, "run", "corpus", "topics", "qrels", "index", "prompt", "model", "adapter")
         yield from (("--compare", name) for name in self.args.compare)
 
-    def write(self, results: Sequence[RerankedRun], page: Callable[[], str]) -> None:
+    def write(self, results: Sequence[RerankedRun], page: Callable[[], str], journal: Journal) -> None:
         """Write everything, the run last: where it is a file, it says that the job is done.
 
         :param results: of the compared ways, then the job's own.
         :param page: makes what ``--explain`` shows.
+        :param journal: is told what else is written, for the same command to know again.
+        :raises BrokenPipeError: at the end, if the run's own reader has gone.
         """
         *others, result = results
+        beside = [*self.compared_runs, *filter(None, (self.args.scores, self.args.explain))]
+        if self.is_file and beside:
+            journal.announce([os.path.abspath(path) for path in beside if path != "-"])
+        gone = None
         if not self.is_file:
-            write_run(self.run, result.run, self.method)
+            try:
+                write_run(self.run, result.run, self.method)
+            except BrokenPipeError as error:  # the other files have readers of their own
+                gone = error
         for path, method, other in zip(self.compared_runs, self.compared, others, strict=False):
             write_run(path, other.run, method)
         if self.args.scores:
-            write_lines(self.args.scores, score_lines(result))
+            with suppress(BrokenPipeError):
+                write_lines(self.args.scores, score_lines(result))
         if self.args.explain:
             write_lines(self.args.explain, [page()])
         if self.is_file:
             write_run(self.run, result.run, self.method)
+        if gone:
+            raise gone
 
     def check_names(self) -> None:
         """Refuse two ways of scoring with one name, as nobody could tell their runs apart, and runs without a place."""

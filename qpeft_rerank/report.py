@@ -30,14 +30,18 @@ def measures(asked: Sequence[str] | None, judged: bool) -> list[str]:
 
 def measured(
     run: Run, results: Iterable[tuple[str, RerankedRun]], qrels: Qrels, measures: Sequence[str]
-) -> tuple[list[str], int]:
-    """The first stage and each named result measured: lines of a table, and how many judged topics the run lacks."""
+) -> tuple[list[str], int, int]:
+    """The first stage and each named result measured.
+
+    Lines of a table, how many judged topics the run lacks, and how many of its topics are not judged.
+    """
     first = {topic: {hit.docid: hit.score for hit in hits} for topic, hits in run.items()}
     rankings = [("first stage", evaluate(first, qrels, measures))]
     for name, result in results:
         ranked = {topic: dict(scores) for topic, scores in result.run.items()}
         rankings.append((name, evaluate(ranked, qrels, measures)))
-    return list(_table([(name, found.mean) for name, found in rankings], measures)), len(rankings[0][1].missing)
+    lines = list(_table([(name, found.mean) for name, found in rankings], measures))
+    return lines, len(rankings[0][1].missing), len(rankings[0][1].unjudged)
 
 
 def _table(rows: Sequence[tuple[str, Mapping[str, float]]], measures: Sequence[str]) -> Iterator[str]:

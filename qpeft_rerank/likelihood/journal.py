@@ -1,9 +1,10 @@
 """The score journal: every scored batch on disk before the next begins.
 
 One file of JSON lines. ``{"run": digest}`` opens a section, the scores of that run follow, a batch
-in one write. A score's key covers all that it depends on, so a score found here is never wrong,
-whatever else changed. Resuming the same run reopens its section; scores of earlier sections serve as
-a cache (another depth, another alpha). See :meth:`Journal.begin` for why the two differ.
+in one write; ``{"writing": paths}`` tells what was made of them then. A score's key covers all that it
+depends on, so a score found here is never wrong, whatever else changed. Resuming the same run reopens
+its section; scores of earlier sections serve as a cache (another depth, another alpha). See
+:meth:`Journal.begin` for why the two differ.
 """
 
 import hashlib
@@ -19,6 +20,8 @@ from qpeft_rerank.likelihood.scores import Score
 
 _FORMAT = 1
 _HEADER = json.dumps({"journal": _FORMAT}) + "\n"
+#: Opens the line that tells which files are made of the scores.
+ANNOUNCED = "writing"
 
 
 def score_key(scorer: str, query: str, title: str, text: str) -> str:
@@ -93,7 +96,7 @@ class Journal:
                 raise InputError(f"{self.path}: journal of another version; delete it to start afresh")
         elif "run" in record:
             self._close_section(str(record["run"]))
-        else:
+        elif ANNOUNCED not in record:
             total, tokens = record["sum"], record["tokens"]
             if not isinstance(total, float) or not isinstance(tokens, int):
                 raise ValueError
@@ -119,6 +122,10 @@ class Journal:
             return
         self._close_section(run)
         self._write(json.dumps({"run": run}) + "\n")
+
+    def announce(self, files: Iterable[str]) -> None:
+        """Tell which files are about to be written: until more is scored, they are this journal's own."""
+        self._write(json.dumps({ANNOUNCED: sorted(files)}) + "\n")
 
     def earlier(self, key: str) -> Score | None:
         """The score found before this run began, or None."""

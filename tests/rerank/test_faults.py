@@ -106,6 +106,10 @@ def test_judgements_of_other_topics_are_refused_before_scoring(
     assert main(command(qrels=tmp_path / "qrels")) == 2
     said = capsys.readouterr().err
     assert "none of the run's topics is judged there (run: 10, qrels: 77)" in said and "scoring" not in said
+    assert "--limit" not in said
+    (tmp_path / "qrels").write_text("9 0 7 1\n")
+    assert main(command(qrels=tmp_path / "qrels", limit=1)) == 2
+    assert "give the qrels of these topics, or a larger --limit" in capsys.readouterr().err
 
 
 def test_half_a_surrogate_pair_is_named_by_line(command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

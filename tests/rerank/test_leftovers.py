@@ -53,6 +53,26 @@ def test_what_no_stopped_job_wrote_is_kept(
     assert (tmp_path / "mine").read_text("utf-8") == text
 
 
+def test_another_job_s_scores_are_kept_beside_a_stopped_one(
+    command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine, theirs = tmp_path / "mine.jsonl", tmp_path / "theirs.jsonl"
+    assert main(command(output=tmp_path / "done.trec", scores=theirs)) == 0
+    kept = theirs.read_bytes()
+
+    def stop(*of: object) -> None:
+        raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(outputs, "write_run", stop)
+        with pytest.raises(Stop):
+            main(command(scores=mine))
+    assert main(command(scores=theirs, depth=1)) == 2
+    assert f"--scores {theirs}: exists; add --overwrite" in capsys.readouterr().err
+    assert theirs.read_bytes() == kept
+    assert main(command(scores=mine)) == 0
+
+
 def test_beside_a_finished_run_scores_need_overwrite(command, tmp_path: Path) -> None:
     assert main(command(scores=tmp_path / "scores")) == 0
     (tmp_path / "other.trec").write_text("10 Q0 42 1 1 x\n")

@@ -173,7 +173,15 @@ def test_measures_before_and_after_and_passages_shown(
     assert "who wrote the first program" in told.out
     assert table[-3].split() == ["RR", "nDCG@10"]
     assert table[-2].split()[:3] == ["first", "stage", f"{(0.5 + 1) / 3:.4f}"]
-    assert "1 judged topics are not in the run" in told.err
+    assert "1 judged topics are not in the run" in told.err and "without judgements" not in told.err
+
+
+def test_topics_that_a_table_does_not_count_are_told(
+    command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "qrels").write_text("10 0 30 1\n", "utf-8")
+    assert main(command(qrels=tmp_path / "qrels")) == 0
+    assert "1 topics without judgements do not count" in capsys.readouterr().err
 
 
 def test_a_limit_takes_the_first_topics_and_judges_no_others(

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,37 @@ def test_scores_may_go_to_stdout_and_are_alone_there(
         line.split()[2] for line in RUN.splitlines()
     ]
     assert "first stage" in told.err and "before" in told.err
+
+
+@pytest.mark.parametrize(
+    ("asked", "written"),
+    [
+        ("--output out.trec --scores - | true", ["out.trec"]),
+        ("--output out.trec --scores >(true)", ["out.trec"]),
+        ("--output - --scores scores.jsonl | true", ["scores.jsonl"]),
+        ("--output out.trec --qrels qrels | true", ["out.trec"]),
+    ],
+)
+def test_who_reads_one_output_no_more_stops_no_other(command, tmp_path: Path, asked: str, written: list[str]) -> None:
+    (tmp_path / "qrels").write_text("10 0 30 1\n", "utf-8")
+    done = shell(f"{shlex.join(command(output=None))} {asked}; exit ${{PIPESTATUS[0]}}", tmp_path)
+    assert done.returncode == 0 and "Exception ignored" not in done.stderr, done.stderr
+    assert all((tmp_path / name).stat().st_size for name in written)
+
+
+@pytest.mark.parametrize("asked", ["--output -", "--output out.trec --qrels qrels"])
+def test_a_stdout_that_takes_nothing_is_one_line(command, tmp_path: Path, asked: str) -> None:
+    (tmp_path / "qrels").write_text("10 0 30 1\n", "utf-8")
+    done = shell(f"{shlex.join(command(output=None))} {asked} > /dev/full", tmp_path)
+    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith("error: "), done.stderr
+
+
+def shell(words: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    """Run the command as bash does, with what it prints kept back until there is enough or it ends."""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    environment.pop("PYTHONUNBUFFERED", None)
+    line = f"{shlex.quote(sys.executable)} -m qpeft_rerank.rerank {words}"
+    return subprocess.run(["bash", "-c", line], cwd=folder, capture_output=True, text=True, env=environment)
 
 
 def test_stdin_may_hold_the_run_and_may_not_be_empty(
