@@ -26,7 +26,7 @@ def find_topics(name: str) -> dict[str, Topic]:
 
     :raises InputError: for a file that does not exist or is malformed, and for an unknown name.
     """
-    if name == "-" or os.path.exists(name):
+    if name == "-" or _is_file(name):
         return read_topics(name)
     if name == EMBEDDED:
         from qpeft_rerank.collection.embedded import demo_topics
@@ -35,10 +35,19 @@ def find_topics(name: str) -> dict[str, Topic]:
     if irdatasets.is_named(name):
         return irdatasets.load_topics(name)
     if os.sep in name or name.lower().endswith(_FILE_ENDINGS):
-        raise InputError(f"{name}: no such topics file; give a file or the name of a topic set")
+        raise InputError(f"{name}: {_absence(name, 'topics')}; give a file or the name of a topic set")
     from qpeft_rerank.collection.lucene import load_topics
 
     return load_topics(name)
+
+
+def _is_file(name: str) -> bool:
+    """Whether there is such a file, or pipe; a folder may be called as a set of topics is."""
+    return os.path.exists(name) and not os.path.isdir(name)
+
+
+def _absence(name: str, what: str) -> str:
+    return "is a directory" if os.path.isdir(name) else f"no such {what} file"
 
 
 def topics_of_index(index: str) -> str:
@@ -101,12 +110,12 @@ def find_qrels(name: str, run: Run, topics: Mapping[str, Topic], passages: Passa
 
 def named_qrels(name: str) -> Qrels:
     """Judgments from a file (``-`` is stdin), by ``ir_datasets:ID`` or a name that Pyserini knows."""
-    if name == "-" or os.path.exists(name):
+    if name == "-" or _is_file(name):
         return read_qrels(name)
     if irdatasets.is_named(name):
         return irdatasets.load_qrels(name)
     if os.sep in name or name.lower().endswith(_FILE_ENDINGS):
-        raise InputError(f"{name}: no such qrels file; give a file, or the name of a qrels set")
+        raise InputError(f"{name}: {_absence(name, 'qrels')}; give a file, or the name of a qrels set")
     from qpeft_rerank.collection.lucene import load_qrels
 
     return load_qrels(name)

@@ -44,6 +44,17 @@ def test_what_looks_like_a_file_is_never_taken_for_a_name(name: str) -> None:
         sources.find_qrels(name, RUN, TOPICS, CorpusFile("unread"))
 
 
+def test_a_folder_called_as_a_set_does_not_stand_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("embedded", "mine.tsv"):
+        (tmp_path / name).mkdir()
+    assert len(sources.find_topics("embedded")) > 100
+    sources.check_index("embedded")
+    for find in (sources.find_topics, sources.named_qrels):
+        with pytest.raises(InputError, match=r"mine\.tsv: is a directory; give a file"):
+            find("mine.tsv")
+
+
 def test_an_index_without_topics_of_its_own_wants_some_named() -> None:
     assert sources.topics_of_index("embedded") == "embedded"
     assert sources.topics_of_index("msmarco-passage") == "dl19-passage"

@@ -70,7 +70,7 @@ def open_index(name: str) -> LuceneIndex:
     known = check_index(name)
     if known is not None:
         return _open_prebuilt(name, known)
-    if name == "embedded" and not os.path.exists(name):
+    if name == "embedded" and not is_index(Path(name)):
         from qpeft_rerank.collection.embedded import embedded_index
 
         return embedded_index()
@@ -82,11 +82,11 @@ def check_index(name: str) -> str | None:
 
     None for a folder and for ``embedded``, which cost nothing to look at.
     """
+    if name == "embedded":
+        return None
     if os.path.exists(name):
         if not os.path.isdir(name):
             raise InputError(f"{name}: a file, not an index folder; a passage file is given with --corpus")
-        return None
-    if name == "embedded":
         return None
     if os.sep in name or name.startswith((".", "~")):
         raise InputError(f"{name}: no such folder; give an index folder or the name of a prebuilt index")
