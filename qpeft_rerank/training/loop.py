@@ -154,7 +154,7 @@ class Trainer:
 
     def _optimizer(self) -> tuple[torch.optim.Optimizer, list[float]]:
         recipe = self.recipe
-        rates = learning_rates(self.student.model.embedding.weight, recipe.lr)
+        rates = learning_rates(self.student.model.embedding, recipe.lr)
         grouped: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
         for part in self.student.parts.values():
             key = (rates[part.role], recipe.weight_decay if part.decay else 0.0)

@@ -1,11 +1,14 @@
 """Schedules, learning rates, presets."""
 
 import pytest
+import tiny
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qpeft_rerank.adapters.embeddings import FrozenTable
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.training.presets import DATASETS, PRESETS, adapter_options, recipe_values
 from qpeft_rerank.training.recipe import Recipe
 from qpeft_rerank.training.schedule import Schedule, learning_rates
@@ -22,12 +25,32 @@ def test_factor_rises_then_falls_or_stays(steps, warmup, decay):
     assert schedule.factor(steps) == (0 if decay == "linear" else 1)
 
 
+def table(rows, width, value):
+    return torch.nn.Embedding.from_pretrained(torch.full((rows, width), value))
+
+
 def test_rates_follow_the_model():
-    small = learning_rates(torch.full((10, 576), 0.14))
-    large = learning_rates(torch.full((10, 4096), 0.02))
+    small, large = learning_rates(table(10, 576, 0.14)), learning_rates(table(10, 4096, 0.02))
     assert small["embedding"] == pytest.approx(1.4e-3) and large["embedding"] == pytest.approx(2e-4)
     assert small["matrix"] == pytest.approx(8.7e-4, rel=0.01) and large["matrix"] == pytest.approx(1.2e-4, rel=0.02)
-    assert learning_rates(torch.ones(2, 2), 3e-2) == {"embedding": 3e-2, "matrix": 3e-2}
+    assert learning_rates(table(2, 2, 1.0), 3e-2) == {"embedding": 3e-2, "matrix": 3e-2}
+    assert learning_rates(table(2, 2, 0.0))["embedding"] == 0
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3_text"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_step_is_one_per_cent_of_embeddings_as_they_are_used(tmp_path, kind, dtype):
+    folder = tiny.save_model(tmp_path / kind, model_type=kind, hidden_size=256, head_dim=64)
+    embedding = LanguageModel.load(str(folder), dtype, "cpu").embedding
+    rate = learning_rates(embedding)["embedding"]
+    used = FrozenTable(embedding)(torch.arange(embedding.num_embeddings)).pow(2).mean().sqrt().item()
+    assert rate == pytest.approx(used / 100, rel=1e-3)
+    own = embedding.weight.float().pow(2).mean().sqrt().item()
+    if kind == "llama":
+        # To the last bit: trainings stay what they were.
+        assert rate == own / 100
+    else:
+        assert used == pytest.approx(16 * own, rel=1e-2)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
