@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from qpeft_rerank.adapters.base import TrainablePart, parameter_groups
 from qpeft_rerank.adapters.peft_check import PeftCheck
+from qpeft_rerank.adapters.prefix_check import refuse_prefix
 from qpeft_rerank.errors import InputError, first_line
 from qpeft_rerank.likelihood.body import Body
 from qpeft_rerank.likelihood.kv_cache import cache_argument
@@ -121,6 +122,8 @@ class PeftAdapter(nn.Module):
         adapter = cls(model, tuned)
         if check is not None:
             check.refuse(adapter, tuned, name)
+        if adapter.own_keys and adapter.virtual_tokens:
+            refuse_prefix(model, adapter, tuned.prompt_encoder, name)
         return adapter
 
     def train(self, mode: bool = True) -> Self:

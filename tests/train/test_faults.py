@@ -5,6 +5,7 @@ import os
 import sys
 
 import pytest
+import tiny
 import torch
 
 from qpeft_rerank import train
@@ -123,6 +124,7 @@ def test_questions_without_a_usable_negative_are_told(files, model_folder, capsy
         (["--adapter", "qpeft-z", "--model", "/absent/model", "--train", "/absent"], "--adapter qpeft-z: give one of"),
         (["--option", "colour=1", "--model", "/absent/model", "--train", "/absent"], "no option 'colour'"),
         (["--adapter", "prompt-tuning", "--option", "num_virtual_tokens=0"], "with these options has nothing to train"),
+        (["--adapter", "prefix-tuning", "--option", "num_virtual_tokens=0"], "with these options has nothing to train"),
         (["--output", "-"], "--output -: an adapter is a folder"),
         (["--output", "/dev/stdout"], "--output -: an adapter is a folder"),
         (["--tensorboard"], "pip install tensorboard"),
@@ -133,6 +135,14 @@ def test_bad_input_is_one_line(files, model_folder, more, said, capsys, monkeypa
     assert train.main(command(files, model_folder, *more)) == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("error: ") and said in last
+    assert not (files / "out").exists()
+
+
+@pytest.mark.parametrize("adapter", ["prefix-tuning", "p-tuning-v2"])
+def test_a_model_without_keys_takes_no_prefix(files, adapter, capsys):
+    folder = tiny.save_model(files / "rwkv", model_type="rwkv")
+    assert train.main(command(files, folder, "--adapter", adapter)) == 2
+    assert "changes no score of" in capsys.readouterr().err.strip().splitlines()[-1]
     assert not (files / "out").exists()
 
 

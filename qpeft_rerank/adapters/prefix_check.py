@@ -1,0 +1,50 @@
+"""Whether a model takes the keys and values of prefix tuning, and heeds them; a few tokens tell."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from qpeft_rerank.errors import REFUSALS, InputError, first_line
+from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.likelihood.out_of_memory import is_out_of_memory
+from qpeft_rerank.likelihood.seeds import seeded
+from qpeft_rerank.prompt.segments import Segment, Sequence
+
+# A row, and a shorter one with its padding.
+_ROWS = [
+    Sequence((Segment("passage", (5, 6)), Segment("target", (7,)))),
+    Sequence((Segment("passage", (7,)), Segment("target", (6,)))),
+]
+
+
+@torch.no_grad()
+def refuse_prefix(model: LanguageModel, adapter: Any, encoder: nn.Module, name: str) -> None:
+    """Raise :class:`InputError` where a model's scores cannot be computed with a prefix, or do not depend on it.
+
+    Models with recurrent layers keep other states than keys and values: some refuse these, others go on without.
+
+    :param adapter: a :class:`~qpeft_rerank.adapters.peft_bridge.PeftAdapter` of prefix tuning, in evaluation.
+    :param encoder: what makes its prefix; as it was afterwards.
+    """
+    kept = [(parameter, parameter.clone()) for parameter in encoder.parameters()]
+    try:
+        found = model.target_log_probs(_ROWS, adapter)
+        with seeded(0):
+            for parameter, _ in kept:
+                parameter.add_(torch.randn(parameter.shape).to(parameter))
+        changed = model.target_log_probs(_ROWS, adapter)
+    except REFUSALS as error:
+        if is_out_of_memory(error):
+            raise
+        raise InputError(
+            f"adapter {name}: {adapter.kind} cannot be computed on {model.source.name}: {first_line(error)}"
+        ) from None
+    finally:
+        for parameter, value in kept:
+            parameter.copy_(value)
+    if torch.equal(found, changed):
+        raise InputError(
+            f"adapter {name}: {adapter.kind} changes no score of {model.source.name}, whose layers keep no keys and "
+            "values; take another adapter"
+        )
