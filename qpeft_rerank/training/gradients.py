@@ -19,6 +19,7 @@ from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.batches import cut_batches, plan_batches
 from qpeft_rerank.likelihood.out_of_memory import is_out_of_memory
 from qpeft_rerank.prompt.segments import Sequence
+from qpeft_rerank.training.draws import part_seed
 from qpeft_rerank.training.losses import GroupLoss, pad_groups
 
 MeanLogProbs = Callable[[list[Sequence]], Tensor]
@@ -120,7 +121,7 @@ class GradientAccumulator:
         parts = plan_batches([self.size(sequence) for sequence in sequences], self.batch_tokens)
         values = torch.zeros(len(sequences), device=self.parameters[0].device)
         for number, part in enumerate(parts):
-            torch.manual_seed(seed + number)
+            torch.manual_seed(part_seed(seed, number))
             # Not under no_grad: a model may read sequences another way there, in rows of other shapes, whose dropout
             # would be another one.
             values[part] = self._values([sequences[index] for index in part]).detach()
@@ -129,7 +130,7 @@ class GradientAccumulator:
         (slopes,) = torch.autograd.grad(loss, values)
         for number, part in enumerate(parts):
             # The same draws as before, so the slopes belong to these values.
-            torch.manual_seed(seed + number)
+            torch.manual_seed(part_seed(seed, number))
             (self._values([sequences[index] for index in part]) * slopes[part]).sum().backward()
         return loss.item()
 

@@ -20,6 +20,7 @@ from qpeft_rerank.training import prefix
 from qpeft_rerank.training.checkpoints import Checkpoints, State, pack_optimizer, unpack_optimizer
 from qpeft_rerank.training.determinism import deterministic
 from qpeft_rerank.training.dev import DevSet, judge
+from qpeft_rerank.training.draws import step_seed
 from qpeft_rerank.training.gradients import GradientAccumulator
 from qpeft_rerank.training.logbook import Logbook
 from qpeft_rerank.training.outcome import Diverged, Outcome
@@ -202,13 +203,12 @@ class Trainer:
         state, workers = self._state, self.workers
         begun = time.perf_counter()
         mine = self.student.encode(groups[workers.rank :: workers.count])
-        # Far apart, so that no two micro-batches of a training draw the same dropout.
-        seed = (self.recipe.seed << 40) + (state.step << 16) + (workers.rank << 12)
+        seed = step_seed(self.recipe.seed, state.step, workers.rank)
         with (
             self.student.training(),
             gradient_checkpointing(self.student.model, self.running.gradient_checkpointing),
         ):
-            added = accumulator.add(mine, len(groups), seed % (1 << 63))
+            added = accumulator.add(mine, len(groups), seed)
         loss, tokens = workers.add_up(accumulator.parameters, added)
         limit = self.recipe.clip if self.recipe.clip is not None else float("inf")
         norm = float(torch.nn.utils.clip_grad_norm_(accumulator.parameters, limit))
