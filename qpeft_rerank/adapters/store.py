@@ -19,6 +19,7 @@ from qpeft_rerank.adapters.registry import Kind, adapter_kinds, create_adapter, 
 from qpeft_rerank.errors import InputError, first_line, one_line
 from qpeft_rerank.likelihood.causal_model import CausalModel
 from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.likelihood.out_of_memory import fitting_adapter
 from qpeft_rerank.likelihood.sources import EMBEDDED_HUB
 from qpeft_rerank.prompt.templates import Template, template_from_dict
 
@@ -134,9 +135,13 @@ def load_adapter(name: str, model: CausalModel) -> LoadedAdapter:
 
     :param name: a folder, a name on the hub, or a shipped adapter.
     :raises InputError: if there is none, it is damaged or newer than this release, or belongs to
-        another base model.
+        another base model, or does not fit into memory.
     """
-    folder = find_adapter(name)
+    with fitting_adapter(f"adapter {name}", model.device):
+        return _load(name, find_adapter(name), model)
+
+
+def _load(name: str, folder: Path, model: CausalModel) -> LoadedAdapter:
     config = _read_json(folder / CONFIG)
     peft_type = config.get("peft_type")
     if not isinstance(peft_type, str):

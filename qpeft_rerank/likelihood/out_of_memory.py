@@ -44,6 +44,14 @@ def fitting_model(model: str, precision: str, device: torch.device) -> AbstractC
     )
 
 
+def fitting_adapter(adapter: str, device: torch.device) -> AbstractContextManager[None]:
+    """:func:`fitting` for an adapter that is made on its model's device."""
+    return fitting(
+        f"{adapter}: does not fit into the memory of {device} beside the model; take a smaller --dtype, another "
+        "--device or a smaller --model"
+    )
+
+
 # A GPU of Apple's in an error of no kind of its own; a CPU, of which the second is Windows'; libraries of CUDA's.
 _TOLD = ("out of memory", "can't allocate memory", "not enough memory", "_STATUS_ALLOC_FAILED")
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from qpeft_rerank.console import say
 from qpeft_rerank.errors import REFUSALS, InputError
-from qpeft_rerank.likelihood.out_of_memory import attempt
+from qpeft_rerank.likelihood.out_of_memory import attempt, fitting, is_out_of_memory
 from qpeft_rerank.likelihood.precision import ROUNDING
 from qpeft_rerank.likelihood.scorer import BatchScorer, summed
 from qpeft_rerank.likelihood.scores import Score
@@ -28,6 +28,7 @@ PROBE = [
     ("who wrote the first program", "", "The bug."),
     ("what was the first bug", "", "The bug."),
 ]
+_NO_ROOM = "out of memory on a few short texts beside the model; take a smaller --dtype or another --device"
 
 
 class SharedScorer:
@@ -51,7 +52,13 @@ class SharedScorer:
         Asked of them, on a few short texts: no list of architectures says it. It fails where the
         model takes no mask or positions from outside, has a recurrent state, caps its logits, and
         where the adapter changes the passage by the query or brings keys and values of its own.
+
+        :raises InputError: if memory runs out.
         """
+        with fitting(_NO_ROOM):
+            return self._agrees()
+
+    def _agrees(self) -> bool:
         model, hinter = self.scorer.model, self.scorer.hinter
         try:
             sequences = self.scorer.encode(PROBE)
@@ -68,7 +75,9 @@ class SharedScorer:
             return False
         # transformers refuses a mask, positions or embeddings in as many ways as it has architectures; whichever
         # it is, such a model is read plainly, and a fault of its own then shows in that reading.
-        except REFUSALS:
+        except REFUSALS as error:
+            if is_out_of_memory(error):  # or how a whole job computes would depend on what memory there was
+                raise
             return False
         gap = (torch.cat(found) - torch.cat(expected)).abs().max()
         return bool(gap <= ROUNDING.get(model.precision, ROUNDING["float32"]))

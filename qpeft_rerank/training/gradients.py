@@ -17,7 +17,7 @@ from torch import Tensor
 from qpeft_rerank.console import say
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.batches import cut_batches, plan_batches
-from qpeft_rerank.likelihood.out_of_memory import is_out_of_memory
+from qpeft_rerank.likelihood.out_of_memory import fitting, is_out_of_memory
 from qpeft_rerank.prompt.segments import Sequence
 from qpeft_rerank.training.draws import part_seed
 from qpeft_rerank.training.losses import GroupLoss, pad_groups
@@ -27,6 +27,10 @@ Groups = list[list[Sequence]]
 
 # Of a pass on a CPU: most of its tokens, and how many more could be read in the time that it costs besides.
 _PASS_TOKENS, _PASS_COST = 512, 40
+_NO_ROOM = (
+    "out of memory for the gradients, which take the memory of what learns; train less (--option embeddings=frozen), "
+    "or take a smaller --dtype"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +79,14 @@ class GradientAccumulator:
 
         :param of: groups of the whole step, over all processes.
         :param seed: for dropout; the same call with the same seed draws the same.
-        :raises InputError: if a single sequence does not fit into memory.
+        :raises InputError: if a single sequence, or the gradients themselves, do not fit into memory.
         """
         device = self.parameters[0].device
         while True:
-            for parameter in self.parameters:
-                parameter.grad = torch.zeros_like(parameter)
+            # Smaller micro-batches would not help here.
+            with fitting(_NO_ROOM):
+                for parameter in self.parameters:
+                    parameter.grad = torch.zeros_like(parameter)
             try:
                 with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
                     total = sum(self._micro_batch(batch, of, seed + place) for place, batch in self._planned(groups))

@@ -32,11 +32,14 @@ from qpeft_rerank.training.schedule import Schedule, learning_rates
 from qpeft_rerank.training.student import Student, gradient_checkpointing
 from qpeft_rerank.training.workers import Workers
 
-# At the first step AdamW takes its memory.
 _NO_ROOM = (
-    "out of memory for the optimizer, which takes twice the memory of what learns; give the same command again with a "
-    "smaller --batch-tokens, or train less (--option embeddings=frozen)"
+    "out of memory for {} the memory of what learns; give the same command again with a smaller --batch-tokens, or "
+    "train less (--option embeddings=frozen)"
 )
+# At the first step AdamW takes its memory.
+_NO_OPTIMIZER = _NO_ROOM.format("the optimizer, which takes twice")
+_NO_SUM = _NO_ROOM.format("the sum of all processes' gradients, which takes")
+_NO_SAMPLE = "out of memory on a few sequences; set --max-passage-tokens, or take a smaller --dtype"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +89,10 @@ class Trainer:
         # Asked before anything is learnt or resumed, so that the answer is the same each time.
         model, hinter, folder = self.student.model, self.student.hinter, self.running.prefixes
         sample = self._sample()
-        self._sharing = bool(sample) and prefix.prefix_works(model, sample, hinter)
-        if self._sharing and hinter and folder:
-            self.store = prefix.open_store(folder, model, sample, hinter, self.workers.main)
+        with fitting(_NO_SAMPLE):
+            self._sharing = bool(sample) and prefix.prefix_works(model, sample, hinter)
+            if self._sharing and hinter and folder:
+                self.store = prefix.open_store(folder, model, sample, hinter, self.workers.main)
 
     def train(self) -> Outcome:
         """Train to the end, or until the dev metric stops rising; the main process's student then has the best weights.
@@ -209,7 +213,8 @@ class Trainer:
             gradient_checkpointing(self.student.model, self.running.gradient_checkpointing),
         ):
             added = accumulator.add(mine, len(groups), seed)
-        loss, tokens = workers.add_up(accumulator.parameters, added)
+        with fitting(_NO_SUM):
+            loss, tokens = workers.add_up(accumulator.parameters, added)
         limit = self.recipe.clip if self.recipe.clip is not None else float("inf")
         norm = float(torch.nn.utils.clip_grad_norm_(accumulator.parameters, limit))
         if not (abs(loss) < float("inf") and norm < float("inf")):
@@ -218,7 +223,7 @@ class Trainer:
         factor = schedule.factor(state.step)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * factor
-        with fitting(_NO_ROOM):
+        with fitting(_NO_OPTIMIZER):
             optimizer.step()
         if not all(bool(torch.isfinite(parameter).all()) for parameter in accumulator.parameters):
             raise Diverged(self._not_a_number("a weight is no number any more"), state.best)

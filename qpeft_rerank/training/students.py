@@ -7,6 +7,7 @@ from qpeft_rerank.adapters.peft_bridge import PeftAdapter
 from qpeft_rerank.adapters.registry import adapter_kinds, create_adapter, find_kind
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.likelihood.out_of_memory import fitting_adapter
 from qpeft_rerank.likelihood.scorer import encode_pairs
 from qpeft_rerank.prompt.builder import EncodedQuery
 from qpeft_rerank.prompt.templates import Template
@@ -52,15 +53,16 @@ def make_student(
     :param options: fields of the adapter's configuration that differ from the preset.
     :param examples: all that the training may draw from, as ``sampling`` says (None: as by default).
     :param quiet: show no progress.
-    :raises InputError: for an unknown name or option, or if the adapter does not suit the model.
+    :raises InputError: for an unknown name or option, or if the adapter does not suit the model or fit beside it.
     """
     check_adapter(name, options)
-    if name in PEFT_METHODS:
-        adapter: Any = PeftAdapter.create(model, _peft_config(name, model, options), seed)
-    else:
-        adapter = create_adapter(name, model, template, preset, seed=seed, **options)
-    student = Student(model, template, adapter, {}, (adapter,), max_passage_tokens)
-    adapter.cover(_touched(student, adapter, examples, sampling or Sampling(), quiet))
+    with fitting_adapter(f"--adapter {name}", model.device):
+        if name in PEFT_METHODS:
+            adapter: Any = PeftAdapter.create(model, _peft_config(name, model, options), seed)
+        else:
+            adapter = create_adapter(name, model, template, preset, seed=seed, **options)
+        student = Student(model, template, adapter, {}, (adapter,), max_passage_tokens)
+        adapter.cover(_touched(student, adapter, examples, sampling or Sampling(), quiet))
     # By the module's names, which are short and those of checkpoints.
     parts = {id(part.parameter): part for part in adapter.trainable_parts().values()}
     student.parts.update((key, parts[id(own)]) for key, own in adapter.named_parameters() if own.requires_grad)

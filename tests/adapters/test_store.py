@@ -278,6 +278,15 @@ def test_weights_that_do_not_fit(folder, model):
     assert "no table" in refused(folder, model)
 
 
+def test_an_adapter_that_does_not_fit_beside_the_model(folder, model, monkeypatch):
+    def full(*given):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.nn.Module, "to", full)
+    with pytest.raises(InputError, match="does not fit into the memory of cpu beside the model"):
+        load_adapter(str(folder), model)
+
+
 def test_names(folder, model, monkeypatch, tmp_path):
     assert "did you mean" in refused(folder.parent / "mines", model)
     assert "no adapter_config.json" in refused(tmp_path, model)

@@ -208,6 +208,19 @@ def test_memory_running_out_halves_the_batch(llama: LanguageModel, monkeypatch: 
     assert sizes == [3, 1, 2, 1, 1]
 
 
+def test_sharing_does_not_depend_on_memory(llama: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = SharedScorer(Scorer(llama, load_template("plain")), "on")
+
+    def full(rows):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shared, "log_probs", full)
+        with pytest.raises(InputError, match="out of memory on a few short texts"):
+            _ = shared.works
+    assert shared.works
+
+
 def test_auto_shares_where_it_pays_and_asks_the_model_only_then(
     llama: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

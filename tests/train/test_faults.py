@@ -9,6 +9,7 @@ import tiny
 import torch
 
 from qpeft_rerank import train
+from qpeft_rerank.adapters.qpeft_a.module import QPeftA
 from qpeft_rerank.adapters.store import load_adapter
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.scorer import NotFiniteError
@@ -56,13 +57,27 @@ def test_nan_keeps_what_was_learnt_before_any_epoch_ended(
         assert "checkpoint" not in said and kept == ["step-00000000"]
 
 
-def test_an_optimizer_without_memory_is_one_line(files, model_folder, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("owner", "name", "said"),
+    [
+        (QPeftA, "to", "--adapter qpeft-a: does not fit into the memory of cpu beside the model"),
+        (QPeftA, "cover", "--adapter qpeft-a: does not fit into the memory of cpu beside the model"),
+        (QPeftA, "forward", "out of memory on a few sequences"),
+        (prefix, "means", "out of memory on a few sequences"),
+        # Not left to training without what is shared: weights would differ by what memory there was.
+        (prefix, "compute_cache", "out of memory on a few sequences"),
+        (Workers, "add_up", "out of memory for the sum of all processes' gradients"),
+        (torch.optim.AdamW, "step", "out of memory for the optimizer"),
+    ],
+)
+def test_what_finds_no_memory_is_one_line(files, model_folder, owner, name, said, monkeypatch, capsys):
     def full(*given):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(torch.optim.AdamW, "step", full)
+    monkeypatch.setattr(owner, name, full)
     assert train.main(command(files, model_folder)) == 2
-    assert "error: out of memory for the optimizer" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert f"error: {said}" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert not (files / "out").exists()
 
 
 def test_a_file_given_twice_is_refused(files, model_folder, capsys):

@@ -165,3 +165,14 @@ def test_out_of_memory_halves_and_goes_on(make_student, groups, capsys):
 def test_out_of_memory_on_one_sequence_is_the_users(make_student, groups):
     with pytest.raises(InputError, match="out of memory on one sequence of"):
         grads(make_student(), groups, 10**6, way=limited(0))
+
+
+def test_gradients_without_memory_are_the_users(make_student, groups, monkeypatch, capsys):
+    def full(*given):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch, "zeros_like", full)
+    with pytest.raises(InputError, match="out of memory for the gradients"):
+        grads(make_student(), groups, 10**6)
+    # No smaller micro-batches were tried.
+    assert not capsys.readouterr().err
