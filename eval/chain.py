@@ -54,9 +54,11 @@ class Chain:
         )
 
     def has_dev(self, condition: Condition) -> bool:
-        """Tell whether there are dev questions with candidates: not where a run made elsewhere is reranked."""
+        """Tell whether there are dev questions with candidates: not where a run made elsewhere is reranked, and not
+        where a data set brings its own topics and run, which are those to test on.
+        """
         dataset = condition.dataset
-        if condition.first_stage.kind != "search":
+        if condition.first_stage.kind != "search" or self._given(dataset):
             return False
         if not self.scale.corpus:
             return bool(dataset.dev_topics)
