@@ -277,5 +277,8 @@ def _label(name: str, split: Split) -> str:
 
 
 def _option_words(options: Mapping[str, Any]) -> list[str]:
-    said = {name: value if isinstance(value, str) else json.dumps(value) for name, value in options.items()}
-    return [word for name, value in said.items() for word in ("--option", f"{name}={value}")]
+    def said(value: Any) -> str:
+        # A text that begins as JSON does, such as a regular expression, is read as one in quotes only.
+        return value if isinstance(value, str) and not value.startswith(("[", "{")) else json.dumps(value)
+
+    return [word for name, value in options.items() for word in ("--option", f"{name}={said(value)}")]

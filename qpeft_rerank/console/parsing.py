@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import re
+import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
@@ -65,7 +67,8 @@ def inputs(args: argparse.Namespace, *names: str) -> list[tuple[str, str | None]
 def settings(flag: str, given: Iterable[str]) -> dict[str, Any]:
     """Values given as ``NAME=VALUE``, read as JSON where they are that; of a name given twice the last.
 
-    :raises InputError: for one without a name or a sign of equality.
+    :raises InputError: for one without a name or a sign of equality, and for one that begins as JSON does and is none:
+        taken for a text, it would be what was hardly meant.
     """
     found: dict[str, Any] = {}
     for text in given:
@@ -75,5 +78,16 @@ def settings(flag: str, given: Iterable[str]) -> dict[str, Any]:
         try:
             found[name] = json.loads(value)
         except ValueError:
+            if value.lstrip().startswith(("[", "{")):
+                raise InputError(f"{flag} {text}: {value} is no JSON; {_as_json(name, value)}") from None
             found[name] = value
     return found
+
+
+def _as_json(name: str, value: str) -> str:
+    """How a shell takes it as what it may be: a list of names, or a text such as a regular expression."""
+    ways = [f"as a text {shlex.quote(f'{name}={json.dumps(value, ensure_ascii=False)}')}"]
+    if names := re.fullmatch(r"\s*\[([\w.\s,'-]+)\]\s*", value):
+        listed = [one for part in names[1].split(",") if (one := part.strip(" '"))]
+        ways.insert(0, f"as a list {shlex.quote(f'{name}={json.dumps(listed, ensure_ascii=False)}')}")
+    return f"write it {', or '.join(ways)}"

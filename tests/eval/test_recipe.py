@@ -123,7 +123,10 @@ def test_the_three_ablations_are_plans_at_mini_scale(data, table):
 
 def test_options_are_written_as_the_commands_read_them():
     from eval.chain import _option_words
+    from qpeft_rerank.console import settings
 
     given = {"start": None, "k": 5, "gate": 0.5, "source": "random", "tied": True}
     words = ["--option", "start=null", "--option", "k=5", "--option", "gate=0.5"]
     assert _option_words(given) == [*words, "--option", "source=random", "--option", "tied=true"]
+    given |= {"modules_to_save": ["lm_head"], "target_modules": "[qv]_proj", "rank_pattern": {"{1}": 2}}
+    assert settings("--option", _option_words(given)[1::2]) == given
