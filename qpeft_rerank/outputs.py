@@ -5,6 +5,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from qpeft_rerank import leftovers, sources
@@ -81,20 +82,21 @@ class Outputs:
         # Without the run itself they are what a stopped job wrote last: the same command goes on.
         done = (self.run, self._journal.removesuffix(".journal"))
         left = set() if any(map(os.path.exists, done)) else leftovers.announced(Path(self._journal))
-        written = [("--output", self.run)]
+        written: list[tuple[str, str, Callable[[str], bool]]] = [("--output", self.run, lambda _: False)]
         if args.scores:
-            written.append(("--scores", args.scores))
-        written += [("--compare", path) for path in self.compared_runs]
+            written.append(("--scores", args.scores, leftovers.is_scores))
+        for path, method in zip(self.compared_runs, self.compared, strict=False):
+            written.append(("--compare", path, partial(leftovers.is_run, method=method)))
         if args.explain:
-            written.append(("--explain", args.explain))
+            written.append(("--explain", args.explain, partial(leftovers.is_page, method=self.method)))
         taken = [self._journal] if self.is_file else []
-        for flag, path in written:
+        for flag, path, alike in written:
             fault = input_fault(path, self._inputs())
             if path == "-" and flag == "--explain":
                 fault = "stdout is for runs and tables; name a file"
             elif not fault and _same(path, taken):
                 fault = "is another output of this job too; name another file"
-            own = path != self.run and os.path.abspath(path) in left
+            own = os.path.abspath(path) in left and os.path.isfile(path) and alike(path)
             yield flag, path, fault or output_fault(self._settled(path), args.overwrite or own)
             taken.append(path)
 

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Any
 
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.files import append, hold, parse_json
@@ -48,6 +48,7 @@ class Journal:
         self._kept: dict[str, Score] = {}
         self._section: dict[tuple[int, str], Score] = {}
         self._run: str | None = None
+        self._writing: list[str] | None = None
         #: How many candidates an engine has done with scores that were here, for who tells its speed.
         self.spared = 0
         try:
@@ -90,18 +91,22 @@ class Journal:
         if good == 0:
             self._write(_HEADER)
 
-    def _take(self, record: dict[str, object], number: int) -> None:
+    def _take(self, record: dict[str, Any], number: int) -> None:
         if number == 1:
             if record["journal"] != _FORMAT:
                 raise InputError(f"{self.path}: journal of another version; delete it to start afresh")
         elif "run" in record:
             self._close_section(str(record["run"]))
-        elif ANNOUNCED not in record:
+        elif ANNOUNCED in record:
+            self._writing = record[ANNOUNCED]
+            return
+        else:
             total, tokens = record["sum"], record["tokens"]
             if not isinstance(total, float) or not isinstance(tokens, int):
                 raise ValueError
             place = (int(str(record.get("shard", 0))), str(record["key"]))
             self._section[place] = Score(total, tokens, bool(record.get("truncated")))
+        self._writing = None
 
     def _close_section(self, run: str) -> None:
         self._kept.update((key, score) for (_, key), score in self._section.items())
@@ -121,11 +126,15 @@ class Journal:
         if run == self._run:
             return
         self._close_section(run)
+        self._writing = None
         self._write(json.dumps({"run": run}) + "\n")
 
     def announce(self, files: Iterable[str]) -> None:
         """Tell which files are about to be written: until more is scored, they are this journal's own."""
-        self._write(json.dumps({ANNOUNCED: sorted(files)}) + "\n")
+        listed = sorted(files)
+        if listed != self._writing:
+            self._write(json.dumps({ANNOUNCED: listed}) + "\n")
+            self._writing = listed
 
     def earlier(self, key: str) -> Score | None:
         """The score found before this run began, or None."""
@@ -155,6 +164,7 @@ class Journal:
     def add(self, scores: Iterable[tuple[str, Score]], shard: int = 0) -> None:
         """Append one batch, as a single write, of which a kill may leave the lines of the first pages."""
         lines = []
+        self._writing = None
         for key, score in scores:
             self._section[shard, key] = score
             record = {"key": key, "sum": score.total, "tokens": score.tokens}
