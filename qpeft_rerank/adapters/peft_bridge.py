@@ -19,6 +19,7 @@ from qpeft_rerank.errors import InputError, first_line
 from qpeft_rerank.likelihood.body import Body
 from qpeft_rerank.likelihood.kv_cache import cache_argument
 from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.likelihood.out_of_memory import pass_on_out_of_memory
 from qpeft_rerank.likelihood.seeds import seeded
 from qpeft_rerank.prompt.segments import Sequence
 
@@ -75,6 +76,7 @@ class PeftAdapter(nn.Module):
             try:
                 tuned = PeftModelForCausalLM(model.model, config)
             except Exception as error:  # PEFT looks at few of its settings before it uses them
+                pass_on_out_of_memory(error)
                 raise InputError(
                     f"peft cannot put {config.peft_type.value} on this model: {first_line(error)}"
                 ) from None
@@ -90,12 +92,8 @@ class PeftAdapter(nn.Module):
 
         if not (folder / "adapter_model.safetensors").is_file():
             pickled = (folder / "adapter_model.bin").exists()
-            reason = (
-                "only has adapter_model.bin, a pickle; save it again as safetensors"
-                if pickled
-                else ("has no adapter_model.safetensors")
-            )
-            raise InputError(f"adapter {name} {reason}")
+            only = "only has adapter_model.bin, a pickle; save it again as safetensors"
+            raise InputError(f"adapter {name} {only if pickled else 'has no adapter_model.safetensors'}")
         try:
             config = PeftConfig.from_pretrained(str(folder))
             # What this PEFT, older than the one that wrote it, warns about and drops: to be refused, if it is to be.
@@ -114,6 +112,7 @@ class PeftAdapter(nn.Module):
         except InputError:
             raise
         except Exception as error:  # PEFT and safetensors raise whatever comes; nothing of it is ours
+            pass_on_out_of_memory(error)
             raise InputError(f"adapter {name} does not load on {model.source.name}: {first_line(error)}") from None
         return cls._checked(model, tuned, check, name)
 

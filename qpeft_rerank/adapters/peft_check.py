@@ -8,7 +8,7 @@ from torch import Tensor
 from qpeft_rerank.errors import REFUSALS, InputError, first_line
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.linears import plain_products
-from qpeft_rerank.likelihood.out_of_memory import is_out_of_memory
+from qpeft_rerank.likelihood.out_of_memory import pass_on_out_of_memory
 
 # A long row, and a shorter one with its padding.
 _IDS = [[5, 6, 7, 8, 9], [7, 6, 5, 0, 0]]
@@ -60,8 +60,7 @@ class PeftCheck:
                     f"adapter {name}: {adapter.kind}, as it is set, changes the model's own layers for good"
                 )
         except REFUSALS as error:
-            if is_out_of_memory(error):
-                raise
+            pass_on_out_of_memory(error)
             raise InputError(
                 f"adapter {name} cannot be computed on {model.source.name} in {model.precision}: {first_line(error)}"
             ) from None

@@ -20,7 +20,7 @@ from qpeft_rerank.likelihood.compiling import compiled, leave_out_packed
 from qpeft_rerank.likelihood.exactly import exact_states
 from qpeft_rerank.likelihood.layer import Layer
 from qpeft_rerank.likelihood.operations import causal, masked, normed
-from qpeft_rerank.likelihood.out_of_memory import is_out_of_memory
+from qpeft_rerank.likelihood.out_of_memory import pass_on_out_of_memory
 from qpeft_rerank.likelihood.packed import Attended, Packed, Tree, joined, row_by_row, saves
 
 # Largest difference of a state from the model's own, over the largest state there is.
@@ -61,8 +61,7 @@ class Body:
             body = cls(decoder)
             return body if body.agrees() else None
         except REFUSALS as error:
-            if is_out_of_memory(error):  # or what a model computes would depend on what memory there was
-                raise
+            pass_on_out_of_memory(error)
             return None
 
     @torch.inference_mode()

@@ -61,3 +61,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _TOLD)
+
+
+def pass_on_out_of_memory(error: BaseException) -> None:
+    """Raise an error again that means so: it is no answer to whether something can be computed.
+
+    Taken for one, it would make what a job computes depend on how much memory there was.
+    """
+    if is_out_of_memory(error):
+        raise error

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from qpeft_rerank.console import say
 from qpeft_rerank.errors import REFUSALS, InputError
-from qpeft_rerank.likelihood.out_of_memory import attempt, fitting, is_out_of_memory
+from qpeft_rerank.likelihood.out_of_memory import attempt, fitting, pass_on_out_of_memory
 from qpeft_rerank.likelihood.precision import ROUNDING
 from qpeft_rerank.likelihood.scorer import BatchScorer, summed
 from qpeft_rerank.likelihood.scores import Score
@@ -76,8 +76,7 @@ class SharedScorer:
         # transformers refuses a mask, positions or embeddings in as many ways as it has architectures; whichever
         # it is, such a model is read plainly, and a fault of its own then shows in that reading.
         except REFUSALS as error:
-            if is_out_of_memory(error):  # or how a whole job computes would depend on what memory there was
-                raise
+            pass_on_out_of_memory(error)
             return False
         gap = (torch.cat(found) - torch.cat(expected)).abs().max()
         return bool(gap <= ROUNDING.get(model.precision, ROUNDING["float32"]))

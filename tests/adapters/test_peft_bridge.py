@@ -240,6 +240,19 @@ def test_a_folder_tells_its_prompt(model, plain, tmp_path):
     assert prompt_name(tmp_path / "ours") is None
 
 
+def test_memory_that_runs_out_is_no_fault_of_the_adapter(model, plain, tmp_path, monkeypatch):
+    save_adapter(PeftAdapter.create(fresh(model), CONFIGS["lora"]()), model, plain, tmp_path / "saved")
+
+    def full(*given, **settings):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(peft.PeftModelForCausalLM, "__init__", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        PeftAdapter.create(fresh(model), CONFIGS["lora"]())
+    with pytest.raises(InputError, match="does not fit into the memory of cpu beside the model"):
+        load_adapter(str(tmp_path / "saved"), fresh(model))
+
+
 def test_weights_that_are_not_all_there(model, tmp_path):
     from safetensors.torch import load, save_file
 
