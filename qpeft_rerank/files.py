@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -77,6 +79,61 @@ def write_whole(path: Path, data: bytes, durable: bool = False) -> None:
     except BaseException:
         fresh.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def replacing(path: str) -> Iterator[IO[bytes]]:
+    """Give a stream that becomes ``path`` when the block ends well and vanishes otherwise.
+
+    One process writes a file at a time, under one temporary name beside it, so that the next one takes over what a
+    killed one left. A link is kept; a device or a named pipe is written to directly.
+
+    :raises InputError: if another process is writing it.
+    :raises OSError: if it cannot be written.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):  # renaming over it would destroy it; a directory fails here
+        with open(path, "wb") as direct:
+            yield direct
+        return
+    final, temporary = os.path.realpath(path), temporary_name(path)
+    with _held(temporary, f"{path}: another process is writing it; wait for it, or name another file") as stream:
+        try:
+            stream.truncate(0)
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+            _let_rename(stream)
+            os.replace(temporary, final)
+        except BaseException:
+            _let_rename(stream)
+            os.unlink(temporary)
+            raise
+
+
+def temporary_name(path: str) -> str:
+    """Where a file is written before it has its name: beside it, or beside what a link points to."""
+    folder, name = os.path.split(os.path.realpath(path))
+    return os.path.join(folder, f".{name}.tmp")
+
+
+def _held(temporary: str, refusal: str) -> IO[bytes]:
+    """The temporary file, open and this process's alone; a writer that was killed holds none."""
+    while True:
+        stream = open(temporary, "ab")  # noqa: SIM115 (open until the file has its name)
+        try:
+            hold(stream, refusal)
+            if os.path.exists(temporary) and os.path.samestat(os.stat(temporary), os.fstat(stream.fileno())):
+                return stream
+        except BaseException:
+            stream.close()
+            raise
+        stream.close()  # a writer that has just ended has given this one its name, or removed it
+
+
+def _let_rename(stream: IO[bytes]) -> None:
+    """Close the file where an open one can be neither renamed nor removed; elsewhere that would let others in."""
+    if os.name == "nt":
+        stream.close()
 
 
 def parse_json(text: str, **how: Any) -> Any:

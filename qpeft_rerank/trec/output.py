@@ -5,12 +5,10 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import IO
+from collections.abc import Iterable
 
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.files import hold
+from qpeft_rerank.files import replacing, temporary_name
 
 #: A job's flags that name what it reads, each with the value given.
 Inputs = Iterable[tuple[str, str | None]]
@@ -34,7 +32,7 @@ def write_lines(path: str, lines: Iterable[str]) -> None:
         sys.stdout.flush()
         return
     try:
-        with _replacing(path) as target:
+        with replacing(path) as target:
             if path.endswith(".gz"):
                 # No name and no time inside: equal runs give equal files.
                 with gzip.GzipFile(filename="", mode="wb", fileobj=target, mtime=0) as packed:
@@ -108,57 +106,9 @@ def output_fault(path: str, overwrite: bool) -> str | None:
     except OSError:
         return f"the folder {parent} cannot be written; name another"
     try:
-        os.lstat(_temporary(path))
+        os.lstat(temporary_name(path))
     except FileNotFoundError:
         pass
     except OSError as error:
         return f"cannot be written ({error.strerror}); choose a shorter name"
     return None
-
-
-@contextmanager
-def _replacing(path: str) -> Iterator[IO[bytes]]:
-    """Give a stream that becomes ``path`` when the block ends well and vanishes otherwise."""
-    if os.path.exists(path) and not os.path.isfile(path):
-        # /dev/stdout, a named pipe: renaming over it would destroy it. (A directory fails here.)
-        with open(path, "wb") as direct:
-            yield direct
-        return
-    temporary = _temporary(path)
-    with _held(path, temporary) as stream:
-        try:
-            stream.truncate(0)
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-            _let_rename(stream)
-            os.replace(temporary, os.path.realpath(path))
-        except BaseException:
-            _let_rename(stream)
-            os.unlink(temporary)
-            raise
-
-
-def _temporary(path: str) -> str:
-    final = os.path.realpath(path)  # keep a symbolic link, replace what it points to
-    return os.path.join(os.path.dirname(final), f".{os.path.basename(final)}.tmp")
-
-
-def _let_rename(stream: IO[bytes]) -> None:
-    """Close the file where an open one can be neither renamed nor removed; elsewhere that would let others in."""
-    if os.name == "nt":
-        stream.close()
-
-
-def _held(path: str, temporary: str) -> IO[bytes]:
-    """The temporary file, open and this process's alone; a writer that was killed holds none."""
-    while True:
-        stream = open(temporary, "ab")  # noqa: SIM115 (open until the file has its name)
-        try:
-            hold(stream, f"{path}: another process is writing it; wait for it, or name another file")
-            if os.path.exists(temporary) and os.path.samestat(os.stat(temporary), os.fstat(stream.fileno())):
-                return stream
-        except BaseException:
-            stream.close()
-            raise
-        stream.close()  # a writer that has just ended has given this one its name, or removed it

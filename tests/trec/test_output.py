@@ -65,7 +65,7 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_writer_left_is_taken_over(tmp_path: Path) -> None:
-    code = "import os; from qpeft_rerank.trec.output import output_fault, write_lines; write_lines('out', (os._exit(9) for _ in 'a'))"
+    code = "import os; from qpeft_rerank.trec.output import write_lines; write_lines('out', (os._exit(9) for _ in 'a'))"
     assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False).returncode == 9
     assert len(os.listdir(tmp_path)) == 1
     write_lines(str(tmp_path / "out"), ["a\n"])
