@@ -82,23 +82,25 @@ class Outputs:
         # Without the run itself they are what a stopped job wrote last: the same command goes on.
         done = (self.run, self._journal.removesuffix(".journal"))
         left = set() if any(map(os.path.exists, done)) else leftovers.announced(Path(self._journal))
-        written: list[tuple[str, str, Callable[[str], bool]]] = [("--output", self.run, lambda _: False)]
-        if args.scores:
-            written.append(("--scores", args.scores, leftovers.is_scores))
-        for path, method in zip(self.compared_runs, self.compared, strict=False):
-            written.append(("--compare", path, partial(leftovers.is_run, method=method)))
-        if args.explain:
-            written.append(("--explain", args.explain, partial(leftovers.is_page, method=self.method)))
         taken = [self._journal] if self.is_file else []
-        for flag, path, alike in written:
+        for flag, path, alike in [("--output", self.run, None), *self._beside()]:
             fault = input_fault(path, self._inputs())
             if path == "-" and flag == "--explain":
                 fault = "stdout is for runs and tables; name a file"
             elif not fault and _same(path, taken):
                 fault = "is another output of this job too; name another file"
-            own = os.path.abspath(path) in left and os.path.isfile(path) and alike(path)
+            own = alike is not None and os.path.abspath(path) in left and os.path.isfile(path) and alike(path)
             yield flag, path, fault or output_fault(self._settled(path), args.overwrite or own)
             taken.append(path)
+
+    def _beside(self) -> Iterator[tuple[str, str, Callable[[str], bool]]]:
+        """Each file that is written besides the run: its flag, its place, and what tells whether a file looks like it."""
+        if self.args.scores:
+            yield "--scores", self.args.scores, leftovers.is_scores
+        for path, method in zip(self.compared_runs, self.compared, strict=False):
+            yield "--compare", path, partial(leftovers.is_run, method=method)
+        if self.args.explain:
+            yield "--explain", self.args.explain, partial(leftovers.is_page, method=self.method)
 
     def plan(self) -> Iterator[str]:
         """A line for each file that the job would write; one that it would refuse says why."""
@@ -125,9 +127,8 @@ class Outputs:
         :raises BrokenPipeError: at the end, if the run's own reader has gone.
         """
         *others, result = results
-        beside = [*self.compared_runs, *filter(None, (self.args.scores, self.args.explain))]
-        if self.is_file and beside:
-            journal.announce([os.path.abspath(path) for path in beside if path != "-"])
+        if self.is_file and (beside := [os.path.abspath(path) for _, path, _ in self._beside() if path != "-"]):
+            journal.announce(beside)
         gone = None
         if not self.is_file:
             try:
