@@ -40,7 +40,10 @@ def run(command: Callable[[], int], resumes: bool = False) -> int:
         if isinstance(stream, io.TextIOWrapper):  # whatever the locale: runs and pages are UTF-8
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     with outliving():
-        return _run(command, resumes)
+        try:
+            return _run(command, resumes)
+        finally:
+            _let_go_of_stdout()
 
 
 def _run(command: Callable[[], int], resumes: bool) -> int:
@@ -53,16 +56,13 @@ def _run(command: Callable[[], int], resumes: bool) -> int:
         say(f"error: {error}")
         return 2
     except BrokenPipeError:
-        _let_go_of_stdout()
         return 0
     except OSError as error:  # a full disk, a folder that may not be read: told with the file's name
-        _let_go_of_stdout()
         say(
             f"error: {f'{error.filename}: {error.strerror}' if error.filename and error.strerror else first_line(error)}"
         )
         return 2
     except KeyboardInterrupt:
-        _let_go_of_stdout()
         say(f"interrupted; {'the same command goes on from here' if resumes else 'nothing was kept'}")
         return 130
 
