@@ -8,9 +8,10 @@ from numbers import Integral
 from qpeft_rerank.collection.passages import MISSING, Passages, Surveyed
 from qpeft_rerank.engines.local import Candidate
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.given import check_given
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.trec.pairs import listed
-from qpeft_rerank.trec.runs import Hit, Run
+from qpeft_rerank.trec.runs import Run
 from qpeft_rerank.trec.topics import Topic
 
 # Passages fetched at once, so that a long run never holds all its texts.
@@ -49,15 +50,7 @@ def check_asked(
         raise InputError(f"depth {depth!r}: give a whole number from 1")
     if missing not in MISSING:
         raise InputError(f"--missing {missing}: give {' or '.join(MISSING)}")
-    if not hasattr(passages, "fetch") or not hasattr(passages, "prepare"):
-        raise InputError(f"passages: is {type(passages).__name__}; give an index or a CorpusFile")
-    for what, given in (("run", run), ("topics", topics)):
-        if not isinstance(given, Mapping):
-            raise InputError(f"{what}: is {type(given).__name__}; give a mapping from topics")
-    check_run(run)
-    for key, topic in topics.items():
-        if not isinstance(topic, Topic):
-            raise InputError(f"topics, {key!r}: is {type(topic).__name__}; give Topic(id, text)")
+    check_given(run, topics, passages)
     check_topics(run, topics)
     for topic in run:
         for scorer in scorers:
@@ -67,18 +60,6 @@ def check_asked(
                 raise InputError(f"topic {topic}: {error}") from None
     if missing == "strict":
         check_passages(run, passages, depth)
-
-
-def check_run(run: Run) -> None:
-    """Refuse what is no run: a mapping from topics to lists of hits, none of them twice.
-
-    :raises InputError: with the topic.
-    """
-    for topic, hits in run.items():
-        if not isinstance(hits, Sequence) or not all(isinstance(hit, Hit) for hit in hits):
-            raise InputError(f"run, topic {topic!r}: give a list of Hit(docid, score, rank)")
-        if len({hit.docid for hit in hits}) < len(hits):
-            raise InputError(f"run, topic {topic!r}: has a docid twice; leave one out")
 
 
 def check_topics(run: Run, topics: Mapping[str, Topic]) -> None:

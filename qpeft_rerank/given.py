@@ -1,11 +1,12 @@
-"""What Python code hands over, checked: names, queries and passages."""
+"""What Python code hands over, checked: names, queries, passages and runs."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
-from qpeft_rerank.collection.passages import Passage
+from qpeft_rerank.collection.passages import Passage, Passages
 from qpeft_rerank.engines.local import Candidate
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.trec.runs import Hit, Run
 from qpeft_rerank.trec.topics import Topic
 
 #: What a model, an adapter or a prompt is asked for by.
@@ -54,6 +55,26 @@ def paired(pairs: Iterable[tuple[str, str | Passage]]) -> Iterator[Candidate]:
         if not isinstance(passage, Passage):
             raise InputError(f"pair {place}: the passage is {type(passage).__name__}; give a string or a Passage")
         yield Candidate(Topic(str(place), query), passage)
+
+
+def check_given(run: Run, topics: Mapping[str, Topic], passages: Passages) -> None:
+    """Refuse what is no run, no topics or no collection, and a run that has a docid twice in a topic.
+
+    :raises InputError: saying what to give.
+    """
+    if not hasattr(passages, "fetch") or not hasattr(passages, "prepare"):
+        raise InputError(f"passages: is {type(passages).__name__}; give an index or a CorpusFile")
+    for what, given in (("run", run), ("topics", topics)):
+        if not isinstance(given, Mapping):
+            raise InputError(f"{what}: is {type(given).__name__}; give a mapping from topics")
+    for topic, hits in run.items():
+        if not isinstance(hits, Sequence) or not all(isinstance(hit, Hit) for hit in hits):
+            raise InputError(f"run, topic {topic!r}: give a list of Hit(docid, score, rank)")
+        if len({hit.docid for hit in hits}) < len(hits):
+            raise InputError(f"run, topic {topic!r}: has a docid twice; leave one out")
+    for key, one in topics.items():
+        if not isinstance(one, Topic):
+            raise InputError(f"topics, {key!r}: is {type(one).__name__}; give Topic(id, text)")
 
 
 def _check_ordered(name: str, given: object, of: str) -> None:
