@@ -282,10 +282,10 @@ class Job:
         if not qrels:
             return
         names = [*self.outputs.compared, self.outputs.method]
-        lines, missing, unjudged = report.measured(run, zip(names, results, strict=True), qrels, self.args.measures)
+        lines, found = report.measured(run, zip(names, results, strict=True), qrels, self.args.measures)
         for line in lines:
             print(line, file=out)
-        if missing:
-            say(f"{missing} judged topics are not in the run and count 0")
-        if unjudged:
-            say(f"{unjudged} topics without judgements do not count")
+        if found.missing:
+            say(f"{len(found.missing)} judged topics are not in the run and count 0")
+        if found.unjudged:
+            say(f"{len(found.unjudged)} topics without judgements do not count")

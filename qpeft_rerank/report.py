@@ -6,7 +6,7 @@ from itertools import islice
 from qpeft_rerank.collection.passages import Passages
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.results import RerankedRun
-from qpeft_rerank.trec.measures import evaluate, parse_measure
+from qpeft_rerank.trec.measures import Evaluation, evaluate, parse_measure
 from qpeft_rerank.trec.qrels import Qrels
 from qpeft_rerank.trec.runs import Run
 from qpeft_rerank.trec.topics import Topic
@@ -30,18 +30,14 @@ def measures(asked: Sequence[str] | None, judged: bool) -> list[str]:
 
 def measured(
     run: Run, results: Iterable[tuple[str, RerankedRun]], qrels: Qrels, measures: Sequence[str]
-) -> tuple[list[str], int, int]:
-    """The first stage and each named result measured.
-
-    Lines of a table, how many judged topics the run lacks, and how many of its topics are not judged.
-    """
+) -> tuple[list[str], Evaluation]:
+    """The first stage and each named result measured: lines of a table, and what was found of the first stage."""
     first = {topic: {hit.docid: hit.score for hit in hits} for topic, hits in run.items()}
     rankings = [("first stage", evaluate(first, qrels, measures))]
     for name, result in results:
         ranked = {topic: dict(scores) for topic, scores in result.run.items()}
         rankings.append((name, evaluate(ranked, qrels, measures)))
-    lines = list(_table([(name, found.mean) for name, found in rankings], measures))
-    return lines, len(rankings[0][1].missing), len(rankings[0][1].unjudged)
+    return list(_table([(name, found.mean) for name, found in rankings], measures)), rankings[0][1]
 
 
 def _table(rows: Sequence[tuple[str, Mapping[str, float]]], measures: Sequence[str]) -> Iterator[str]:

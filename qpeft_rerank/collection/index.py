@@ -38,8 +38,9 @@ class LuceneIndex:
         reader = getattr(self._searcher.object, "reader", None)  # Anserini's own, not an interface of Pyserini's
         if reader is None:
             return None
-        absent = ids.first_absent(reader, list(self._own(docids)))
-        return None if absent is None else absent.strip()
+        own = self._own(docids)
+        absent = ids.first_absent(reader, list(own))
+        return None if absent is None else own[absent]
 
     def fetch(self, docids: Sequence[str]) -> dict[str, Passage]:
         """Return the passages that exist among ``docids``; :class:`InputError` if the index stores no text."""

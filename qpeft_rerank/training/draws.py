@@ -19,7 +19,7 @@ def part_seed(seed: int, number: int) -> int:
 
 
 def _other(seed: int, what: str, number: int) -> int:
-    """The seed itself for number 0; else one that has nothing to do with it: any sum of them would be another's, too."""
+    """The seed itself for number 0, else a hash of both: any sum of the two is another pair's sum as well."""
     if not number:
         return seed
     return int.from_bytes(hashlib.blake2b(f"{seed} {what} {number}".encode("ascii"), digest_size=8).digest()) >> 1
