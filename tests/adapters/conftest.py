@@ -2,7 +2,10 @@
 
 import pytest
 import tiny
+import torch
 
+from qpeft_rerank.adapters.registry import create_adapter
+from qpeft_rerank.adapters.store import save_adapter
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.prompt import Template, load_template
@@ -41,3 +44,19 @@ def smollm2():
         return LanguageModel.load("embedded", dtype="float32", device="cpu")
     except InputError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def adapter(model, qpeft):
+    """Q-PEFT-R, four of whose rows of E' have moved."""
+    made = create_adapter("qpeft-r", model, qpeft, k=3)
+    made.cover(range(100))
+    with torch.no_grad():
+        made.table.rows[5:9] += 1.0
+    return made
+
+
+@pytest.fixture
+def folder(adapter, model, qpeft, tmp_path):
+    """That one, saved."""
+    return save_adapter(adapter, model, qpeft, tmp_path / "mine")

@@ -2,7 +2,6 @@
 
 import hashlib
 import shutil
-import subprocess
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,11 @@ import pytest
 from qpeft_rerank.collection import evalfiles, lucene
 from qpeft_rerank.collection.building import build_index
 from qpeft_rerank.collection.index import sorted_ids
-from qpeft_rerank.collection.jvm import anserini_jar, find_java
 from qpeft_rerank.collection.lucene import LuceneIndex, load_qrels, load_topics, open_index
 from qpeft_rerank.collection.passages import Passage
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.trec.topics import Topic
+from tests.refusal import refusal
 
 pytest.importorskip("jnius_config", reason="Pyserini is not installed")
 
@@ -53,13 +52,6 @@ def catalogue(index: LuceneIndex, monkeypatch: pytest.MonkeyPatch) -> dict[str, 
         # Since 2.4 a read-only mapping over lists from the network, with aliases of its own.
         monkeypatch.setattr(info, "_sources", ({"msmarco-v1-passage": entry},))
     return entry
-
-
-def refusal(action: Any, *args: Any) -> str:
-    with pytest.raises(InputError) as caught:
-        action(*args)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def test_fetch(index: LuceneIndex) -> None:
@@ -110,38 +102,6 @@ def test_a_query_that_lucene_refuses_is_named(index: LuceneIndex, threads: int) 
         list(index.search(topics, threads=threads))
 
 
-@pytest.mark.slow
-def test_docids_that_no_run_can_hold_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "passages").mkdir()
-    (tmp_path / "passages" / "p.jsonl").write_text('{"id": "a b", "contents": "radium"}\n')
-    index = open_index(str(build_index(tmp_path / "passages", tmp_path / "index")))
-    with pytest.raises(InputError, match="docid 'a b' is empty or has white space"):
-        list(index.search({"1": Topic("1", "radium")}))
-
-
-@pytest.mark.slow
-def test_passages_that_share_a_docid_are_refused_once_a_topic_finds_two(tmp_path: Path) -> None:
-    (tmp_path / "passages").mkdir()
-    records = ('{"id": "a", "contents": "radium and polonium"}\n', '{"id": "b", "contents": "radium"}\n')
-    (tmp_path / "passages" / "p.jsonl").write_text(records[0] + records[1] + '{"id": "a", "contents": "radium"}\n')
-    index = open_index(str(build_index(tmp_path / "passages", tmp_path / "index")))
-    ((_, hits),) = index.search({"1": Topic("1", "polonium")})
-    assert [hit.docid for hit in hits] == ["a"]
-    with pytest.raises(InputError, match="topic 2 finds several passages with the docid a, "):
-        list(index.search({"2": Topic("2", "radium")}))
-
-
-@pytest.mark.slow
-def test_white_space_around_a_docid_is_the_index_s_own(tmp_path: Path) -> None:
-    (tmp_path / "passages").mkdir()
-    (tmp_path / "passages" / "p.jsonl").write_text('{"id": "x\\r", "contents": "radium"}\n')
-    index = open_index(str(build_index(tmp_path / "passages", tmp_path / "index")))
-    ((_, hits),) = index.search({"1": Topic("1", "radium")})
-    assert [hit.docid for hit in hits] == ["x"] and index.first_absent(["x"]) is None
-    assert index.first_absent(["x", "y"]) == "y"
-    assert index.fetch(["x"])["x"].text == "radium"
-
-
 def test_mixed_ids_are_sorted_as_text() -> None:
     assert sorted_ids(["b", "10", "9"]) == ["10", "9", "b"]
     assert sorted_ids(["10", "9", "007"]) == ["007", "9", "10"]
@@ -167,18 +127,6 @@ def test_a_damaged_index_is_one_line(tiny_index: Path, tmp_path: Path) -> None:
     for path in (tmp_path / "damaged").glob("segments_*"):
         path.write_bytes(b"nonsense")
     assert "cannot read the index" in refusal(open_index, str(tmp_path / "damaged"))
-
-
-@pytest.mark.slow
-def test_an_index_without_text_says_so(tiny_corpus: Path, tmp_path: Path, topics: dict[str, Topic]) -> None:
-    command = [str(find_java().executable), "-cp", str(anserini_jar()), "io.anserini.index.IndexCollection"]
-    command += ["-collection", "JsonCollection", "-generator", "DefaultLuceneDocumentGenerator"]
-    command += ["-input", str(tiny_corpus.parent), "-index", str(tmp_path / "slim"), "-threads", "1"]
-    subprocess.run(command, check=True, capture_output=True)
-    slim = open_index(str(tmp_path / "slim"))
-    assert len(dict(slim.search(topics))["10"]) > 0
-    assert "stores no passage text (a -slim index" in refusal(slim.fetch, ["7"])
-    assert "--rm3 needs" in refusal(lambda: next(slim.search(topics, rm3=True)))
 
 
 def test_prebuilt_index_planted_in_the_cache(
@@ -318,24 +266,6 @@ def test_names_from_the_network_that_cannot_be_had(cache: Path, monkeypatch: pyt
 def test_unknown_topics_and_qrels(cache: Path) -> None:
     assert "did you mean dpr-nq-test" in refusal(load_topics, "dpr-nq-tst")
     assert "did you mean dl19-passage" in refusal(load_qrels, "dl19-pasage")
-
-
-@pytest.mark.slow
-def test_two_builders_at_once(tiny_corpus: Path, tmp_path: Path) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
-    target = tmp_path / "both"
-    with ThreadPoolExecutor(2) as pool:
-        futures = [pool.submit(build_index, tiny_corpus.parent, target) for _ in range(2)]
-    assert [future.result() for future in futures] == [target, target]
-    assert [path.name for path in tmp_path.iterdir()] == ["both"]
-    assert len(open_index(str(target))) == 11
-
-
-def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    assert "indexing" in refusal(build_index, tmp_path / "absent", tmp_path / "index")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty"]
 
 
 @pytest.mark.slow

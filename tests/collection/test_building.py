@@ -1,0 +1,28 @@
+"""An index is built whole or not at all."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from qpeft_rerank.collection.building import build_index
+from qpeft_rerank.collection.lucene import open_index
+from tests.refusal import refusal
+
+pytest.importorskip("jnius_config", reason="Pyserini is not installed")
+
+
+@pytest.mark.slow
+def test_two_builders_at_once(tiny_corpus: Path, tmp_path: Path) -> None:
+    target = tmp_path / "both"
+    with ThreadPoolExecutor(2) as pool:
+        futures = [pool.submit(build_index, tiny_corpus.parent, target) for _ in range(2)]
+    assert [future.result() for future in futures] == [target, target]
+    assert [path.name for path in tmp_path.iterdir()] == ["both"]
+    assert len(open_index(str(target))) == 11
+
+
+def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "indexing" in refusal(build_index, tmp_path / "absent", tmp_path / "index")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty"]

@@ -1,0 +1,57 @@
+"""Indexes of others with docids or texts that a run or a reranker cannot take as they are."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from qpeft_rerank.collection.building import build_index
+from qpeft_rerank.collection.jvm import anserini_jar, find_java
+from qpeft_rerank.collection.lucene import LuceneIndex, open_index
+from qpeft_rerank.errors import InputError
+from qpeft_rerank.trec.topics import Topic
+from tests.refusal import refusal
+
+pytest.importorskip("jnius_config", reason="Pyserini is not installed")
+pytestmark = pytest.mark.slow
+
+
+def built(folder: Path, *passages: tuple[str, str]) -> LuceneIndex:
+    """An index of passages, each with its docid."""
+    (folder / "passages").mkdir()
+    lines = [json.dumps({"id": docid, "contents": text}) + "\n" for docid, text in passages]
+    (folder / "passages" / "p.jsonl").write_text("".join(lines))
+    return open_index(str(build_index(folder / "passages", folder / "index")))
+
+
+def test_docids_that_no_run_can_hold_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="docid 'a b' is empty or has white space"):
+        list(built(tmp_path, ("a b", "radium")).search({"1": Topic("1", "radium")}))
+
+
+def test_passages_that_share_a_docid_are_refused_once_a_topic_finds_two(tmp_path: Path) -> None:
+    index = built(tmp_path, ("a", "radium and polonium"), ("b", "radium"), ("a", "radium"))
+    ((_, hits),) = index.search({"1": Topic("1", "polonium")})
+    assert [hit.docid for hit in hits] == ["a"]
+    with pytest.raises(InputError, match="topic 2 finds several passages with the docid a, "):
+        list(index.search({"2": Topic("2", "radium")}))
+
+
+def test_white_space_around_a_docid_is_the_index_s_own(tmp_path: Path) -> None:
+    index = built(tmp_path, ("x\r", "radium"))
+    ((_, hits),) = index.search({"1": Topic("1", "radium")})
+    assert [hit.docid for hit in hits] == ["x"] and index.first_absent(["x"]) is None
+    assert index.first_absent(["x", "y"]) == "y"
+    assert index.fetch(["x"])["x"].text == "radium"
+
+
+def test_an_index_without_text_says_so(tiny_corpus: Path, tmp_path: Path, topics: dict[str, Topic]) -> None:
+    command = [str(find_java().executable), "-cp", str(anserini_jar()), "io.anserini.index.IndexCollection"]
+    command += ["-collection", "JsonCollection", "-generator", "DefaultLuceneDocumentGenerator"]
+    command += ["-input", str(tiny_corpus.parent), "-index", str(tmp_path / "slim"), "-threads", "1"]
+    subprocess.run(command, check=True, capture_output=True)
+    slim = open_index(str(tmp_path / "slim"))
+    assert len(dict(slim.search(topics))["10"]) > 0
+    assert "stores no passage text (a -slim index" in refusal(slim.fetch, ["7"])
+    assert "--rm3 needs" in refusal(lambda: next(slim.search(topics, rm3=True)))
