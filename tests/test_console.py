@@ -126,6 +126,15 @@ def test_a_stdout_that_takes_nothing_is_one_line(files: Path, monkeypatch: pytes
     assert shell("evaluate --qrels qrels --run run.trec | true", files).stderr == b""
 
 
+def test_a_refusal_after_words_that_stdout_does_not_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    code = "from qpeft_rerank.console import run; from qpeft_rerank.errors import InputError; import sys\n"
+    code += "def refused(): print('words'); raise InputError('odd')\nsys.exit(run(refused))"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "error: odd\n")
+
+
 def test_closed_stderr_leaves_stdout_to_the_table(files: Path) -> None:
     (files / "run.trec").write_text(TREC[0] + "9 Q0 d1 1 2.0 x\n")
     told = shell("evaluate --qrels qrels --run run.trec", files)
