@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
+from qpeft_rerank.collection.hits import Found, is_found, passage_from_hit
 from qpeft_rerank.collection.passages import Passage, Passages
 from qpeft_rerank.engines.local import Candidate
 from qpeft_rerank.errors import InputError
@@ -11,6 +12,8 @@ from qpeft_rerank.trec.topics import Topic
 
 #: What a model, an adapter or a prompt is asked for by.
 Named = str | os.PathLike[str]
+#: What a passage is given as: its text, itself, or what Pyserini found.
+Readable = str | Passage | Found
 
 
 def spelled(what: str, name: Named) -> str:
@@ -27,9 +30,9 @@ def spelled_list(what: str, names: Iterable[Named]) -> list[str]:
     return [spelled(what, name) for name in names]
 
 
-def checked_passages(passages: Iterable[str | Passage]) -> Iterable[str | Passage]:
+def checked_passages(passages: Iterable[Readable]) -> Iterable[Readable]:
     """Passages as they are; one alone is refused, for a text is a list of its letters to Python."""
-    if isinstance(passages, str | Passage):
+    if isinstance(passages, str | Passage) or is_found(passages):
         raise InputError("passages: a list is wanted, not a single passage; write [passage]")
     if isinstance(passages, Mapping):
         raise InputError(f"passages: is {type(passages).__name__}, a list is wanted; write list(passages.values())")
@@ -37,7 +40,7 @@ def checked_passages(passages: Iterable[str | Passage]) -> Iterable[str | Passag
     return passages
 
 
-def paired(pairs: Iterable[tuple[str, str | Passage]]) -> Iterator[Candidate]:
+def paired(pairs: Iterable[tuple[str, Readable]]) -> Iterator[Candidate]:
     """Candidates of (query, passage) pairs, named by their places.
 
     :raises InputError: with the place of what is no such pair.
@@ -50,11 +53,20 @@ def paired(pairs: Iterable[tuple[str, str | Passage]]) -> Iterator[Candidate]:
         query, passage = pair
         if not isinstance(query, str):
             raise InputError(f"pair {place}: the query is {type(query).__name__}; give a string")
-        if isinstance(passage, str):
-            passage = Passage(str(place), "", passage)
-        if not isinstance(passage, Passage):
-            raise InputError(f"pair {place}: the passage is {type(passage).__name__}; give a string or a Passage")
-        yield Candidate(Topic(str(place), query), passage)
+        yield Candidate(Topic(str(place), query), _passage(place, passage))
+
+
+def _passage(place: int, given: object) -> Passage:
+    if isinstance(given, Passage):
+        return given
+    if isinstance(given, str):
+        return Passage(str(place), "", given)
+    if is_found(given):
+        return passage_from_hit(given)
+    raise InputError(
+        f"pair {place}: the passage is {type(given).__name__}; give a string, a Passage or a hit of Pyserini's "
+        "LuceneSearcher"
+    )
 
 
 def check_given(run: Run, topics: Mapping[str, Topic], passages: Passages) -> None:

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 from qpeft_rerank.candidates import candidates, check_asked
 from qpeft_rerank.certify import Name, certify
-from qpeft_rerank.collection.passages import Passage, Passages
+from qpeft_rerank.collection.passages import Passages
 from qpeft_rerank.engines.joint import JointEngine
 from qpeft_rerank.engines.local import Candidate, LocalEngine
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.fusion import check_alpha
-from qpeft_rerank.given import Named, checked_passages, paired, spelled, spelled_list
+from qpeft_rerank.given import Named, Readable, checked_passages, paired, spelled, spelled_list
 from qpeft_rerank.likelihood.batches import batch_size
 from qpeft_rerank.likelihood.causal_model import CausalModel
 from qpeft_rerank.likelihood.compile_scorers import compile_scorers
@@ -120,16 +120,19 @@ class Reranker:
         scorer, *compared = scorers(load, others)
         return cls(scorer, batch_tokens, share_passages, compared, exact)
 
-    def score(self, pairs: Iterable[tuple[str, str | Passage]]) -> list[Score]:
-        """Log-likelihood of each query given its passage, in the order given."""
+    def score(self, pairs: Iterable[tuple[str, Readable]]) -> list[Score]:
+        """Log-likelihood of each query given its passage, in the order given; passages as in :meth:`rerank`."""
         candidates = list(paired(pairs))
         order = grouped([candidate.texts[1:] for candidate in candidates])
         engine = LocalEngine(self.scorer, self.batch_tokens, shared=self.shared)
         scores = dict(zip(order, engine.score(candidates[place] for place in order), strict=True))
         return [scores[place] for place in range(len(candidates))]
 
-    def rerank(self, query: str, passages: ListLike[str | Passage]) -> list[Ranked]:
-        """Passages of one query, the likeliest first; equal ones keep the order given."""
+    def rerank(self, query: str, passages: ListLike[Readable]) -> list[Ranked]:
+        """Passages of one query, the likeliest first; equal ones keep the order given.
+
+        :param passages: texts, :class:`Passage` objects, or hits of Pyserini's ``LuceneSearcher``, as they are.
+        """
         scores = self.score((query, passage) for passage in checked_passages(passages))
         order = sorted(range(len(scores)), key=lambda place: (-scores[place].total, place))
         return [Ranked(place, scores[place].total) for place in order]

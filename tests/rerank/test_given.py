@@ -60,7 +60,7 @@ def test_a_passage_is_made_of_strings(title, text, says: str) -> None:
 @pytest.mark.parametrize(
     ("pair", "says"),
     [
-        (("who", None), "pair 1: the passage is NoneType; give a string or a Passage"),
+        (("who", None), "pair 1: the passage is NoneType; give a string, a Passage or a hit of Pyserini"),
         (("who", b"x"), "pair 1: the passage is bytes"),
         ((None, "x"), "pair 1: the query is NoneType; give a string"),
         (("who",), "pair 1: is tuple; give"),

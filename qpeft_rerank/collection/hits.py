@@ -1,0 +1,32 @@
+"""Passages of what your own Pyserini searcher found."""
+
+from typing import Any, Protocol, TypeGuard
+
+from qpeft_rerank.collection.passages import Passage, passage_from_raw
+from qpeft_rerank.errors import InputError
+
+
+class Found(Protocol):
+    """One of Pyserini's search hits (``ScoredDoc``), or its ``Document``, which has a method where a hit has a field."""
+
+    lucene_document: Any
+
+
+def is_found(given: object) -> TypeGuard[Found]:
+    """Whether something is such a hit or document; hits of dense searchers hold none."""
+    return hasattr(given, "lucene_document")
+
+
+def passage_from_hit(found: Found) -> Passage:
+    """Read the passage that the hit's index stores.
+
+    :raises InputError: if it stores no text.
+    """
+    document = found.lucene_document() if callable(found.lucene_document) else found.lucene_document
+    docid, raw = str(document.get("id")), document.get("raw")
+    if raw is None:
+        raise InputError(
+            f"passage {docid}: its index stores no text (a -slim index, or built without --storeRaw); use the full "
+            "index, or give texts"
+        )
+    return passage_from_raw(docid, raw)
