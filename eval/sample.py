@@ -17,7 +17,7 @@ def sample(topics: Mapping[str, Topic], count: int, pick: str, seed: int) -> lis
     """``count`` topics (0: all), in the order of the file.
 
     ``first`` takes the file's first ones. ``seeded`` sorts by question text and draws, as the authors'
-    ``openqa_dataset.py`` does, so every first stage of a set gets the same ones (method.md 6).
+    ``openqa_dataset.py`` does, so every first stage of a set gets the same ones.
     """
     if not count or count >= len(topics):
         return list(topics.values())

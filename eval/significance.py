@@ -1,7 +1,7 @@
 """Paired tests, Holm's correction and bootstrap intervals over topics.
 
 The authors test rerankers against the first stage only, by an uncorrected paired t-test for each
-measure (method.md 7). Here every comparison of a family is corrected, and rerankers are compared, too.
+measure. Here every comparison of a family is corrected, and rerankers are compared, too.
 """
 
 from collections.abc import Sequence

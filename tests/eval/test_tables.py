@@ -1,6 +1,7 @@
 """Means, marks and renderings, on hand-made values."""
 
 import dataclasses
+import re
 
 import numpy
 import pytest
@@ -132,12 +133,14 @@ def test_published_figures_have_a_column_of_their_own():
     assert "Published" not in frame(measured()).columns
 
 
-def test_published_figures_are_those_of_the_notes():
-    """Against method.md 8.2 and 8.3 and peers.md 2.5, as they were typed there."""
+def test_published_figures_are_as_they_were_printed():
     said = " ".join(text for listed in expectations.published(MATRIX).values() for text in listed)
     for figure in ("32.31", "59.45", "42.33", "64.78", "36.17", "71.80", "83.60", "83.00", "78.60", "72.90"):
         assert figure in said
-    assert set(expectations.sources(MATRIX)) == {"pyserini", "pspt", "upr"}
+    sources = expectations.sources(MATRIX)
+    assert set(sources) == {"pyserini", "pspt", "upr"}
+    # Whoever reads a table can find them.
+    assert re.findall(r"(\S+)\.md", " ".join(sources.values())) == ["(docs/experiments-dpr"]
 
 
 PARAMETERS = {"depth": 20}
