@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from eval.design import RECIPE, SETTINGS, Dataset, FirstStage, Matrix, Method, Scale, Table, known, short, variation
+from eval.design import RECIPE, SETTINGS, Dataset, FirstStage, Matrix, Method, Scale, Table, short, variation
+from eval.records import known
 from qpeft_rerank.errors import InputError
 
 # Settings of one adapter.

@@ -1,18 +1,18 @@
 """The matrix of experiments: datasets, first stages, methods, tables and scales, read from YAML and checked."""
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from eval.records import known, read_records
 from qpeft_rerank.errors import InputError
 
 FOLDER = Path(__file__).with_name("matrix")
 CUTS = tuple(range(5, 51, 5))
-#: What is computed for every condition: those of the authors (method.md 7), and what others report.
+#: What is computed for every condition: those of the authors, and what others report.
 MEASURES = (*(f"R@{k}" for k in CUTS), *(f"H@{k}" for k in CUTS), "MRR@10", "MAP", "nDCG@10")
 KINDS = ("first-stage", "prompt", "untrained", "trained", "ready")
 #: Settings of a method, that a table may vary, too.
@@ -147,22 +147,19 @@ class Matrix:
     tables: dict[str, Table]
 
 
-Made = TypeVar("Made", Scale, Dataset, FirstStage, Method, Table)
-
-
 def load_matrix(folder: Path = FOLDER) -> Matrix:
     """Read the matrix of a folder.
 
-    :raises InputError: for a file that is no YAML, an unknown key, and a table that names an unknown
-        dataset, first stage, method, measure or setting.
+    :raises InputError: for a file that is no YAML, an unknown key, a value of another type, and a table that names an
+        unknown dataset, first stage, method, measure or setting, or none.
     """
     matrix = Matrix(
         folder,
-        _all(Scale, folder / "scales.yaml"),
-        _all(Dataset, folder / "datasets.yaml"),
-        _all(FirstStage, folder / "first-stages.yaml"),
-        _all(Method, folder / "methods.yaml"),
-        _all(Table, folder / "tables.yaml"),
+        read_records(Scale, folder / "scales.yaml"),
+        read_records(Dataset, folder / "datasets.yaml"),
+        read_records(FirstStage, folder / "first-stages.yaml"),
+        read_records(Method, folder / "methods.yaml", SETTINGS),
+        read_records(Table, folder / "tables.yaml"),
     )
     for dataset in matrix.datasets.values():
         where = f"{folder / 'datasets.yaml'}: {dataset.name}"
@@ -186,6 +183,9 @@ def load_matrix(folder: Path = FOLDER) -> Matrix:
         known(f"{folder / 'first-stages.yaml'}: {stage.name}", "kind", [stage.kind], ("search", "run"))
     for table in list(matrix.tables.values()):
         where = f"{folder / 'tables.yaml'}: {table.name}"
+        for of in ("datasets", "first_stages", "methods", "measures"):
+            if not getattr(table, of):
+                raise InputError(f"{where}: names no {of.replace('_', ' ')}")
         known(where, "dataset", table.datasets, matrix.datasets)
         known(where, "first stage", table.first_stages, matrix.first_stages)
         known(where, "method", [*table.methods, *([table.reference] if table.reference else [])], matrix.methods)
@@ -248,50 +248,8 @@ def short(value: Any) -> str:
 
 
 def within(measures: Iterable[str], depth: int) -> list[str]:
-    """The measures that a run of this depth can tell: a cut below its end repeats the one at its end."""
-    return [name for name in measures if int(name.partition("@")[2] or 0) <= max(depth, CUTS[1])]
-
-
-def known(where: str, what: str, given: Iterable[str], names: Iterable[str]) -> None:
-    """Refuse a name that is not among ``names``; the message suggests the nearest."""
-    listed = list(names)
-    for name in given:
-        if name not in listed:
-            near = difflib.get_close_matches(str(name), listed, 3, 0.5) or listed
-            raise InputError(f"{where}: no {what} {name!r}; give {', '.join(near)}")
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML mapping; :class:`InputError` names file and line."""
-    import yaml
-
-    try:
-        values = yaml.safe_load(path.read_text("utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise InputError(f"{place}: not YAML ({getattr(error, 'problem', error)})") from None
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: not a YAML mapping")
-    return values
-
-
-def _all(kind: type[Made], path: Path) -> dict[str, Made]:
-    made = {}
-    for name, values in read_yaml(path).items():
-        if not isinstance(values, dict):
-            raise InputError(f"{path}: {name} is not a mapping")
-        values = dict(values)
-        if kind is Method:
-            settings = {key: values.pop(key) for key in SETTINGS if key in values}
-            values["settings"] = settings
-        fields = {f.name: f for f in dataclasses.fields(kind)}
-        known(f"{path}: {name}", "key", values, [f for f in fields if f != "name"])
-        needed = [f.name for f in fields.values() if f.default is f.default_factory is dataclasses.MISSING]
-        missing = [key for key in needed if key != "name" and key not in values]
-        if missing:
-            raise InputError(f"{path}: {name} has no {missing[0]}")
-        made[str(name)] = kind(name=str(name), **values)
-    return made
+    """The measures that a run of this depth can tell: a cut below its end repeats the one at its end. All, where it can
+    tell none.
+    """
+    listed = list(measures)
+    return [name for name in listed if int(name.partition("@")[2] or 0) <= max(depth, CUTS[1])] or listed

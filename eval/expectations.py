@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eval.design import MEASURES, Matrix, known, read_yaml
+from eval.design import MEASURES, Matrix
+from eval.records import known, read_yaml
 from qpeft_rerank.errors import InputError
 
 if TYPE_CHECKING:

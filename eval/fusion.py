@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from eval import selection
 from eval.commands import shell
-from eval.design import MEASURES, known
+from eval.design import MEASURES
+from eval.records import known
 from eval.steps import Step, ordered
 from eval.store import Store
 from qpeft_rerank import console

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eval import selection
-from eval.design import CUTS, MEASURES, known
+from eval.design import CUTS, MEASURES
+from eval.records import known
 from eval.store import Store
 from qpeft_rerank import console
 from qpeft_rerank.errors import InputError

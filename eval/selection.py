@@ -10,7 +10,8 @@ from typing import Any
 
 from eval.chain import Chain
 from eval.conditions import Condition, check_scale, conditions_of, narrowed, parse_condition
-from eval.design import FOLDER, RECIPE, FirstStage, Matrix, Scale, Table, checked, known, load_matrix
+from eval.design import FOLDER, RECIPE, FirstStage, Matrix, Scale, Table, checked, load_matrix
+from eval.records import known
 from eval.store import Store
 from qpeft_rerank import console
 from qpeft_rerank.errors import InputError

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from eval import selection
 from eval.conditions import Condition
-from eval.design import known
+from eval.records import known
 from eval.store import Store
 from qpeft_rerank import console
 from qpeft_rerank.errors import InputError

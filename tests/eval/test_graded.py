@@ -143,32 +143,6 @@ def test_figures_are_of_an_adapter_as_it_was(place, tmp_path):
     assert all("adapter" not in parameters_of(one, chain) for one in listed if one.method.kind != "ready")
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "said"),
-    [
-        ("trained_on: nq", "trained_on: nqq", "no dataset 'nqq'"),
-        ("    run: ../dl19/run.bm25.txt\n", "", "given has topics, corpus, qrels and run"),
-        ("    run: ../dl19", "    runs: ../dl19", "no file 'runs'; give run"),
-    ],
-)
-def test_a_bad_matrix(tmp_path, capsys, old, new, said):
-    import shutil
-
-    shutil.copytree(FOLDER, tmp_path / "matrix")
-    path = tmp_path / "matrix" / "datasets.yaml"
-    path.write_text(path.read_text().replace(old, new))
-    assert reproduce.main(["--list", "--matrix", str(tmp_path / "matrix")]) == 2
-    assert said in capsys.readouterr().err
-
-
-def test_a_cut_below_the_runs_end_is_left_out():
-    from eval.design import within
-
-    listed = ["R@5", "R@10", "R@25", "H@20", "MRR@10", "MAP", "nDCG@10"]
-    assert within(listed, 20) == ["R@5", "R@10", "H@20", "MRR@10", "MAP", "nDCG@10"]
-    assert within(listed, 5) == ["R@5", "R@10", "MRR@10", "MAP", "nDCG@10"] and within(listed, 100) == listed
-
-
 def test_a_table_must_have_something_to_compare():
     def tells(table, *names):
         return report._tells(MATRIX.tables[table], [parse_condition(MATRIX, f"nq.bm25.{name}") for name in names])

@@ -140,52 +140,6 @@ def test_missing_topics(run, data, tmp_path):
     assert run("--condition", "nq.bm25.zero-shot", "--data", folder, "--dry-run")[0] == 0
 
 
-@pytest.mark.parametrize(
-    ("file", "old", "new", "said"),
-    [
-        ("tables.yaml", "datasets: [nq,", "datasets: [nqq,", "no dataset 'nqq'; give nq"),
-        ("tables.yaml", "methods: [first-stage,", "methods: [best,", "no method 'best'"),
-        ("tables.yaml", "measures: [R@10,", "measures: [R@11,", "no measure 'R@11'; give R@1"),
-        ("tables.yaml", "setting: k,", "setting: kk,", "no setting 'kk'; give k"),
-        ("tables.yaml", "values: [5, 10,", "values: [5, ten,", "k is a whole number, not 'ten'"),
-        (
-            "tables.yaml",
-            "[meta-llama/Llama-2-7b-hf,",
-            "[other/Mistral-7B-v0.1,",
-            "would both be called Mistral-7B-v0.1",
-        ),
-        ("scales.yaml", "  epochs: 1\n", "  recipe: {epochs: 1}\n", "no setting 'epochs'"),
-        ("scales.yaml", "  epochs: 1\n", "  recipe: {in_batch: 1}\n", "in_batch is true or false, not 1"),
-        ("tables.yaml", "setting: k,", "seting: k,", "vary has a setting and a list of values"),
-        ("methods.yaml", "kind: prompt", "kind: promt", "no kind 'promt'; give prompt"),
-        ("methods.yaml", "  adapter: lora\n", "", "needs an adapter"),
-        ("methods.yaml", "adapter: lora", "adaptor: lora", "no key 'adaptor'; give adapter"),
-        ("scales.yaml", "  depth: 100\n", "", "full has no depth"),
-        ("datasets.yaml", "nq:\n", "nq: [\n", "not YAML"),
-        ("first-stages.yaml", "kind: search", "kind: dense", "no kind 'dense'"),
-    ],
-)
-def test_a_bad_matrix(run, tmp_path, file, old, new, said):
-    folder = tmp_path / "matrix"
-    shutil.copytree(FOLDER, folder)
-    text = (folder / file).read_text()
-    assert old in text
-    (folder / file).write_text(text.replace(old, new, 1))
-    status, _, err = run("--list", "--matrix", folder)
-    assert status == 2 and said in err and str(folder / file) in err and err.count("\n") == 1
-
-
-def test_conditions():
-    matrix = load_matrix()
-    for table in matrix.tables.values():
-        for condition in conditions_of(matrix, table):
-            assert parse_condition(matrix, condition.name).name == condition.name
-    names = [c.name for c in conditions_of(matrix, matrix.tables["ablation-k"])][:6]
-    varied = [f"nq.bm25.qpeft-r.k-{k}" for k in (5, 10, 15, 20)]
-    assert names == ["nq.bm25.first-stage", "nq.bm25.zero-shot", *varied]
-    assert len(MEASURES) == 23
-
-
 def test_all_tables_are_narrowed_to_what_they_have(run, data):
     status, out, _ = run("--all", "--data", data, "--datasets", "nq", "--methods", "zero-shot", "--dry-run")
     assert status == 0 and "# rerank nq.bm25.zero-shot: " in out and "dl19" not in out and "qpeft-a" not in out
