@@ -19,7 +19,7 @@ from qpeft_rerank.likelihood.precision import STATES
 
 _CHANGES = ("topics", "pick", "depth", "queries", "dev_queries", "dev_depth", "epochs", "seed")
 _NAMES = ("model", "prompt", "dtype", "max_passage_tokens")
-#: What a selection of single conditions measures.
+#: What a selection of single conditions measures, beside what their data sets are shown by.
 MEASURES = ("R@10", "H@10", "MRR@10")
 
 
@@ -192,14 +192,20 @@ def _wanted(
         raise InputError(f"{', '.join(flags)}: narrows a --table or --all, of which there is none; leave it out")
     wanted: dict[str, tuple[Table, list[Condition]]] = {}
     for name in dict.fromkeys(names):
-        check_scale(matrix.tables[name], scale)
-        table = narrowed(matrix.tables[name], matrix, args.datasets, args.methods, stages, _typed(args.values or ()))
+        table = matrix.tables[name]
+        check_scale(table, scale)
+        datasets, methods = args.datasets or [], args.methods or []
+        if args.all:  # of each table what it has of them
+            datasets = [one for one in datasets if one in table.datasets]
+            methods = [one for one in methods if one in table.methods]
+        table = narrowed(table, matrix, datasets, methods, stages, _typed(args.values or ()))
         if args.values and table.vary is None:
             raise InputError(f"--values: table {name} varies nothing; leave them out, or ask for an ablation alone")
         wanted[name] = (table, conditions_of(matrix, table))
     if args.condition:
         listed = list(dict.fromkeys(parse_condition(matrix, name) for name in args.condition))
-        wanted["conditions"] = (Table("conditions", "Single conditions", [], [], [], list(MEASURES)), listed)
+        measures = dict.fromkeys([*MEASURES, *(one.dataset.measure(MEASURES[0]) for one in listed)])
+        wanted["conditions"] = (Table("conditions", "Single conditions", [], [], [], list(measures)), listed)
     return wanted
 
 

@@ -11,6 +11,7 @@ from eval.conditions import conditions_of, parse_condition
 from eval.design import FOLDER, load_matrix
 from eval.parameters import parameters_of
 from eval.publish import publish
+from eval.selection import select
 from eval.steps import adapter_source, ordered
 from eval.store import Store
 from qpeft_rerank.trec.qrels import read_qrels
@@ -66,6 +67,13 @@ def test_its_ndcg_is_that_of_the_grades(place, tmp_path):
     row = next(line for line in text.splitlines() if "| First stage |" in line)
     assert f" {100 * sum(found) / len(found):.2f}" in row.replace("**", " ") and "| 15 |" in row
     assert "15 topics in 1 data set." in text
+
+
+def test_alone_it_is_measured_by_its_grades_too():
+    for name, more in (("nq", []), ("dl19", ["nDCG@10"])):
+        args = reproduce._parser().parse_args(["--condition", f"{name}.bm25.zero-shot"])
+        (table, _) = select(args).wanted["conditions"]
+        assert table.measures == ["R@10", "H@10", "MRR@10", *more]
 
 
 def test_at_full_scale_names_stand_for_files(place, capsys):

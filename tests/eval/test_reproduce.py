@@ -143,6 +143,11 @@ def test_missing_topics(run, data, tmp_path):
 def test_all_tables_are_narrowed_to_what_they_have(run, data):
     status, out, _ = run("--all", "--data", data, "--datasets", "nq", "--methods", "zero-shot", "--dry-run")
     assert status == 0 and "# rerank nq.bm25.zero-shot: " in out and "dl19" not in out and "qpeft-a" not in out
+    # Whichever of the names a table has.
+    names = ("--datasets", "nq", "squad", "dl19", "--methods", "lora", "qpeft-a")
+    status, out, _ = run("--list", "--all", *names)
+    assert status == 0 and "--table ablation-k:" not in out
+    assert "  squad.bm25.lora\n" in out and "  dl19.bm25.lora\n" in out and "  nq.bm25.qpeft-a.margin-0.3\n" in out
 
 
 def test_flags_given_twice_add_up(run, data):
