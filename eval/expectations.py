@@ -53,7 +53,7 @@ class Expected:
             raise InputError(f"{path}: has tolerance: {{ok, okish, topics}}, and figures by scale") from None
 
     def verdict(self, condition: str, parameters: Mapping[str, Any], measured: "pandas.DataFrame") -> str:
-        """``[OK]``, ``[OKish]``, ``[FAIL]`` with the worst figure, or ``[new]``.
+        """``[OK]``, ``[OKish]``, ``[FAIL]`` with the worst figure, or ``[new]`` where no figure is stored.
 
         :param measured: the condition's rows of :func:`eval.results.means`.
         """
@@ -64,7 +64,8 @@ class Expected:
         if stored is None:
             return "[new]"
         # Two decimals are shown and stored.
-        exact, worst, said = True, 0.0, ""
+        exact, said = True, ""
+        worst: float | None = None
         for convention in ("clean", "full"):
             for measure, value in (stored.get(convention) or {}).items():
                 rows = measured[(measured.convention == convention) & (measured.measure == measure)]
@@ -74,8 +75,10 @@ class Expected:
                 off = abs(round(float(row["mean"]), 2) - float(value))
                 exact = exact and off <= self._ok + 1e-9
                 share = off / self._leeway(parameters, int(row["topics"]))
-                if not share <= worst:
+                if worst is None or not share <= worst:
                     worst, said = share, f"{measure} {float(value):.2f} ({convention})"
+        if worst is None:
+            return "[new]"  # what is stored are other measures
         if exact:
             return "[OK]"
         return "[OKish]" if worst <= 1 else f"[FAIL] expected {said}"

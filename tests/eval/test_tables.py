@@ -183,6 +183,15 @@ def test_verdicts(tmp_path, stored, verdict, dtype):
         assert expectations.Expected(tmp_path, "mini").verdict("c", parameters, rows) == verdict
 
 
+def test_figures_of_other_measures_are_no_expectation(tmp_path):
+    (tmp_path / "expected.yaml").write_text(
+        "tolerance: {ok: 0.02, okish: 1.0, topics: 1}\n"
+        "figures: {mini: {c: {parameters: {depth: 20}, clean: {nDCG@10: 52.6}}}}\n"
+    )
+    rows = means(measured(), ["R@10"])
+    assert expectations.Expected(tmp_path, "mini").verdict("c", PARAMETERS, rows[rows.row == "qpeft-a"]) == "[new]"
+
+
 def test_bad_expectations(tmp_path):
     (tmp_path / "expected.yaml").write_text("figures: {}")
     with pytest.raises(InputError, match="has tolerance"):
