@@ -27,7 +27,8 @@ class Scored:
     """The candidates of some questions, scored twice.
 
     :param likelihood: topic to docid to log P(query | passage) in nats, for every docid of ``first``.
-    :param topics: those over which is averaged (the *clean* list, see :class:`~eval.values.Values`).
+    :param topics: those over which is averaged (the *clean* list, see :class:`~eval.values.Values`); one that ``first``
+        lacks counts 0.
     """
 
     first: Run
@@ -71,7 +72,7 @@ def sweep(scored: Scored, measure: str, alphas: Sequence[float] = ALPHAS) -> "nu
     for alpha in alphas:
         mixed = {}
         for topic in scored.topics:
-            hits, new = scored.first[topic], scored.likelihood[topic]
+            hits, new = scored.first.get(topic, []), scored.likelihood.get(topic, {})
             values = interpolate([new[hit.docid] for hit in hits], [hit.score for hit in hits], alpha)
             mixed[topic] = {hit.docid: value for hit, value in zip(hits, values, strict=True)}
         found = evaluate(mixed, scored.qrels, [measure], scored.topics).per_topic[measure] if mixed else {}
@@ -90,7 +91,7 @@ def read_scored(first: Path, reranked: Path, qrels: Path) -> Scored:
         if {hit.docid for hit in hits} != likelihood.get(topic, {}).keys():
             raise InputError(f"{reranked}: topic {topic} has other candidates than in {first}; delete it and rerank")
     answered = answered_topics(qrels)
-    return Scored(base, likelihood, judged, tuple(topic for topic in base if topic in answered))
+    return Scored(base, likelihood, judged, tuple(topic for topic in judged if topic in answered))
 
 
 def fuse(condition: Condition, chain: Chain, store: Store, measure: str) -> Fused:

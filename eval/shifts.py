@@ -92,7 +92,7 @@ def _by_topic(base: "Scored", method: "Scored") -> Iterator[tuple[float, float, 
     from scipy import stats
 
     for topic in base.topics:
-        hits, grades = base.first[topic], base.qrels[topic]
+        hits, grades = base.first.get(topic, []), base.qrels[topic]
         alone = numpy.array([base.likelihood[topic][hit.docid] for hit in hits])
         shift = numpy.array([method.likelihood[topic][hit.docid] for hit in hits]) - alone
         first = numpy.array([hit.score for hit in hits])

@@ -120,6 +120,14 @@ def test_refusals_are_one_line(mixed_words, more, said, capsys, monkeypatch):
     assert said in err and err.count("\n") == 1
 
 
+def test_a_topic_that_the_first_stage_lacks_counts_0_as_in_tables(tmp_path):
+    """Where a data set brings its judgements; those by answers know no other topics than the run's."""
+    (tmp_path / "a").write_text("t Q0 1 1 2 x\nt Q0 2 2 1 x\n")
+    (tmp_path / "qrels").write_text("t 0 1 1\nt 0 2 0\nu 0 3 2\nv 0 3 0\n")
+    scored = read_scored(tmp_path / "a", tmp_path / "a", tmp_path / "qrels")
+    assert scored.topics == ("t", "u") and sweep(scored, "nDCG@10", [0.0, 0.5, 1.0]).tolist() == [[1.0] * 3, [0.0] * 3]
+
+
 def test_runs_of_other_candidates_are_refused(tmp_path):
     (tmp_path / "a").write_text("t Q0 1 1 2 x\nt Q0 2 2 1 x\n")
     (tmp_path / "b").write_text("t Q0 1 1 2 x\n")
