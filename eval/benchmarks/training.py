@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status (0, or 2 with one line on stderr)."""
     args = _parser().parse_args(argv)
-    return console.run(lambda: _training(args), resumes=True)
+    return console.run(lambda: _training(args))
 
 
 def _training(args: argparse.Namespace) -> int:

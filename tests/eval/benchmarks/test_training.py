@@ -24,3 +24,12 @@ def test_report(tmp_path, capsys):
     assert [row[4].strip() for row in rows if "one padded" in row[1]] == ["1.00", "1.00"]
     assert training.main(["--train", str(tmp_path / "none"), "--output", str(tmp_path / "out.md")]) == 2
     assert "no such file" in capsys.readouterr().err
+
+
+def test_nothing_is_kept_of_one_that_was_interrupted(tmp_path, monkeypatch, capsys):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "_rows", interrupt)
+    assert training.main(["--train", "any", "--output", str(tmp_path / "out.md")]) == 130
+    assert capsys.readouterr().err == "interrupted; nothing was kept\n"
