@@ -55,7 +55,8 @@ def _precision(args: argparse.Namespace) -> int:
     from eval.benchmarks.table import markdown
 
     begin(args)
-    rows = [row for name, given in _runs(args) for row in _compared(args, name, given)]
+    given = list(_runs(args))  # all of them, before an hour goes into the first
+    rows = [row for name, one in given for row in _compared(args, name, one)]
     publish(args.output, (about(args.threads), "", *markdown(_HEAD, rows)))
     return 0
 
@@ -77,6 +78,8 @@ def _runs(args: argparse.Namespace) -> Iterator[tuple[str, tuple[Any, ...]]]:
         run = dict(
             islice(((topic, hits) for topic, hits in read_run(str(path)).items() if topic in topics), args.limit)
         )
+        if not run:
+            raise InputError(f"{path}: none of its topics is among those of {topics_file}; give a run of these")
         folder = topics_file.parent
         passages = sources.find_passages(None, str(folder / "corpus.jsonl"))
         yield name, (run, topics, passages, sources.find_qrels(judged, run, topics, passages, args.depth))

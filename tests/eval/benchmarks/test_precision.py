@@ -43,7 +43,26 @@ def test_errors_and_certificates(judged: Path, model: Path, tmp_path: Path) -> N
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.journal")} == kept  # nothing was scored again
 
 
-def test_runs_are_named(judged: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--data", str(judged), "--model", str(model), "--output", str(tmp_path / "p.md"), "--runs", "trivia.trec"]
-    assert precision.main(words) == 2
-    assert "give SET=FILE" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("trivia.trec", "--runs trivia.trec: give SET=FILE"),
+        ("trivia={}/absent.trec", "absent.trec: no such file"),
+        ("trivia={}/other.trec", "other.trec: none of its topics is among those of"),
+    ],
+)
+def test_runs_are_looked_at_before_any_is_scored(
+    judged: Path,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    given: str,
+    said: str,
+) -> None:
+    monkeypatch.setattr(precision, "_scores", lambda *_: pytest.fail("a run was scored"))
+    (tmp_path / "other.trec").write_text("x1 Q0 d1 1 1.0 x\n")
+    words = ["--data", str(judged), "--model", str(model), "--output", str(tmp_path / "p.md")]
+    assert precision.main([*words, "--runs", given.format(tmp_path)]) == 2
+    err = capsys.readouterr().err
+    assert said in err and err.count("\n") == 1
