@@ -19,7 +19,7 @@ def draw(
     measure: str,
     shown: Mapping[str, Look],
 ) -> list[Panel]:
-    """A panel a data set (and their mean), a line a method; unvaried methods are level lines.
+    """A panel a data set (and their mean) and first stage, a line a method; unvaried methods are level lines.
 
     :param values: of the setting, in the table's order; found: of :func:`eval.results.means`, one convention.
     """
@@ -28,8 +28,9 @@ def draw(
     varied = {condition.row: condition for condition in conditions}
     panels = []
     found = found[found.measure == measure]
+    several = found.first_stage.nunique() > 1
     for (dataset, stage), group in found.groupby(["dataset", "first_stage"], sort=False):
-        title = group.iloc[0].dataset_title
+        title = group.iloc[0].dataset_title + (f", {stage}" if several else "")
         cells = {cell.row: cell for cell in group.itertuples()}
         lines: dict[str, list[tuple[float, Any]]] = {}
         parts = []

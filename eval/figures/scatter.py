@@ -13,7 +13,7 @@ def draw(name: str, title: str, scored: Scored) -> Panel | None:
     """A panel; None where no topic has two candidates."""
     first, new, relevant, agreements = [], [], [], []
     for topic in scored.topics:
-        hits = scored.first[topic]
+        hits = scored.first.get(topic, [])
         base = numpy.array([hit.score for hit in hits])
         likelihood = numpy.array([scored.likelihood[topic][hit.docid] for hit in hits])
         if len(hits) < 2:
@@ -29,9 +29,13 @@ def draw(name: str, title: str, scored: Scored) -> Panel | None:
     rho = f"rank correlation {numpy.mean(agreements):+.2f}" if agreements else "no rank correlation"
     said = (
         f"{title}: {len(x):,} candidates of {len(first)} topics, {int(hit.sum()):,} relevant; "
-        f"mean {rho} between first stage and model within a topic; relevant candidates lie {x[hit].mean():+.2f} from "
-        f"their topic's mean first-stage score and {y[hit].mean():+.2f} nats from its mean likelihood"
+        f"mean {rho} between first stage and model within a topic"
     )
+    if hit.any():
+        said += (
+            f"; relevant candidates lie {x[hit].mean():+.2f} from their topic's mean first-stage score and "
+            f"{y[hit].mean():+.2f} nats from its mean likelihood"
+        )
     with panel(3.5, 2.9) as (figure, axes):
         # As pixels: thousands of dots would make the page slow and large.
         axes.scatter(x[~hit], y[~hit], s=6, color=_OTHER, alpha=0.35, linewidths=0, rasterized=True)

@@ -5,7 +5,6 @@ import json
 import re
 import shutil
 import sys
-from html.parser import HTMLParser
 
 import pytest
 
@@ -13,49 +12,19 @@ from eval import provenance, report
 from eval.chain import Chain
 from eval.conditions import conditions_of, parse_condition
 from eval.design import FOLDER, load_matrix
-from eval.mixing import fuse
+from eval.figures import ablation, scatter
+from eval.figures.style import looks
+from eval.mixing import Scored, fuse
 from eval.publish import read_measured
 from eval.results import means
 from eval.store import Store
+from qpeft_rerank.trec.runs import Hit
 from tests.eval import made
+from tests.seen import Seen
 
 pytest.importorskip("matplotlib", reason="figures need matplotlib")
 METHODS = ("first-stage", "zero-shot", "lora", "qpeft-a")
 EVIL = '</strong><script src="http://calls.invalid/s.js">alert(1)</script><img src=http://calls.invalid/i.png> & "Co"'
-VOID = ("meta", "br")
-
-
-class Seen(HTMLParser):
-    """A page's elements with their attributes, and its tables as rows of cells."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.elements, self.tables, self.captions, self._cell = [], [], [], False
-        self.feed(html)
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag == "table":
-            self.tables.append([])
-        elif tag == "caption":
-            self.captions.append("")
-        elif tag == "tr":
-            self.tables[-1].append([])
-        elif tag in ("td", "th"):
-            self.tables[-1][-1].append("")
-            self._cell = True
-
-    def handle_endtag(self, tag):
-        self._cell = self._cell and tag not in ("td", "th")
-
-    def handle_data(self, data):
-        if self.captions and self.tables and not self.tables[-1]:
-            self.captions[-1] += data.replace("\n", "")
-        if self._cell:
-            self.tables[-1][-1][-1] += data
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.elements if name == tag]
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +170,27 @@ def test_where_it_comes_from(place, html):
 def test_asked_again_the_page_is_the_same(words, html, tmp_path):
     assert report.main([*words, "--output", str(tmp_path / "again.html")]) == 0
     assert (tmp_path / "again.html").read_text("utf-8") == html
+
+
+def test_panels_of_two_first_stages_are_told_apart(place):
+    loaded, _, chain, store = place
+    conditions = [parse_condition(loaded, f"nq.bm25.qpeft-r.k-{value}") for value in (5, 10)]
+    measured = read_measured(conditions, chain, store)
+    stage = dataclasses.replace(conditions[0].first_stage, name="dense", title="Dense")
+    both = measured | {dataclasses.replace(one, first_stage=stage): values for one, values in measured.items()}
+    for some, titles in ((measured, ["NQ"]), (both, ["NQ, bm25", "NQ, dense"])):
+        found = means(some, ["R@10"])
+        shown = looks({"qpeft-r": "trained"})
+        drawn = ablation.draw("k", "k", [5, 10], list(some), found[found.convention == "clean"], "R@10", shown)
+        assert [panel.title for panel in drawn] == titles
+
+
+@pytest.mark.filterwarnings("error")
+def test_candidates_without_a_relevant_one_are_drawn():
+    hits = [Hit("a", 2.0, 1), Hit("b", 1.0, 2)]
+    scored = Scored({"t": hits}, {"t": {"a": -1.0, "b": -3.0}}, {"t": {"elsewhere": 1}}, ("t", "absent"))
+    drawn = scatter.draw("one", "One", scored)
+    assert "2 candidates of 1 topics, 0 relevant" in drawn.said and "nan" not in drawn.said
 
 
 def test_single_conditions_and_another_measure(words, tmp_path):

@@ -10,7 +10,7 @@ from qpeft_rerank.adapters.registry import create_adapter
 from qpeft_rerank.adapters.store import save_adapter
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.prompt.templates import load_template
-from tests.explain.seen import KINDS, PASSAGES, TOPICS
+from tests.explain.awkward import KINDS, PASSAGES, TOPICS
 
 
 @pytest.fixture(scope="module")

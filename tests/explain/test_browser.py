@@ -5,7 +5,8 @@ import re
 import pytest
 
 from qpeft_rerank.rerank import main
-from tests.explain.seen import PASSAGES, Seen, page_of, texts_are_whole
+from tests.explain.awkward import PASSAGES, page_of, texts_are_whole
+from tests.seen import Seen
 
 
 @pytest.mark.slow

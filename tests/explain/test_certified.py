@@ -7,8 +7,9 @@ import pytest
 
 from qpeft_rerank import certify, exactness
 from qpeft_rerank.rerank import main
-from tests.explain.seen import KINDS, PASSAGES, TOPICS, Seen, page_of
+from tests.explain.awkward import KINDS, PASSAGES, TOPICS, page_of
 from tests.explain.test_page import scorer_of
+from tests.seen import Seen
 
 
 @pytest.fixture(autouse=True)

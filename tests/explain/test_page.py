@@ -17,7 +17,8 @@ from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.prompt.templates import load_template
 from qpeft_rerank.rerank import main
-from tests.explain.seen import KINDS, PASSAGES, TOPICS, Seen, page_of, texts_are_whole
+from tests.explain.awkward import KINDS, PASSAGES, TOPICS, page_of, texts_are_whole
+from tests.seen import Seen
 
 
 def scorer_of(model: LanguageModel, adapters: dict[str, Path], kind: str, limit: int | None = None) -> Scorer:
