@@ -15,6 +15,7 @@ import pytest
 from qpeft_rerank import console, doctor, evaluate, mine, rerank, retrieve, train
 from qpeft_rerank.console import Parser, run
 from qpeft_rerank.errors import InputError, first_line
+from tests.helping import helps_at_once
 
 
 @pytest.mark.parametrize(
@@ -88,6 +89,10 @@ def test_bad_arguments_of_several_processes_are_one_line(
 def test_a_list_given_in_parts_is_whole(parser: Callable[[], Parser], needed: str, flag: str) -> None:
     args = parser().parse_args([*needed.split(), flag, "a", "b", flag, "c"])
     assert getattr(args, flag.removeprefix("--")) == ["a", "b", "c"]
+
+
+def test_help_is_there_at_once() -> None:
+    helps_at_once([command.__name__ for command in (rerank, retrieve, mine, train, evaluate, doctor)])
 
 
 TREC = "1 Q0 d1 1 2.0 x\n", "1 0 d1 1\n"

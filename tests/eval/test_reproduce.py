@@ -3,23 +3,18 @@
 import dataclasses
 import shutil
 import socket
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 
 from eval import reproduce
 from eval.chain import Chain
 from eval.conditions import conditions_of, parse_condition
-from eval.design import FOLDER, MEASURES, load_matrix
+from eval.design import FOLDER, load_matrix
 from eval.estimate import Estimator, measured_speed
 from eval.steps import Step, ordered
 from qpeft_rerank.console import duration
 from qpeft_rerank.errors import InputError
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.helping import helps_at_once
 
 
 @pytest.fixture
@@ -86,14 +81,10 @@ def test_list(run):
     assert [line for line in out.splitlines() if line.startswith("  squad")] == ["  squad.bm25.lora"]
 
 
-def test_help_is_quick():
-    started = time.monotonic()
-    subprocess.run([sys.executable, "-m", "eval.reproduce", "--help"], cwd=ROOT, check=True, capture_output=True)
-    assert time.monotonic() - started < 5  # a second on an idle machine
-    modules = "index sample candidates judge untrained fetch dpr_json fusion report shifts".split()
-    for name in modules:
-        code = f"import sys, eval.{name}; assert not {{'torch', 'pandas', 'scipy', 'numpy'}} & set(sys.modules)"
-        subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+def test_help_is_there_at_once():
+    names = "reproduce index sample candidates judge untrained fetch dpr_json fusion report shifts compare"
+    measured = "speed precision profile training"
+    helps_at_once([f"eval.{name}" for name in [*names.split(), *(f"benchmarks.{one}" for one in measured.split())]])
 
 
 @pytest.mark.parametrize(

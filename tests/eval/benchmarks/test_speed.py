@@ -1,8 +1,6 @@
 """The command: every row measured once, nothing twice, faults in a line."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -89,13 +87,6 @@ def test_faults(words, said, data, model, tmp_path, monkeypatch, capsys):
     assert said in shown.err
     assert shown.err.count("\n") == 1
     assert not shown.out
-
-
-def test_the_parent_stays_light():
-    """Its memory would be counted with the jobs', and --help waits for nothing."""
-    code = "import sys, eval.benchmarks.speed; print({'torch', 'numpy', 'transformers'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
 
 
 @pytest.mark.slow
