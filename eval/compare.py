@@ -87,7 +87,7 @@ def _table(
     import numpy
 
     from eval.significance import paired_t
-    from eval.tables import p_value
+    from eval.tables import MARKDOWN, p_value
 
     baseline = next(iter(values))
     lines = [
@@ -99,7 +99,7 @@ def _table(
         rows.append(("mean", list(sets.values())))
     for name, strata in rows:
         for run, found in values.items():
-            cells = [name, f"{sum(map(len, strata)):,}", run]
+            cells = [MARKDOWN.plain(name), f"{sum(map(len, strata)):,}", MARKDOWN.plain(run)]
             for measure in measures:
                 mine, theirs = (_weighted(strata, of[measure]) for of in (found, values[baseline]))
                 cells.append(f"{100 * mine.mean():.2f}")

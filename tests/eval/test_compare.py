@@ -57,6 +57,14 @@ def test_a_path_may_have_the_sign_that_names_a_run(files, tmp_path, capsys):
         assert len(cells(capsys.readouterr().out, name)) == 1
 
 
+def test_names_of_runs_are_no_columns(files, tmp_path, capsys):
+    qrels, base, better = files
+    odd = Path(better).rename(tmp_path / "a|b<c.trec")
+    assert compare.main(["--qrels", qrels, "--baseline", base, "--run", str(odd), "--measures", "RR@10"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].split(" | ")[2].endswith("/a\\|b&lt;c.trec") and len(lines[-1].split(" | ")) == 6
+
+
 def test_faults(files, tmp_path, capsys):
     qrels, base, _ = files
     other = write(tmp_path / "other.trec", {"7": ["good"]})
