@@ -99,9 +99,8 @@ def _journal(job: dict[str, Any]) -> dict[str, Any]:
     """Score a workload with a journal, and tell how much of the time the journal took."""
     import torch
 
-    from eval.benchmarks.scaling import _Held
-    from eval.benchmarks.scoring import read_workload
-    from qpeft_rerank import Passage, Reranker
+    from eval.benchmarks.scoring import Texts, read_workload
+    from qpeft_rerank import Reranker
     from qpeft_rerank.trec.runs import Hit, Run
     from qpeft_rerank.trec.topics import Topic
 
@@ -116,7 +115,7 @@ def _journal(job: dict[str, Any]) -> dict[str, Any]:
     path.unlink(missing_ok=True)
     with TimedJournal(path) as journal:
         clock = Clock()
-        reranker.rerank_run(run, topics, _Held({p.docid: Passage(*p.texts) for p in pairs}), journal=journal)
+        reranker.rerank_run(run, topics, Texts(pairs), journal=journal)
         took = clock.lap()
     return {"score": took, "journal": journal.seconds, "pairs": len(pairs)}
 

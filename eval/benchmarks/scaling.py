@@ -9,6 +9,7 @@ import torch
 
 from eval.benchmarks import work, workloads
 from eval.benchmarks.clock import Clock, peak_mb
+from eval.benchmarks.scoring import Texts
 from eval.benchmarks.workloads import Pair
 from qpeft_rerank import Passage, Reranker
 from qpeft_rerank.likelihood.language_model import DTYPES, LanguageModel
@@ -111,34 +112,17 @@ def _repeats(reranker: Reranker, pairs: list[Pair], job: dict[str, Any]) -> dict
     return _scored(reranker, made)
 
 
-class _Held:
-    """Passages that are in memory."""
-
-    name = "the workload"
-
-    def __init__(self, passages: dict[str, Passage]) -> None:
-        self._passages = passages
-
-    def prepare(self, docids: object) -> None:
-        """Nothing to do."""
-
-    def fetch(self, docids: list[str]) -> dict[str, Passage]:
-        """Those that there are."""
-        return {docid: self._passages[docid] for docid in docids if docid in self._passages}
-
-
 def _runs(reranker: Reranker, pairs: list[Pair], job: dict[str, Any]) -> dict[str, Any]:
     """A run of so many pairs: the workload's questions numbered anew until there are enough, 100 passages each."""
-    passages = {pair.docid: Passage(*pair.texts) for pair in pairs}
     queries = list(dict.fromkeys(pair.query for pair in pairs))
-    docids, run, topics = list(passages), Run(), {}
+    docids, run, topics = list(dict.fromkeys(pair.docid for pair in pairs)), Run(), {}
     for number in range(job["value"] // 100):
         name = str(number)
         topics[name] = Topic(name, f"{queries[number % len(queries)]} {number // len(queries)}".removesuffix(" 0"))
         hits = [docids[(number * 37 + place) % len(docids)] for place in range(100)]
         run[name] = [Hit(docid, 100.0 - place, place + 1) for place, docid in enumerate(dict.fromkeys(hits))]
     before, clock = peak_mb(), Clock()
-    result = reranker.rerank_run(run, topics, _Held(passages))
+    result = reranker.rerank_run(run, topics, Texts(pairs))
     took = clock.lap()
     return {"score": took, "pairs": len(result.pairs), "loaded_mb": before, "peak_mb": peak_mb()}
 

@@ -149,23 +149,24 @@ def _certified(ours: Reranker, pairs: list[Pair], first: int) -> list[float]:
         hits = run.setdefault(pair.topic, [])
         hits.append(Hit(pair.docid, -float(len(hits)), len(hits) + 1))
     topics = {pair.topic: Topic(pair.topic, pair.query) for pair in pairs}
-    found = ours.certified_run(run, topics, _Texts(pairs), first)
+    found = ours.certified_run(run, topics, Texts(pairs), first)
     totals = {pair[:2]: pair.score.total for pair in found.pairs}
     return [totals[pair.topic, pair.docid] for pair in pairs]
 
 
-class _Texts:
-    """A workload's passages."""
+class Texts:
+    """A workload's passages, in memory."""
 
     name = "the workload"
 
     def __init__(self, pairs: list[Pair]) -> None:
         self._of = {pair.docid: Passage(*pair.texts) for pair in pairs}
 
-    def prepare(self, docids: list[str]) -> None:
-        pass
+    def prepare(self, docids: object) -> None:
+        """Nothing to do."""
 
     def fetch(self, docids: list[str]) -> dict[str, Passage]:
+        """Those that there are."""
         return {docid: self._of[docid] for docid in docids if docid in self._of}
 
 
