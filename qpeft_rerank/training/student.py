@@ -1,12 +1,14 @@
 """What is trained: a frozen language model, and the few parameters that learn."""
 
 import contextlib
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from qpeft_rerank.adapters.base import TrainablePart
 from qpeft_rerank.likelihood.language_model import LanguageModel
@@ -94,24 +96,35 @@ class Student:
 def gradient_checkpointing(model: LanguageModel, wanted: bool) -> Iterator[None]:
     """Recompute activations in the backward pass within the block: less memory, a third more time.
 
-    The layers look at their train flag, so it is set on them alone: what they hold stays in eval
-    mode, without dropout.
+    Layers look at their train flag, so it is set on them, but for the time that they compute: OPT's, among others, drop
+    out by it. Set here and not by ``transformers``, which with every switch hangs a further hook on the embeddings.
     """
-    if not wanted:
-        yield
-        return
-    with warnings.catch_warnings():
-        # Renamed in transformers 5, where the old name still works.
-        warnings.simplefilter("ignore", FutureWarning)
-        model.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    layers = [module for module in model.model.modules() if hasattr(module, "gradient_checkpointing")]
+    layers = _innermost(model.model) if wanted else []
     for layer in layers:
-        layer.training = True
+        layer._gradient_checkpointing_func = partial(_read_twice, layer)
+        layer.gradient_checkpointing = layer.training = True
     try:
         yield
     finally:
         for layer in layers:
-            layer.training = False
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            model.model.gradient_checkpointing_disable()
+            layer.gradient_checkpointing = layer.training = False
+
+
+def _innermost(model: Any) -> list[Any]:
+    """Modules that can be checkpointed, without those that only hold such."""
+    found = [module for module in model.modules() if hasattr(module, "gradient_checkpointing")]
+    known = set(map(id, found))
+    return [one for one in found if len(known.intersection(map(id, one.modules()))) == 1]
+
+
+def _read_twice(layer: Any, compute: Callable[..., Any], *given: Any) -> Any:
+    """What a layer computes, in evaluation, now and again in the backward pass."""
+
+    def still(*given: Any) -> Any:
+        layer.training = False
+        try:
+            return compute(*given)
+        finally:
+            layer.training = True
+
+    return checkpoint(still, *given, use_reentrant=False)

@@ -1,9 +1,12 @@
 """The gradient of a step does not depend on how it is cut into micro-batches."""
 
 import pytest
+import tiny
 import torch
 
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.likelihood.sources import ModelSource
 from qpeft_rerank.prompt.templates import load_template
 from qpeft_rerank.training import gradients, prefix, students
 from qpeft_rerank.training.gradients import GradientAccumulator
@@ -99,6 +102,26 @@ def test_gradient_checkpointing_gives_the_same(make_student, groups):
         _, found = grads(student, groups, 10**6)
     assert not student.model.model.training
     assert not any(module.training for module in student.model.model.modules())
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("kind", ["llama", "opt"])
+def test_checkpointed_layers_are_read_twice_as_they_are(model_folder, examples, groups, tmp_path, kind):
+    """Without their dropout, which layers of OPT's kind have by the flag that checkpointing goes by, and without hooks."""
+    settings = {"model_type": "opt", "ffn_dim": 64, "word_embed_proj_dim": 32, "dropout": 0.5}
+    folder = tiny.save_model(tmp_path / kind, **settings) if kind == "opt" else model_folder
+    model = LanguageModel.load(ModelSource(kind, folder), "float32", "cpu")
+    student = students.make_student("lora", model, load_template("plain"), "corrected", {}, examples, seed=1)
+    _, expected = grads(student, groups, 10**6)
+    read = []
+    within = next(module for name, module in model.model.named_modules() if name.endswith("k_proj.base_layer"))
+    within.register_forward_hook(lambda *given: read.append(1))
+    for times in (1, 2):
+        with gradient_checkpointing(model, True):
+            _, found = grads(student, groups, 10**6)
+        assert len(read) == 2 * times
+    assert not model.embedding._forward_hooks
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other)
 
