@@ -76,7 +76,8 @@ def log_probs_after_prefix(
         **cache_argument(body, cache),
         inputs_embeds=suffix,
         attention_mask=torch.cat([mask, mask.new_ones(len(rows), width)], dim=1),
-        position_ids=at,
+        # Of padding, too, they stay within the context: learned positions end there.
+        position_ids=at.clamp(max=model.max_tokens - 1),
         use_cache=True,
     ).last_hidden_state
     # State t predicts token t + 1.
