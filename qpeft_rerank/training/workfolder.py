@@ -9,6 +9,18 @@ from qpeft_rerank.errors import InputError
 from qpeft_rerank.files import hold
 from qpeft_rerank.trec.lines import is_text
 
+_OWN = {
+    "lock",
+    "log.csv",
+    "zero-shot.json",
+    "training.png",
+    "checkpoints",
+    "prefixes",
+    "tensorboard",
+    "made",
+    "replaced",
+}
+
 
 def checked_output(output: str | Path, overwrite: bool) -> Path:
     """The whole path of the folder that a training makes.
@@ -36,7 +48,23 @@ def checked_output(output: str | Path, overwrite: bool) -> Path:
         raise InputError(f"--output {whole}: exists; add --overwrite to replace it, or name another folder")
     if full and not (whole / "adapter_config.json").is_file():
         raise InputError(f"--output {whole}: holds something else than an adapter; name another folder")
+    work = _work_of(whole)
+    foreign = sorted(path.name for path in work.iterdir() if not _is_own(path.name)) if work.is_dir() else []
+    if foreign:
+        # It goes when the training ends.
+        raise InputError(
+            f"--output {output}: is made in {work}, which holds something else ({foreign[0]}); name another folder"
+        )
     return whole
+
+
+def _work_of(output: Path) -> Path:
+    return output.with_name(f"{output.name}.training")
+
+
+def _is_own(name: str) -> bool:
+    """Whether a training makes what is called so in its work folder; files that are being written begin with a dot."""
+    return name in _OWN or name.startswith(".")
 
 
 class WorkFolder:
@@ -50,7 +78,7 @@ class WorkFolder:
 
     def __init__(self, output: Path, overwrite: bool, main: bool = True) -> None:
         self.output = output = checked_output(output, overwrite)
-        self.path = output.with_name(f"{output.name}.training")
+        self.path = _work_of(output)
         #: Where the adapter's folder is made, apart from what the training keeps.
         self.made = self.path / "made" / output.name
         self._lock: IO[bytes] | None = None

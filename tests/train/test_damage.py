@@ -87,3 +87,14 @@ def test_what_a_killed_training_moved_away_does_not_stop_the_next(tmp_path):
         work.finish()
     assert (tmp_path / "out" / "adapter_config.json").read_text() == "out.training/made/out"
     assert not (tmp_path / "out.training").exists()
+
+
+def test_what_others_keep_beside_the_output_is_not_removed(files, model_folder, stopped, capsys):
+    """By the name that a training's own folder has."""
+    (stopped / "notes.txt").write_text("years of work")
+    for more in ([], ["--overwrite"]):
+        assert train.main(command(files, model_folder, *more)) == 2
+        said = capsys.readouterr().err.strip().splitlines()[-1]
+        assert f"is made in {stopped}, which holds something else (notes.txt)" in said
+    (stopped / "notes.txt").unlink()
+    assert train.main(command(files, model_folder)) == 0
