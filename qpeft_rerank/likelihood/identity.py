@@ -43,8 +43,10 @@ def model_identity(folder: Path) -> str:
     :raises InputError: for a configuration that is no JSON object.
     """
     config = _configuration(folder / "config.json")
-    found = sorted(path for pattern in ("*.safetensors", "*.bin") for path in folder.glob(pattern))
-    weights = [path for path in found if not path.name.startswith(SECOND_COPY)]
+    found = [path for path in folder.glob("*.safetensors") if not path.name.startswith(SECOND_COPY)]
+    # Where transformers reads no pickles they are a copy, or what a trainer left; from the hub none are fetched then.
+    unread = any(path.name.startswith("model") for path in found)
+    weights = sorted([*found, *(() if unread else folder.glob("*.bin"))])
     summary = hashlib.sha256()
     for path in weights:
         summary.update(file_digest(path).encode("ascii"))

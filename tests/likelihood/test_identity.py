@@ -54,3 +54,15 @@ def test_what_a_release_writes_beside_converted_weights_makes_no_other_model(tmp
     assert ModelSource("model", tmp_path).identity != folder
     (tmp_path / "model.gguf").write_bytes(b"GGUF other weights")
     assert source.identity != once
+
+
+def test_a_folder_is_the_model_that_the_hub_gives(tmp_path: Path) -> None:
+    """Of which no pickles are fetched where there are safetensors; in a trainer's folder they lie beside."""
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    once = model_identity(tmp_path)
+    for name in ("training_args.bin", "pytorch_model.bin"):
+        (tmp_path / name).write_bytes(b"pickle")
+    assert model_identity(tmp_path) == once
+    (tmp_path / "model.safetensors").unlink()
+    assert model_identity(tmp_path) != once
