@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from qpeft_rerank.adapters.base import TrainablePart, parameter_groups
 from qpeft_rerank.adapters.peft_check import PeftCheck
+from qpeft_rerank.adapters.peft_refusals import PREFIX, PROMPT, VIRTUAL, refuse_settings, refuse_unused, tuner_layers
 from qpeft_rerank.adapters.prefix_check import refuse_prefix
 from qpeft_rerank.errors import InputError, first_line
 from qpeft_rerank.likelihood.body import Body
@@ -22,11 +23,6 @@ from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.out_of_memory import pass_on_out_of_memory
 from qpeft_rerank.likelihood.seeds import seeded
 from qpeft_rerank.prompt.segments import Sequence
-
-# Vectors before the input; keys and values before it; every other supported method sits inside layers.
-_PROMPT = "PROMPT_TUNING"
-_VIRTUAL = (_PROMPT, "P_TUNING")
-_PREFIX = "PREFIX_TUNING"
 
 
 class PeftAdapter(nn.Module):
@@ -47,7 +43,7 @@ class PeftAdapter(nn.Module):
         self.kind = str(config.peft_type.value)
         self.in_layers = not config.is_prompt_learning
         #: Whether it gives every layer keys and values of its own.
-        self.own_keys = self.kind == _PREFIX
+        self.own_keys = self.kind == PREFIX
         self.virtual_tokens = 0 if self.in_layers else int(config.num_virtual_tokens)
         self._trained = {name: p for name, p in tuned.named_parameters() if p.requires_grad}
         #: The parameters that train, shared with the model's layers; none in a loaded prompt-learning adapter.
@@ -70,7 +66,7 @@ class PeftAdapter(nn.Module):
         from peft import PeftModelForCausalLM
 
         name = f"({config.peft_type.value})"
-        _refuse(model, config, name)
+        refuse_settings(model, config, name)
         check = None if config.is_prompt_learning else PeftCheck(model)
         with seeded(seed), _quiet():
             try:
@@ -100,7 +96,7 @@ class PeftAdapter(nn.Module):
             for field, value in json.loads((folder / "adapter_config.json").read_text("utf-8")).items():
                 if not hasattr(config, field):
                     setattr(config, field, value)
-            _refuse(model, config, name)
+            refuse_settings(model, config, name)
             check = None if config.is_prompt_learning else PeftCheck(model)
             with _quiet():
                 # Weights that are not all there are only worth a warning to PEFT.
@@ -108,7 +104,7 @@ class PeftAdapter(nn.Module):
                 tuned = PeftModelForCausalLM.from_pretrained(
                     model.model, str(folder), is_trainable=not config.is_prompt_learning
                 )
-            _refuse_unused(tuned, folder, name)
+            refuse_unused(tuned, folder, name)
         except InputError:
             raise
         except Exception as error:  # PEFT and safetensors raise whatever comes; nothing of it is ours
@@ -130,7 +126,7 @@ class PeftAdapter(nn.Module):
         super().train(mode)
         tuned = self._held[1]
         if self.in_layers:
-            for layer in _layers(tuned):
+            for layer in tuner_layers(tuned):
                 # PEFT's dropout follows the mode; the base model's own stays off.
                 layer.training = mode
                 for name, child in layer.named_children():
@@ -171,7 +167,7 @@ class PeftAdapter(nn.Module):
     def forward(self, sequences: ListLike[Sequence], ids: Tensor, embedded: Tensor) -> Tensor:
         """Put virtual tokens before each row: ``[batch, tokens, d]`` in, ``[batch, virtual + tokens, d]`` out."""
         model, tuned = self._held
-        if self.kind in _VIRTUAL:
+        if self.kind in VIRTUAL:
             return torch.cat([tuned.get_prompt(len(ids)).to(embedded.dtype), embedded], 1)
         # An adapter may have replaced the embedding layer itself.
         return model.model.get_input_embeddings()(ids) if self.in_layers else embedded
@@ -196,7 +192,7 @@ class PeftAdapter(nn.Module):
         parts = {}
         for name, parameter in self._trained.items():
             # A prefix's numbers are keys and values, and P-tuning's those of a small network.
-            vectors = parameter.dim() < 2 or self.kind == _PROMPT
+            vectors = parameter.dim() < 2 or self.kind == PROMPT
             decays = self.in_layers and not vectors
             parts[name] = TrainablePart(parameter, "embedding" if vectors else "matrix", decays)
         return parts
@@ -206,8 +202,11 @@ class PeftAdapter(nn.Module):
         return parameter_groups(self.trainable_parts(), weight_decay)
 
     def save(self, folder: Path, base: str) -> None:
-        """Write PEFT's own files; ``base`` is what they call the base model."""
-        self._held[1].active_peft_config.base_model_name_or_path = base
+        """Write PEFT's own files; ``base`` is what they call the base model, whose tokenizer they may name as well."""
+        config = self._held[1].active_peft_config
+        config.base_model_name_or_path = base
+        if getattr(config, "tokenizer_name_or_path", None):  # of the words that a prompt started from
+            config.tokenizer_name_or_path = base
         self._held[1].save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
 
     @property
@@ -217,7 +216,7 @@ class PeftAdapter(nn.Module):
 
         tuned = self._held[1]
         config = tuned.active_peft_config.to_dict()
-        for key in ("base_model_name_or_path", "inference_mode", "revision", "peft_version"):
+        for key in ("base_model_name_or_path", "tokenizer_name_or_path", "inference_mode", "revision", "peft_version"):
             config.pop(key, None)
         digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=_plain).encode())
         for name, tensor in sorted(get_peft_model_state_dict(tuned, save_embedding_layers=False).items()):
@@ -233,65 +232,6 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         yield
-
-
-def _layers(model: Any) -> list[Any]:
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    return [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
-
-
-def _refuse(model: LanguageModel, config: Any, name: str) -> None:
-    """Refuse methods that need more than a model and a batch, or that change the model's own weights."""
-    kind = str(getattr(config.peft_type, "value", config.peft_type))
-    learns_prompt = config.is_prompt_learning and kind not in (*_VIRTUAL, _PREFIX)
-    # LILY mixes what a batch holds, padding too; SHADOW works in the model's outermost forward, which scoring goes past.
-    if learns_prompt or kind in ("ADAPTION_PROMPT", "POLY", "XLORA", "LILY", "SHADOW"):
-        raise InputError(f"adapter {name}: {kind} is not supported; LoRA, prefix, prompt and P-tuning are")
-    start = str(getattr(config, "init_lora_weights", True))
-    changes = {
-        "bias": getattr(config, "bias", "none") != "none",
-        "init_lora_weights": start.startswith(("pissa", "olora", "corda", "loftq")),
-        "kasa_config": getattr(config, "kasa_config", None) is not None,
-        "layer_replication": bool(getattr(config, "layer_replication", None)),
-    }
-    for field in (field for field, given in changes.items() if given):
-        raise InputError(
-            f"adapter {name}: its {field} changes the model's own weights or layers, which is not supported"
-        )
-    if getattr(config, "alora_invocation_tokens", None) is not None:
-        # They are looked for in ids, which PEFT's own forward pass is given; here layers get embeddings.
-        raise InputError(f"adapter {name}: alora_invocation_tokens is not supported; leave it out for plain LoRA")
-    layers = model.config.num_hidden_layers
-    for field, only in (("num_layers", layers), ("num_transformer_submodules", 1)):
-        value = getattr(config, field, None)
-        if kind == _PREFIX and value not in (None, only):
-            raise InputError(f"adapter {name}: its {field} is {value}, this model's {only}; leave it out, or set that")
-    if _layers(model.model):
-        raise InputError(f"adapter {name}: the model has a PEFT adapter already; load the model anew")
-    virtual = getattr(config, "num_virtual_tokens", None)
-    if isinstance(virtual, int) and virtual >= model.max_tokens:
-        raise InputError(
-            f"adapter {name}: its {virtual} virtual tokens fill the model's context of {model.max_tokens} tokens; "
-            "set num_virtual_tokens to fewer"
-        )
-
-
-def _refuse_unused(tuned: Any, folder: Path, name: str) -> None:
-    """Refuse weights that the configuration has no layer for, which PEFT drops in silence."""
-    from peft import get_peft_model_state_dict
-    from safetensors import safe_open
-
-    with safe_open(folder / "adapter_model.safetensors", "pt") as file:
-        there = set(file.keys())
-    # Said by the file: left to itself, PEFT asks the model hub whether embeddings belong to the adapter.
-    embeddings = any(".base_layer." in key for key in there)
-    unused = sorted(there - set(get_peft_model_state_dict(tuned, save_embedding_layers=embeddings)))
-    if unused:
-        raise InputError(
-            f"adapter {name}: {len(unused)} of its weights have no place in what its configuration makes "
-            f"(first: {unused[0]}); its files do not belong together"
-        )
 
 
 def _plain(value: Any) -> Any:

@@ -62,7 +62,7 @@ def test_methods_that_suit_no_pass_of_ours(kind, model, tmp_path):
     ],
 )
 def test_the_like_of_them_is_found_by_what_it_computes(kind, said, dtype, model, tmp_path, monkeypatch):
-    monkeypatch.setattr(peft_bridge, "_refuse", lambda *given: None)
+    monkeypatch.setattr(peft_bridge, "refuse_settings", lambda *given: None)
     assert said in refused(kind, model, dtype, tmp_path / "saved")
 
 

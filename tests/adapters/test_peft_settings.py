@@ -4,9 +4,10 @@ import json
 
 import peft
 import pytest
+from transformers import AutoModelForSequenceClassification
 
 from qpeft_rerank.adapters.peft_bridge import PeftAdapter
-from qpeft_rerank.adapters.store import load_adapter
+from qpeft_rerank.adapters.store import load_adapter, save_adapter
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.scorer import Scorer
 from tests.adapters.test_peft_bridge import CONFIGS, KIN, LM, fresh, loaded, randomised, reference
@@ -66,3 +67,33 @@ def test_trained_tokens_of_a_tied_model_can_be_off(plain, tmp_path):
     expected = float(reference(tuned, sequences[0]).sum())
     assert on.score(sequences)[0].total == pytest.approx(expected, abs=1e-3)
     assert alone.score(sequences)[0].total == Scorer(tied, plain).score(sequences)[0].total
+
+
+def test_where_a_tokenizer_lies_is_no_part_of_the_adapter(model, plain, tmp_path):
+    """Nor is it saved, with the words that a prompt started from: it is a path of this machine."""
+    (tmp_path / "link").symlink_to(model.source.folder)
+    made = []
+    for folder in (model.source.folder, tmp_path / "link"):
+        words = {"prompt_tuning_init": "TEXT", "prompt_tuning_init_text": "who wrote it"}
+        config = peft.PromptTuningConfig(num_virtual_tokens=3, tokenizer_name_or_path=str(folder), **words, **LM)
+        made.append(PeftAdapter.create(fresh(model), config))
+    assert made[0].identity == made[1].identity
+    saved = save_adapter(made[1], model, plain, tmp_path / "saved")
+    assert json.loads((saved / "adapter_config.json").read_text())["tokenizer_name_or_path"] == model.source.name
+    assert load_adapter(str(saved), fresh(model)).hinter.identity == made[0].identity
+
+
+def test_an_adapter_of_another_task_is_refused(model, tmp_path):
+    """As rerankers with a head of their own, or retrievers' encoders: their weights would have no place here."""
+    classifier = AutoModelForSequenceClassification.from_pretrained(model.source.folder, num_labels=1)
+    config = peft.LoraConfig(r=4, target_modules=["q_proj"], task_type="SEQ_CLS")
+    peft.get_peft_model(classifier, config).save_pretrained(tmp_path / "saved")
+    with pytest.raises(InputError, match="was made for the task SEQ_CLS; .* give one of CAUSAL_LM$"):
+        load_adapter(str(tmp_path / "saved"), fresh(model))
+
+
+def test_embeddings_saved_with_an_adapter_are_no_part_of_it(model, tmp_path):
+    tuned = peft.get_peft_model(fresh(model).model, CONFIGS["lora"]())
+    tuned.save_pretrained(tmp_path / "saved", save_embedding_layers=True)
+    with pytest.raises(InputError, match="takes the place of the model's own weights, .* give the model that comes out"):
+        load_adapter(str(tmp_path / "saved"), fresh(model))
