@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from qpeft_rerank import exactness, explain, report, sources
 from qpeft_rerank.candidates import UnjoinedError, check_passages, check_topics, count_pairs
+from qpeft_rerank.collection.index import LuceneIndex
 from qpeft_rerank.collection.passages import Passages
 from qpeft_rerank.console import say
 from qpeft_rerank.errors import InputError
@@ -138,8 +139,9 @@ class Job:
         """What is reranked and how it is judged; None if a plan was all that was asked for."""
         topics = sources.find_topics(self.topics_name)
         explain.pick_topic(self.args.explain_topic, topics, f"of {self.topics_name}")
-        # What follows may download an index or read a collection for hours: not for the name of no model.
+        # What follows may download an index or read a collection for hours: not for wrong names.
         find_model(self.args.model, weights=False)
+        judged = sources.given_qrels(self.args.qrels, topics) if self.args.qrels else {}
         run = self._first_stage(topics)
         check_topics(run, topics)
         if self.args.limit:
@@ -157,17 +159,16 @@ class Job:
         if self.args.dry_run:
             self._plan(run, topics, passages)
             return None
-        # Judgments before scores: a wrong name should not cost an hour.
-        return Inputs(run, topics, self._judgments(run, topics, passages), explained)
+        # Judgments before scores: wrong ones should not cost an hour.
+        return Inputs(run, topics, self._judgments(run, topics, judged), explained)
 
-    def _judgments(self, run: Run, topics: dict[str, Topic], passages: Passages) -> Qrels:
-        if not self.args.qrels:
-            return {}
-        # As deep as any measure looks; one without a cut-off looks at what is reranked.
-        measures = [parse_measure(name) for name in self.args.measures]
-        depth = max([self.args.depth, *(measure.cut or measure.depth or 0 for measure in measures)])
-        qrels = sources.find_qrels(self.args.qrels, run, topics, passages, depth)
-        if qrels.keys().isdisjoint(run):
+    def _judgments(self, run: Run, topics: dict[str, Topic], qrels: Qrels | None) -> Qrels:
+        if qrels is None:
+            # As deep as any measure looks; one without a cut-off looks at what is reranked.
+            measures = [parse_measure(name) for name in self.args.measures]
+            depth = max([self.args.depth, *(measure.cut or measure.depth or 0 for measure in measures)])
+            qrels = sources.find_qrels(self.args.qrels, run, topics, self.passages, depth)
+        if self.args.qrels and qrels.keys().isdisjoint(run):
             raise InputError(
                 f"--qrels {self.args.qrels}: none of the run's topics is judged there (run: {next(iter(run))}, "
                 f"qrels: {next(iter(qrels), 'none')}); give the qrels of these topics"
@@ -213,9 +214,12 @@ class Job:
         if self.index is None:
             raise InputError("--corpus holds passages but no ranking; add --run FILE, or search an --index")
         say(f"searching {self.index} with {len(topics):,} topics of {self.topics_name}")
+        # What is searched knows how it spells the docids that it found: passages are fetched from it, not from another.
+        passages = self.passages
+        index = passages if isinstance(passages, LuceneIndex) else sources.find_index(self.index)
         topics = self._limited(topics)
         hits = self.args.hits or max(_HITS, self.args.depth)
-        run = sources.search(self.index, topics, hits, self.args.threads or 1, self.topics_name)
+        run = sources.search(index, topics, hits, self.args.threads or 1, self.topics_name)
         if not run:
             raise InputError(f"index {self.index} finds nothing for any topic of {self.topics_name}")
         return run

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from qpeft_rerank.collection import irdatasets
+from qpeft_rerank.collection.index import LuceneIndex
 from qpeft_rerank.collection.passages import Passages
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.trec.qrels import Qrels, read_qrels
@@ -69,12 +70,18 @@ def check_index(name: str) -> None:
     check_index(name)
 
 
-def search(index: str, topics: Mapping[str, Topic], hits: int, threads: int = 1, order: str | None = None) -> Run:
-    """The BM25 first stage of an index, with Pyserini's parameters for it."""
+def find_index(name: str) -> LuceneIndex:
+    """An index to search, downloaded if need be."""
     from qpeft_rerank.collection.lucene import open_index
 
-    opened = open_index(index)
-    found = opened.search(topics, hits=hits, threads=threads, order=order)
+    return open_index(name)
+
+
+def search(
+    index: LuceneIndex, topics: Mapping[str, Topic], hits: int, threads: int = 1, order: str | None = None
+) -> Run:
+    """The BM25 first stage of an index, with Pyserini's parameters for it."""
+    found = index.search(topics, hits=hits, threads=threads, order=order)
     return {topic: listed for topic, listed in found if listed}
 
 
@@ -91,9 +98,7 @@ def find_passages(index: str | None, corpus: str | None) -> Passages:
         return CorpusFile(corpus)
     if index is None:
         raise InputError("a run names passages but does not hold them; add --corpus FILE or --index NAME")
-    from qpeft_rerank.collection.lucene import open_index
-
-    return open_index(index)
+    return find_index(index)
 
 
 def find_qrels(name: str, run: Run, topics: Mapping[str, Topic], passages: Passages, depth: int | None = None) -> Qrels:
@@ -103,9 +108,20 @@ def find_qrels(name: str, run: Run, topics: Mapping[str, Topic], passages: Passa
     title) contains one of the topic's answers, as DPR matches them; ``answers-regex`` reads them as regular
     expressions. Topics without answers are left out.
     """
-    if name in (ANSWERS, ANSWERS_REGEX):
-        return _judge_by_answers(run, topics, passages, depth, name == ANSWERS_REGEX)
-    return named_qrels(name)
+    given = given_qrels(name, topics)
+    return _judge_by_answers(run, topics, passages, depth, name == ANSWERS_REGEX) if given is None else given
+
+
+def given_qrels(name: str, topics: Mapping[str, Topic]) -> Qrels | None:
+    """What :func:`find_qrels` gives, where neither run nor passages are needed; None for the topics' answers.
+
+    :raises InputError: for a wrong name, and if no topic has answers.
+    """
+    if name not in (ANSWERS, ANSWERS_REGEX):
+        return named_qrels(name)
+    if not any(topic.answers for topic in topics.values()):
+        raise InputError("--qrels answers: none of the topics has answers; give a qrels file or name")
+    return None
 
 
 def named_qrels(name: str) -> Qrels:
@@ -127,8 +143,6 @@ def _judge_by_answers(
     from qpeft_rerank.trec.answers import qrels_from_answers
 
     answered = [topic for topic in topics.values() if topic.answers]
-    if not answered:
-        raise InputError("--qrels answers: none of the topics has answers; give a qrels file or name")
     passages.prepare(list({hit.docid for topic in answered for hit in run.get(topic.id, [])[:depth]}))
     qrels: Qrels = {}
     for start in range(0, len(answered), _JUDGED_AT_ONCE):

@@ -182,3 +182,22 @@ def test_what_scores_is_looked_at_before_the_search(
     assert main(command(index=tiny_index, run=None, corpus=None, **changed)) == 2
     (said,) = capsys.readouterr().err.splitlines()
     assert said.startswith("error: ") and says in said
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"qrels": "absent.qrels.txt"}, "absent.qrels.txt: no such qrels file"),
+        ({"qrels": "answers"}, "none of the topics has answers"),
+        ({"corpus": "absent.jsonl"}, "--corpus absent.jsonl: no such file"),
+    ],
+)
+def test_other_names_are_looked_at_before_the_search(
+    command, changed: dict, says: str, tiny_index: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    def no_search(name: str) -> None:
+        raise AssertionError("an index was opened")
+
+    monkeypatch.setattr("qpeft_rerank.collection.lucene.open_index", no_search)
+    assert main(command(**{"index": tiny_index, "run": None, "corpus": None, **changed})) == 2
+    assert says in capsys.readouterr().err.splitlines()[-1]

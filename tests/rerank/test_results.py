@@ -239,6 +239,19 @@ def test_the_default_output_is_under_runs(
     assert "runs/tiny.topics.ql-plain-tiny-llama.trec" in capsys.readouterr().err
 
 
+@pytest.mark.slow
+def test_passages_are_fetched_as_the_searched_index_spells_them(command, tmp_path: Path) -> None:
+    pytest.importorskip("jnius_config", reason="Pyserini is not installed")
+    from qpeft_rerank.collection.building import build_index
+
+    (tmp_path / "passages").mkdir()
+    record = json.dumps({"id": "x\r", "contents": "a universal machine"})  # of a table with CRLF
+    (tmp_path / "passages" / "p.jsonl").write_text(record + "\n")
+    index = build_index(tmp_path / "passages", tmp_path / "index")
+    assert main(command(index=index, run=None, corpus=None)) == 0
+    assert {row[2] for row in lines(tmp_path / "out.trec")} == {"x"}
+
+
 def test_an_index_serves_ranking_and_texts(command, tmp_path: Path, tiny_index: Path) -> None:
     assert main(command(index=tiny_index, run=None, corpus=None, hits=3)) == 0
     from_index = tmp_path / "out.trec"
