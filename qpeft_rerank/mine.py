@@ -56,6 +56,8 @@ def _mine(args: argparse.Namespace) -> int:
         raise InputError("--output -: name a file; it is made in steps and cannot go to stdout")
     read = console.inputs(args, "index", "run", "corpus", "topics", "qrels")
     check_output(args.output, args.overwrite, inputs=read)
+    if [args.run, args.topics, args.qrels].count("-") > 1:
+        raise InputError("--run, --topics, --qrels: only one of them can come from stdin (-)")
     if args.run and not args.corpus:
         raise InputError("--run names passages but does not hold them; add --corpus FILE")
     if args.qrels == "answers-regex":
@@ -102,27 +104,23 @@ def _of_split(topics: str, split: str | None) -> str:
 
 
 def _miner(args: argparse.Namespace) -> tuple["Miner", dict[str, Any]]:
-    from qpeft_rerank.sources import find_passages, find_qrels, find_topics
+    from qpeft_rerank.sources import find_index, find_passages, find_topics, named_qrels
     from qpeft_rerank.training.mining import Miner, Mining
     from qpeft_rerank.trec.runs import read_run
 
     topics = find_topics(args.topics)
     mining = Mining(args.hits, args.negatives, args.positives, args.limit, args.seed)
-    passages = find_passages(args.index, args.corpus)
-    qrels = find_qrels(args.qrels, {}, topics, passages) if args.qrels not in (None, "answers") else None
-    first: Any
-    if args.run:
-        first = read_run(args.run)
-    elif args.corpus:
-        from qpeft_rerank.collection.lucene import open_index
-
-        first = open_index(args.index)
-    else:
-        first = passages
+    qrels = named_qrels(args.qrels) if args.qrels not in (None, "answers") else None
     if qrels is not None and qrels.keys().isdisjoint(topics):
         raise InputError(
             f"--qrels {args.qrels}: judges none of the {len(topics)} topics; give the qrels that belong to them"
         )
+    passages = find_passages(args.index, args.corpus)
+    first: Any = passages
+    if args.run:
+        first = read_run(args.run)
+    elif args.corpus:
+        first = find_index(args.index)
     settings = {name: getattr(args, name) for name in ("hits", "negatives", "positives", "limit", "seed")}
     # In order: a mining that was stopped goes on after so many topics.
     settings["topics"] = _digest((topic.id, topic.text, topic.answers) for topic in topics.values())

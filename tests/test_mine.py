@@ -281,6 +281,21 @@ def test_run_needs_a_corpus_and_output_a_file(files, capsys):
     assert "cannot go to stdout" in capsys.readouterr().err
 
 
+def test_stdin_is_read_once(files, capsys):
+    assert mine.main(["--run", "-", "--corpus", "c", "--topics", "-", "--output", str(files / "o")]) == 2
+    assert capsys.readouterr().err == "error: --run, --topics, --qrels: only one of them can come from stdin (-)\n"
+
+
+def test_judgements_are_looked_at_before_an_index(files, capsys, monkeypatch):
+    def no_index(name):
+        raise AssertionError("an index was opened")
+
+    monkeypatch.setattr("qpeft_rerank.collection.lucene.open_index", no_index)
+    words = ["--index", "any", "--topics", str(files / "topics.jsonl"), "--output", str(files / "o"), "--qrels"]
+    assert mine.main([*words, "absent.qrels"]) == 2
+    assert "absent.qrels: no such qrels file" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_lucene_index(files):
     from qpeft_rerank.collection.building import build_index
