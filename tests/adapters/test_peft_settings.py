@@ -88,12 +88,14 @@ def test_an_adapter_of_another_task_is_refused(model, tmp_path):
     classifier = AutoModelForSequenceClassification.from_pretrained(model.source.folder, num_labels=1)
     config = peft.LoraConfig(r=4, target_modules=["q_proj"], task_type="SEQ_CLS")
     peft.get_peft_model(classifier, config).save_pretrained(tmp_path / "saved")
-    with pytest.raises(InputError, match="was made for the task SEQ_CLS; .* give one of CAUSAL_LM$"):
+    with pytest.raises(InputError, match=r"was made for the task SEQ_CLS; .* give one of CAUSAL_LM$"):
         load_adapter(str(tmp_path / "saved"), fresh(model))
 
 
 def test_embeddings_saved_with_an_adapter_are_no_part_of_it(model, tmp_path):
     tuned = peft.get_peft_model(fresh(model).model, CONFIGS["lora"]())
     tuned.save_pretrained(tmp_path / "saved", save_embedding_layers=True)
-    with pytest.raises(InputError, match="takes the place of the model's own weights, .* give the model that comes out"):
+    with pytest.raises(
+        InputError, match=r"takes the place of the model's own weights, .* give the model that comes out"
+    ):
         load_adapter(str(tmp_path / "saved"), fresh(model))
