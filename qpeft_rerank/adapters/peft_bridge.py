@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import textwrap
 import warnings
 from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as ListLike
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 from qpeft_rerank.adapters.base import TrainablePart, parameter_groups
 from qpeft_rerank.adapters.peft_check import PeftCheck
 from qpeft_rerank.adapters.peft_refusals import PREFIX, PROMPT, VIRTUAL, refuse_settings, refuse_unused, tuner_layers
-from qpeft_rerank.adapters.prefix_check import refuse_prefix
+from qpeft_rerank.adapters.vectors_check import refuse_vectors
+from qpeft_rerank.adapters.virtual_check import refuse_virtual
 from qpeft_rerank.errors import InputError, first_line
 from qpeft_rerank.likelihood.body import Body
 from qpeft_rerank.likelihood.kv_cache import cache_argument
@@ -23,6 +25,9 @@ from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.out_of_memory import pass_on_out_of_memory
 from qpeft_rerank.likelihood.seeds import seeded
 from qpeft_rerank.prompt.segments import Sequence
+
+# Most letters of what PEFT says that are told.
+_LONGEST = 300
 
 
 class PeftAdapter(nn.Module):
@@ -44,6 +49,8 @@ class PeftAdapter(nn.Module):
         self.in_layers = not config.is_prompt_learning
         #: Whether it gives every layer keys and values of its own.
         self.own_keys = self.kind == PREFIX
+        #: Whether tokens are read as they are, by layers that are changed or see more keys.
+        self.keeps_tokens = self.kind not in VIRTUAL
         self.virtual_tokens = 0 if self.in_layers else int(config.num_virtual_tokens)
         self._trained = {name: p for name, p in tuned.named_parameters() if p.requires_grad}
         #: The parameters that train, shared with the model's layers; none in a loaded prompt-learning adapter.
@@ -109,7 +116,8 @@ class PeftAdapter(nn.Module):
             raise
         except Exception as error:  # PEFT and safetensors raise whatever comes; nothing of it is ours
             pass_on_out_of_memory(error)
-            raise InputError(f"adapter {name} does not load on {model.source.name}: {first_line(error)}") from None
+            said = textwrap.shorten(first_line(error), _LONGEST, placeholder=" ...")  # it may list all weights
+            raise InputError(f"adapter {name} does not load on {model.source.name}: {said}") from None
         return cls._checked(model, tuned, check, name)
 
     @classmethod
@@ -117,8 +125,10 @@ class PeftAdapter(nn.Module):
         adapter = cls(model, tuned)
         if check is not None:
             check.refuse(adapter, tuned, name)
-        if adapter.own_keys and adapter.virtual_tokens:
-            refuse_prefix(model, adapter, tuned.prompt_encoder, name)
+        if not adapter.keeps_tokens:
+            refuse_vectors(model, name)
+        if adapter.virtual_tokens:
+            refuse_virtual(model, adapter, tuned.prompt_encoder, name)
         return adapter
 
     def train(self, mode: bool = True) -> Self:

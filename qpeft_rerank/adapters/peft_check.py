@@ -44,15 +44,18 @@ class PeftCheck:
         model, ids = self._model, self._ids
         try:
             with adapter.around(len(ids)), torch.no_grad():
-                vectors = adapter([], ids, model.embedding(ids))
-                here = self._logits(inputs_embeds=vectors)
+                # As a batch is read: by a body from embeddings, else by the model itself from ids.
+                given = {"input_ids": ids}
+                if adapter.body is not None:
+                    given = {"inputs_embeds": adapter([], ids, model.embedding(ids))}
+                here = self._logits(**given)
                 if not _alike(here, self._logits(tuned, input_ids=ids)):
                     raise InputError(
                         f"adapter {name}: {adapter.kind} scores otherwise here than in peft, so it is not supported"
                     )
                 # Products round by a batch's shape, too much in narrower dtypes for this to be told.
                 if model.dtype == torch.float32:
-                    apart = self._logits(inputs_embeds=vectors[1:, :_SHORT])
+                    apart = self._logits(**{name: some[1:, :_SHORT] for name, some in given.items()})
                     if not _alike(apart, here[1:, :_SHORT]):
                         raise InputError(f"adapter {name}: {adapter.kind} scores a text by what else is in its batch")
             if not _alike(self._logits(input_ids=ids), self._alone):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import qpeft_rerank.adapters
 from qpeft_rerank.adapters.config import AdapterConfig
+from qpeft_rerank.adapters.vectors_check import refuse_vectors
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.seeds import seeded
 
@@ -78,9 +79,10 @@ def create_adapter(
     :param template: the prompt that it will be used with; gives the hint block and the soft prompt.
     :param preset: where the configuration starts from; ``options`` change single fields of it.
     :param seed: decides random initial weights, and nothing else; the global generator is untouched.
-    :raises InputError: for an unknown name, preset or option.
+    :raises InputError: for an unknown name, preset or option, and a model that takes no vectors.
     """
     kind = find_kind(name)
     config = kind.config.preset(preset, **options)
+    refuse_vectors(model, name)
     with seeded(seed):
         return kind.module(config, model, template).to(model.device).eval()

@@ -141,6 +141,14 @@ class CausalModel(ABC):
             sides.setdefault(boundary is not None and len(sequence) + virtual > boundary, []).append(index)
         return list(sides.values())
 
+    def takes_ids(self, embedder: Embedder) -> bool:
+        """Whether a batch is read by its ids although there is an embedder: one that changes no embeddings of its own.
+
+        Some models, such as Gemma 3n, read more of a token than its embedding. Asked inside :meth:`changed`; a
+        :attr:`body` starts from embeddings anyway.
+        """
+        return self.body is None and bool(getattr(embedder, "keeps_tokens", False))
+
     def _batch_log_probs(self, sequences: ListLike[Sequence], embedder: Embedder | None) -> Tensor:
         rows = [sequence.ids for sequence in sequences]
         longest = max(map(len, rows))
@@ -156,7 +164,7 @@ class CausalModel(ABC):
         with self.changed(embedder, len(rows)) as extra:
             inputs: dict[str, Any] = {"input_ids": ids, **extra}
             virtual = 0
-            if embedder is not None:
+            if embedder is not None and not self.takes_ids(embedder):
                 vectors = embedder(sequences, ids, self.embedding(ids))
                 inputs = {"inputs_embeds": vectors, **extra}
                 virtual = vectors.shape[1] - longest

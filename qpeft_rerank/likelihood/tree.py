@@ -153,7 +153,7 @@ def tree_log_probs(
         if extra:
             raise NoSharedRowsError("the adapter brings keys and values of its own")
         inputs = {"input_ids": layout.ids}
-        if embedder is not None:
+        if embedder is not None and not model.takes_ids(embedder):
             inputs = {"inputs_embeds": _embedded(model, rows, embedder, virtual)}
         lengths = [len(sequence) + virtual for row in rows for sequence in row]
         lead = virtual + min(sequence.prompt_length for row in rows for sequence in row)

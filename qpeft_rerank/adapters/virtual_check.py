@@ -1,4 +1,4 @@
-"""Whether a model takes the keys and values of prefix tuning, and heeds them; a few tokens tell."""
+"""Whether a model takes the virtual tokens of PEFT's prompts, or their keys and values, and heeds them; a few tokens tell."""
 
 from typing import Any
 
@@ -19,13 +19,14 @@ _ROWS = [
 
 
 @torch.no_grad()
-def refuse_prefix(model: LanguageModel, adapter: Any, encoder: nn.Module, name: str) -> None:
-    """Raise :class:`InputError` where a model's scores cannot be computed with a prefix, or do not depend on it.
+def refuse_virtual(model: LanguageModel, adapter: Any, encoder: nn.Module, name: str) -> None:
+    """Raise :class:`InputError` where a model's scores cannot be computed with a prompt, or do not depend on it.
 
-    Models with recurrent layers keep other states than keys and values: some refuse these, others go on without.
+    Vectors may be of another width than the model's embeddings. Models with recurrent layers keep other states than keys
+    and values: some refuse these, others go on without.
 
-    :param adapter: a :class:`~qpeft_rerank.adapters.peft_bridge.PeftAdapter` of prefix tuning, in evaluation.
-    :param encoder: what makes its prefix; as it was afterwards.
+    :param adapter: a :class:`~qpeft_rerank.adapters.peft_bridge.PeftAdapter` of prompt learning, in evaluation.
+    :param encoder: what makes its vectors; as it was afterwards.
     """
     kept = [(parameter, parameter.clone()) for parameter in encoder.parameters()]
     try:

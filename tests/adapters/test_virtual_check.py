@@ -50,7 +50,7 @@ def test_a_saved_one_is_refused_as_well(tmp_path):
 def test_the_question_leaves_no_trace(kind, method, tmp_path, monkeypatch):
     model = loaded(tmp_path, kind)
     asked = PeftAdapter.create(model, CONFIGS[method](), seed=4)
-    monkeypatch.setattr("qpeft_rerank.adapters.peft_bridge.refuse_prefix", lambda *given: None)
+    monkeypatch.setattr("qpeft_rerank.adapters.peft_bridge.refuse_virtual", lambda *given: None)
     plain = PeftAdapter.create(model, CONFIGS[method](), seed=4)
     pairs = list(zip(asked.parameters(), plain.parameters(), strict=True))
     assert pairs and all(torch.equal(one, other) and one.requires_grad for one, other in pairs)
