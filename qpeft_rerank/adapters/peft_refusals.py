@@ -42,6 +42,8 @@ def refuse_settings(model: LanguageModel, config: Any, name: str) -> None:
         "bias": getattr(config, "bias", "none") != "none",
         "init_lora_weights": start.startswith(("pissa", "olora", "corda", "loftq")),
         "kasa_config": getattr(config, "kasa_config", None) is not None,
+        # Those of a prompt are never switched off.
+        "modules_to_save": config.is_prompt_learning and bool(getattr(config, "modules_to_save", None)),
         "layer_replication": bool(getattr(config, "layer_replication", None)),
     }
     for field in (field for field, given in changes.items() if given):

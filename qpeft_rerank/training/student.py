@@ -42,9 +42,6 @@ class Student:
         # Virtual tokens take room in the context, as they do in the scorer.
         room = self.model.max_tokens - getattr(self.hinter, "virtual_tokens", 0)
         self.builder = PromptBuilder(self.template, self.model.pieces, room, self.max_passage_tokens)
-        for name, part in self.parts.items():
-            if part.parameter.dtype != torch.float32:
-                raise TypeError(f"{name} is {part.parameter.dtype}; trainable parameters are kept in float32")
 
     @property
     def trained(self) -> int:

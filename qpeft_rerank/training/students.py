@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
+
 from qpeft_rerank.adapters.peft_bridge import PeftAdapter
 from qpeft_rerank.adapters.registry import adapter_kinds, create_adapter, find_kind
 from qpeft_rerank.errors import InputError
@@ -68,6 +70,12 @@ def make_student(
     student.parts.update((key, parts[id(own)]) for key, own in adapter.named_parameters() if own.requires_grad)
     if not student.trained:
         raise InputError(f"--adapter {name} with these options has nothing to train")
+    if coarse := next((part.parameter.dtype for part in parts.values() if part.parameter.dtype != torch.float32), None):
+        # Copies of the model's own layers, which compute in its dtype.
+        raise InputError(
+            f"--adapter {name}: what modules_to_save names would learn in {str(coarse).removeprefix('torch.')}, too coarse "
+            "for the steps of a training; take --dtype float32 or mixed, or leave it out"
+        )
     return student
 
 
@@ -128,6 +136,13 @@ def _peft_config(name: str, model: LanguageModel, options: Mapping[str, Any]) ->
     import peft
 
     values = {"task_type": "CAUSAL_LM"} | _peft_defaults(name, model) | dict(options)
+    saved = values.get("modules_to_save")
+    if isinstance(saved, str):  # which PEFT takes for a list of letters, that names of modules end with
+        saved = values["modules_to_save"] = [saved]
+    names = [module for module, _ in model.model.named_modules()]
+    listed = saved if isinstance(saved, list) else []  # anything else is PEFT's to refuse
+    if unknown := next((one for one in listed if not any(module.endswith(str(one)) for module in names)), None):
+        raise InputError(f"--adapter {name}: modules_to_save names {unknown}, which the model does not have")
     kinds = {
         "lora": peft.LoraConfig,
         "prefix-tuning": peft.PrefixTuningConfig,

@@ -99,3 +99,16 @@ def test_embeddings_saved_with_an_adapter_are_no_part_of_it(model, tmp_path):
         InputError, match=r"takes the place of the model's own weights, .* give the model that comes out"
     ):
         load_adapter(str(tmp_path / "saved"), fresh(model))
+
+
+def test_a_prompt_that_brings_layers_is_refused(model, tmp_path):
+    """PEFT never switches them off, so the model alone would score with them."""
+    config = CONFIGS["prompt"]()
+    config.modules_to_save = ["lm_head"]
+    randomised(peft.get_peft_model(fresh(model).model, config)).save_pretrained(tmp_path / "saved")
+    for make in (
+        lambda: load_adapter(str(tmp_path / "saved"), fresh(model)),
+        lambda: PeftAdapter.create(fresh(model), config),
+    ):
+        with pytest.raises(InputError, match="its modules_to_save changes the model's own weights or layers"):
+            make()

@@ -101,3 +101,16 @@ def test_output_is_refused_then_overwritten(files, model_folder, capsys):
     assert train.main(command(files, model_folder, "--overwrite")) == 0
     assert (files / "out" / "adapter_model.safetensors").read_bytes() == first
     assert not (files / "out.training").exists()
+
+
+def test_modules_to_save_are_named_by_a_list_or_a_name(files, model_folder, capsys):
+    saved = "modules_to_save=lm_head"
+    assert train.main(command(files, model_folder, "--epochs", 1, "--option", saved, adapter="lora")) == 0
+    found = [name for name in load_file(files / "out" / "adapter_model.safetensors") if "lora_" not in name]
+    assert found == ["base_model.model.lm_head.weight"]
+    for more, said in (
+        (["modules_to_save=lm_haed"], "modules_to_save names lm_haed, which the model does not have"),
+        ([saved, "--dtype", "bfloat16"], "what modules_to_save names would learn in bfloat16, too coarse"),
+    ):
+        assert train.main(command(files, model_folder, "--overwrite", "--option", *more, adapter="lora")) == 2
+        assert f"error: --adapter lora: {said}" in capsys.readouterr().err.strip().splitlines()[-1]
