@@ -108,9 +108,9 @@ class PeftAdapter(nn.Module):
             with _quiet():
                 # Weights that are not all there are only worth a warning to PEFT.
                 warnings.filterwarnings("error", message="Found missing adapter keys")
-                tuned = PeftModelForCausalLM.from_pretrained(
-                    model.model, str(folder), is_trainable=not config.is_prompt_learning
-                )
+                # Left to itself, PEFT reads weights into the first GPU that there is, whatever the model is on.
+                how: dict[str, Any] = {"is_trainable": not config.is_prompt_learning, "torch_device": "cpu"}
+                tuned = PeftModelForCausalLM.from_pretrained(model.model, str(folder), **how)
             refuse_unused(tuned, folder, name)
         except InputError:
             raise

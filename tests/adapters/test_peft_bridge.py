@@ -323,3 +323,10 @@ def test_threads_take_turns(model, plain):
     with ThreadPoolExecutor(4) as pool:
         for turn, found in enumerate(pool.map(score, range(80))):
             torch.testing.assert_close(found, expected[turn % 2])
+
+
+def test_weights_go_to_no_other_device_than_the_model_s(model, plain, tmp_path, monkeypatch):
+    """PEFT's own idea of where to read them is a GPU, if there is one, even for a model that is kept off it."""
+    save_adapter(PeftAdapter.create(fresh(model), CONFIGS["lora"]()), model, plain, tmp_path / "saved")
+    monkeypatch.setattr(peft.peft_model, "infer_device", lambda: "cuda")
+    assert load_adapter(str(tmp_path / "saved"), fresh(model)).hinter.kind == "LORA"
