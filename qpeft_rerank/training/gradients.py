@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from qpeft_rerank.console import say
-from qpeft_rerank.errors import InputError
+from qpeft_rerank.errors import InputError, first_line
 from qpeft_rerank.likelihood.batches import cut_batches, plan_batches
 from qpeft_rerank.likelihood.out_of_memory import fitting, is_out_of_memory
 from qpeft_rerank.prompt.segments import Sequence
+from qpeft_rerank.training.determinism import has_no_way, strictly
 from qpeft_rerank.training.draws import part_seed
 from qpeft_rerank.training.losses import GroupLoss, pad_groups
 
@@ -73,6 +74,8 @@ class GradientAccumulator:
         self.size = size
         self.advise = advise
         self.cut = cut and parameters[0].device.type == "cpu"
+        #: Whether equal steps must give equal bits; on a CPU they do.
+        self.strict = parameters[0].device.type == "cuda"
 
     def add(self, groups: Groups, of: int, seed: int) -> Accumulated:
         """Add the gradient of ``sum(losses of groups) / of``.
@@ -88,10 +91,20 @@ class GradientAccumulator:
                 for parameter in self.parameters:
                     parameter.grad = torch.zeros_like(parameter)
             try:
-                with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+                with (
+                    torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+                    strictly(self.strict),
+                ):
                     total = sum(self._micro_batch(batch, of, seed + place) for place, batch in self._planned(groups))
                 return Accumulated(float(total), sum(len(sequence) for group in groups for sequence in group))
             except (RuntimeError, MemoryError) as error:
+                if self.strict and has_no_way(error):
+                    self.strict = False
+                    why = first_line(error).partition(",")[0]
+                    say(
+                        f"equal steps will not give equal bits here ({why}): a stopped training goes on almost as it would"
+                    )
+                    continue
                 if not is_out_of_memory(error):
                     raise
             # Begun anew: a backward pass that broke off may have added half of its gradients.

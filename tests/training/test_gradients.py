@@ -9,6 +9,7 @@ from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.sources import ModelSource
 from qpeft_rerank.prompt.templates import load_template
 from qpeft_rerank.training import gradients, prefix, students
+from qpeft_rerank.training.determinism import deterministic
 from qpeft_rerank.training.gradients import GradientAccumulator
 from qpeft_rerank.training.losses import make_loss
 from qpeft_rerank.training.sampler import EpochSampler, Sampling
@@ -199,3 +200,50 @@ def test_gradients_without_memory_are_the_users(make_student, groups, monkeypatc
         grads(make_student(), groups, 10**6)
     # No smaller micro-batches were tried.
     assert not capsys.readouterr().err
+
+
+def test_no_order_of_adding_up_is_left_to_chance(make_student, groups):
+    """As attention's own kernels on a GPU would leave it, unless they are told not to."""
+    asked = []
+
+    def way(model, sequences, hinter):
+        asked.append(torch.is_deterministic_algorithms_warn_only_enabled())
+        return prefix.means(model, sequences, hinter)
+
+    accumulator, sequences = on_gpu(make_student(), groups, way)
+    with deterministic():
+        accumulator.add(sequences, len(groups), 7)
+        assert asked == [False]
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_what_has_no_such_order_is_told_once(make_student, groups, capsys):
+    def way(model, sequences, hinter):
+        # PyTorch has no other way for it, on no device.
+        torch.zeros(4).put_(torch.tensor([1, 1]), torch.ones(2))
+        return prefix.means(model, sequences, hinter)
+
+    _, expected = grads(make_student(), groups, 10**6)
+    accumulator, sequences = on_gpu(make_student(), groups, way)
+    with deterministic(), pytest.warns(UserWarning, match="put_"):
+        for _ in range(2):
+            accumulator.add(sequences, len(groups), 7)
+    said = capsys.readouterr().err
+    assert said.count("equal steps will not give equal bits here (put_") == 1
+    for parameter, gradient in zip(accumulator.parameters, expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
+
+
+def on_gpu(student, groups, way):
+    """An accumulator as for a GPU, and the sequences that it adds up the gradients of."""
+    parameters = [part.parameter for part in student.parts.values()]
+    accumulator = GradientAccumulator(
+        lambda sequences: way(student.model, sequences, student.hinter),
+        make_loss("pointwise+hinge", 0.5, 0.1),
+        parameters,
+        10**6,
+    )
+    assert not accumulator.strict
+    accumulator.strict = True
+    return accumulator, student.encode(groups)
