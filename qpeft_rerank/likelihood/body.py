@@ -18,6 +18,7 @@ from torch import Tensor
 from qpeft_rerank.errors import REFUSALS
 from qpeft_rerank.likelihood.compiling import compiled, leave_out_packed
 from qpeft_rerank.likelihood.exactly import exact_states
+from qpeft_rerank.likelihood.float32 import whole_products
 from qpeft_rerank.likelihood.layer import Layer
 from qpeft_rerank.likelihood.operations import causal, masked, normed
 from qpeft_rerank.likelihood.out_of_memory import pass_on_out_of_memory
@@ -64,6 +65,7 @@ class Body:
             pass_on_out_of_memory(error)
             return None
 
+    @whole_products()
     @torch.inference_mode()
     def agrees(self) -> bool:
         """Whether the decoder gives the same states for a few random tokens.

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from qpeft_rerank.likelihood.body import Body
 from qpeft_rerank.likelihood.compiling import refused
+from qpeft_rerank.likelihood.float32 import whole_products
 from qpeft_rerank.likelihood.head import log_probs
 from qpeft_rerank.likelihood.linears import change_products, keeps_weights, products_of
 from qpeft_rerank.likelihood.mapped import give_back
@@ -206,7 +207,7 @@ class CausalModel(ABC):
 
         Other threads wait until it ends.
         """
-        with self.lock, refused(self.source.name) if self.compiled else nullcontext():
+        with self.lock, whole_products(), refused(self.source.name) if self.compiled else nullcontext():
             if not isinstance(embedder, ModelChanger):
                 yield {}
                 return

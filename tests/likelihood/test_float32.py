@@ -1,0 +1,60 @@
+"""Scores in float32 are float32's where the process has asked PyTorch for shorter products."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+
+from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.likelihood.scorer import Scorer
+from qpeft_rerank.likelihood.shared import SharedScorer
+from qpeft_rerank.prompt import load_template
+
+pytestmark = pytest.mark.filterwarnings("ignore:Please use the new API")
+MATMULS = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+
+
+def older(name: str) -> Callable[[], None]:
+    return lambda: torch.set_float32_matmul_precision(name)
+
+
+def newer() -> None:
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+
+
+def oldest() -> None:
+    torch.backends.cuda.matmul.allow_tf32 = True
+
+
+@pytest.fixture(autouse=True)
+def as_it_was() -> Iterator[None]:
+    yield
+    torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.parametrize(
+    "ask", [older("high"), older("medium"), newer, oldest], ids=["high", "medium", "newer", "oldest"]
+)
+def test_products_are_whole_while_a_batch_is_read(
+    ask: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask()
+    asked = [of.fp32_precision for of in MATMULS]
+    assert asked[0] == "tf32"
+    seen = []
+    product = torch.nn.functional.linear
+
+    def looked_at(*given: torch.Tensor) -> torch.Tensor:
+        seen.append([of.fp32_precision for of in MATMULS])
+        return product(*given)
+
+    model = LanguageModel.load(str(tiny.save_model(tmp_path / "model")), "float32", "cpu")
+    scorer = Scorer(model, load_template("plain"))
+    sequences = scorer.encode([("why", "", "A moth."), ("what", "", "A moth.")])
+    monkeypatch.setattr(torch.nn.functional, "linear", looked_at)
+    scorer.log_probs(sequences)
+    SharedScorer(scorer, "on").log_probs([sequences])
+    assert seen and all(one == ["ieee", "ieee"] for one in seen)
+    assert [of.fp32_precision for of in MATMULS] == asked
