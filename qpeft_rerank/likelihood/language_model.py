@@ -191,6 +191,8 @@ def _probe(model: Any, source: ModelSource, precision: str) -> bool:
     try:
         logits = model(input_ids=some, use_cache=False).logits
         followed = model(input_ids=ids, use_cache=False).logits[:, : some.shape[1]]
+    except torch.AcceleratorError:  # the device is at fault
+        raise
     except RuntimeError as error:
         # Layers in another dtype than the rest, which the architecture multiplies by itself.
         raise InputError(f"{source.name}: cannot be computed in {precision} ({first_line(error)})") from None

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import torch
 
-from qpeft_rerank.errors import InputError
+from qpeft_rerank.errors import InputError, first_line
 
 Made = TypeVar("Made")
 
@@ -36,12 +36,21 @@ def fitting(refusal: str) -> Iterator[None]:
         raise InputError(refusal) from None
 
 
-def fitting_model(model: str, precision: str, device: torch.device) -> AbstractContextManager[None]:
-    """:func:`fitting` for a model that is put on its device."""
-    return fitting(
+@contextmanager
+def fitting_model(model: str, precision: str, device: torch.device) -> Iterator[None]:
+    """:func:`fitting` for a model that is put on its device, which may be there and yet not to be had.
+
+    :raises InputError: saying what of the two it is.
+    """
+    with fitting(
         f"{model}: does not fit into the memory of {device} in {precision}; take a smaller --dtype, another --device "
         "or a smaller --model"
-    )
+    ):
+        try:
+            yield
+        except torch.AcceleratorError as error:
+            pass_on_out_of_memory(error)
+            raise InputError(f"{device}: cannot be used ({first_line(error)}); take another --device") from None
 
 
 def fitting_adapter(adapter: str, device: torch.device) -> AbstractContextManager[None]:
@@ -52,8 +61,15 @@ def fitting_adapter(adapter: str, device: torch.device) -> AbstractContextManage
     )
 
 
-# A GPU of Apple's in an error of no kind of its own; a CPU, of which the second is Windows'; libraries of CUDA's.
-_TOLD = ("out of memory", "can't allocate memory", "not enough memory", "_STATUS_ALLOC_FAILED")
+# A GPU of Apple's in errors of no kind of their own, the second of one tensor that is too large; a CPU, of which the
+# second is Windows'; libraries of CUDA's.
+_TOLD = (
+    "out of memory",
+    "Invalid buffer size",
+    "can't allocate memory",
+    "not enough memory",
+    "_STATUS_ALLOC_FAILED",
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -96,9 +96,10 @@ class Held:
     [
         (torch.OutOfMemoryError, "no memory"),
         (RuntimeError, "MPS backend out of memory (MPS allocated: 9 GB)"),
+        (RuntimeError, "Invalid buffer size: 20.25 GiB"),
         (RuntimeError, "DefaultCPUAllocator: can't allocate memory"),
     ],
-    ids=["gpu", "mps", "cpu"],
+    ids=["gpu", "mps", "mps, one tensor", "cpu"],
 )
 def test_memory_running_out_halves_the_batch(
     llama: LanguageModel, monkeypatch: pytest.MonkeyPatch, kind: type, said: str
@@ -283,4 +284,18 @@ def test_a_model_too_large_for_its_device_gets_one_line(tmp_path: Path, monkeypa
             patch.setattr(place, "to", full)
             with pytest.raises(InputError, match="does not fit into the memory of cpu in float32; take"):
                 load_for_scoring(folder, "float32", "cpu")
+        load_for_scoring(folder, "float32", "cpu")
+
+
+def test_a_device_that_is_not_to_be_had_gets_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QPEFT_RERANK_CACHE", str(tmp_path / "cache"))
+    folder = str(tiny.save_model(tmp_path / "model"))
+
+    def busy(*_: object) -> None:
+        raise torch.AcceleratorError("CUDA error: CUDA-capable device(s) is/are busy or unavailable\nCompile with")
+
+    monkeypatch.setattr(torch.nn.Module, "to", busy)
+    with pytest.raises(
+        InputError, match=r"^cpu: cannot be used \(CUDA error: .* unavailable\); take another --device$"
+    ):
         load_for_scoring(folder, "float32", "cpu")
