@@ -23,7 +23,7 @@ from qpeft_rerank.likelihood.heap import keep_heap_small
 from qpeft_rerank.likelihood.language_model import LanguageModel, pick_device, pick_precision
 from qpeft_rerank.likelihood.linears import products_of, replace_linears
 from qpeft_rerank.likelihood.llama import Decoder, Shape, decoder_from, read_weights, same_decoder
-from qpeft_rerank.likelihood.out_of_memory import fitting_model
+from qpeft_rerank.likelihood.out_of_memory import attempt, fitting_model
 from qpeft_rerank.likelihood.sharing import Attention
 from qpeft_rerank.likelihood.sources import ModelSource, find_model
 from qpeft_rerank.likelihood.tokenizer import PlainTokenizer, rules_of, same_tokens
@@ -116,8 +116,8 @@ def load_for_scoring(name: str, dtype: str = "auto", device: str = "auto") -> Ca
             found = None
     model = LanguageModel.load(source, precision, device)
     if found is None:
-        note = note_of(model)
-        keep(path, json.dumps(asdict(note) if note else {}))
+        # Weights are read a second time to compare them: where that finds no memory, the next job asks again.
+        attempt(lambda: _keep_note(path, note_of(model)))
     return model
 
 
@@ -149,6 +149,10 @@ def note_of(model: LanguageModel) -> Note | None:
         return None
     alike = same_decoder(made, (decoder, model.head)) and same_tokens(note.tokenizer, tokenizer)
     return note if alike else None
+
+
+def _keep_note(path: Path, note: Note | None) -> None:
+    keep(path, json.dumps(asdict(note) if note else {}))
 
 
 def _small(folder: Path) -> bool:

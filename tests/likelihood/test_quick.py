@@ -14,7 +14,7 @@ from mapping import TOLD, resident
 from qpeft_rerank import Reranker
 from qpeft_rerank.adapters.registry import create_adapter
 from qpeft_rerank.adapters.store import save_adapter
-from qpeft_rerank.likelihood import linears, processor
+from qpeft_rerank.likelihood import linears, processor, quick
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.quick import QuickModel, load_for_scoring
 from qpeft_rerank.likelihood.scorer import Scorer
@@ -171,3 +171,16 @@ def test_scoring_needs_no_transformers_then(tmp_path: Path) -> None:
     ]
     assert said[0][0] == said[1][0]
     assert [lines[1] for lines in said] == ["True", "False"]
+
+
+def test_a_model_that_fits_but_once_is_used_and_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = str(tiny.save_model(tmp_path / "model"))
+
+    def full(*given: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(quick, "read_weights", full)
+        assert type(load_for_scoring(folder, "float32", "cpu")) is LanguageModel
+    assert type(load_for_scoring(folder, "float32", "cpu")) is LanguageModel
+    assert type(load_for_scoring(folder, "float32", "cpu")) is QuickModel
