@@ -14,7 +14,7 @@ from pathlib import Path
 
 from qpeft_rerank import console
 from qpeft_rerank.cache import cache_dir
-from qpeft_rerank.errors import InputError
+from qpeft_rerank.errors import InputError, first_line
 from qpeft_rerank.files import at_home
 
 OLDEST_PYTHON = (3, 11)
@@ -101,7 +101,7 @@ def check_torch() -> Iterator[Line]:
 
     own = "with" if multiplies_bfloat16() else "without"
     devices = [f"cpu ({torch.get_num_threads()} threads, {own} bfloat16 products of its own)"]
-    devices += [f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in range(torch.cuda.device_count())]
+    devices += [f"cuda:{i} ({_gpu(i)})" for i in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
         devices.append("mps")
     yield Line("torch", f"{torch.__version__}, devices: {', '.join(devices)}")
@@ -187,6 +187,16 @@ def _doctor() -> int:
             print(line, flush=True)
     print(f"{failures} to fix" if failures else "all is well")
     return 2 if failures else 0
+
+
+def _gpu(number: int) -> str:
+    """Its name, or why torch cannot use it: GPUs are counted without the driver that they need."""
+    import torch
+
+    try:
+        return torch.cuda.get_device_name(number)
+    except (RuntimeError, AssertionError) as error:
+        return f"cannot be used: {first_line(error)}"
 
 
 def _needs() -> dict[str, str]:

@@ -127,3 +127,17 @@ def test_network(listening: int, monkeypatch: pytest.MonkeyPatch) -> None:
     (line,) = doctor.check_network()
     assert line.found == "host.invalid (nothing): reachable"
     assert line.fix == ""
+
+
+def test_a_gpu_whose_driver_is_too_old_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is counted all the same."""
+    import torch
+
+    def old(number: int) -> str:
+        raise RuntimeError("The NVIDIA driver on your system is too old (found version 11040).\nPlease update")
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", old)
+    (line,) = doctor.check_torch()
+    assert "cuda:0 (cannot be used: The NVIDIA driver on your system is too old (found version 11040).)" in line.found
+    assert not line.fix
