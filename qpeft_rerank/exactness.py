@@ -7,14 +7,14 @@ import torch
 from qpeft_rerank.certify import FEW
 from qpeft_rerank.console import say
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.likelihood.language_model import pick_device
+from qpeft_rerank.likelihood.language_model import pick_device, pick_precision
 from qpeft_rerank.likelihood.processor import multiplies_bfloat16, multiplies_float16
 
 
 def settle(args: argparse.Namespace, processes: int = 1) -> None:
     """Refuse what does not go with ``--certify``, and decide the precision that it starts from.
 
-    Where the processor has no bfloat16 products, ``mixed`` costs as much as the float32 that it is checked by, and
+    Where processor or GPU has no bfloat16 products, ``mixed`` costs as much as the float32 that it is checked by, and
     perhaps a second model in memory: asked for or not, it is not begun with.
 
     :param processes: that do the job together.
@@ -33,6 +33,8 @@ def settle(args: argparse.Namespace, processes: int = 1) -> None:
         device = pick_device(args.device)
         if device.type == "cpu" and not multiplies_bfloat16():
             _float32(args, "this processor does not multiply bfloat16 itself")
+        elif device.type == "cuda" and pick_precision("auto", device) == "float32":
+            _float32(args, "this GPU does not multiply bfloat16 itself")
         else:
             args.dtype = "mixed"
 

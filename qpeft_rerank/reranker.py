@@ -114,11 +114,9 @@ class Reranker:
                 compile_scorers(made)
             return made
 
-        def exact() -> Scorer:
-            return scorers(partial(load, precision="float32"))[0]
-
         scorer, *compared = scorers(load, others)
-        return cls(scorer, batch_tokens, share_passages, compared, exact)
+        exact = partial(load, precision="float32")
+        return cls(scorer, batch_tokens, share_passages, compared, lambda: scorers(exact)[0])
 
     def score(self, pairs: Iterable[tuple[str, Readable]]) -> list[Score]:
         """Log-likelihood of each query given its passage, in the order given; passages as in :meth:`rerank`."""
@@ -207,8 +205,8 @@ class Reranker:
             raise InputError(f"first {first}: give a whole number from 1")
         if self.scorer.model.precision == "float32":
             raise InputError("--certify: float32 scores need no certificate; take --dtype mixed")
-        self._check_float32()
         check_asked([self.scorer], run, topics, passages, depth, missing)
+        self._exact()  # before hours of scoring: a second model may not fit into memory
         absent: list[tuple[str, str]] = []
         engine = JointEngine(self._alone, self.batch_tokens, journal)
         if journal:
@@ -238,14 +236,16 @@ class Reranker:
 
         :raises InputError: where none is known.
         """
-        self._check_float32()
-        if self.scorer.model.can_be_exact or self._exact_scorer is None:
-            return self.scorer.in_float32()
-        return nullcontext(self._exact_scorer())
+        exact = self._exact()
+        return self.scorer.in_float32() if exact is None else nullcontext(exact)
 
-    def _check_float32(self) -> None:
-        if self._exact_scorer is None and not self.scorer.model.can_be_exact:
+    def _exact(self) -> Scorer | None:
+        """A float32 scorer of another model, loaded once; None where its own can be changed."""
+        if self.scorer.model.can_be_exact:
+            return None
+        if self._exact_scorer is None:
             raise InputError("--certify: this reranker knows no float32 scorer of its model; make it with exact=")
+        return self._exact_scorer()
 
     def _rerank(
         self,

@@ -2,6 +2,7 @@
 
 import json
 import random
+from argparse import Namespace
 from pathlib import Path
 
 import peft
@@ -213,3 +214,30 @@ def test_no_certificate_without_float32(folder: Path) -> None:
 def test_the_api_refuses_float32(folder: Path) -> None:
     with pytest.raises(InputError, match="take --dtype mixed"):
         reranker(folder, "float32").certified_run({}, {}, Texts(), FIRST)
+
+
+@pytest.mark.parametrize(("own", "dtype"), [("bfloat16", "mixed"), ("float32", "float32")])
+def test_a_gpu_without_bfloat16_is_asked_for_float32_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], own: str, dtype: str
+) -> None:
+    monkeypatch.setattr(exactness, "pick_device", torch.device)
+    monkeypatch.setattr(exactness, "pick_precision", lambda asked, device: own)
+    args = Namespace(certify=10, compare=[], alpha=1.0, dtype="auto", device="cuda")
+    exactness.settle(args)
+    assert args.dtype == dtype
+    assert (
+        (args.certify is None) == ("this GPU does not multiply bfloat16" in capsys.readouterr().err) == (own == dtype)
+    )
+
+
+def test_a_second_model_that_finds_no_memory_is_told_before_anything_is_scored(folder: Path) -> None:
+    quick = reranker(folder, "bfloat16")
+
+    def full() -> Scorer:
+        raise InputError("does not fit")
+
+    run, topics = run_of(2, 10)
+    scored: list[int] = []
+    with pytest.raises(InputError, match="does not fit"):
+        Reranker(quick.scorer, exact=full).certified_run(run, topics, Texts(), FIRST, progress=scored.append)
+    assert not scored
