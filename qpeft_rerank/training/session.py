@@ -15,6 +15,7 @@ from qpeft_rerank.adapters.store import save_adapter
 from qpeft_rerank.console import say
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.files import as_text, write_whole
+from qpeft_rerank.launched import started
 from qpeft_rerank.likelihood.language_model import LanguageModel, pick_device
 from qpeft_rerank.prompt.templates import Template
 from qpeft_rerank.training.checkpoints import Checkpoints
@@ -76,15 +77,18 @@ class Session:
 
         :raises InputError: with one line saying what is wrong.
         """
-        from accelerate import Accelerator
+        accelerator = None
+        if started() > 1:
+            from accelerate import Accelerator
 
-        accelerator = Accelerator(cpu=self.device == "cpu")
+            # What its users set for mixed precision is for models that it prepares, and may not suit this device.
+            accelerator = Accelerator(cpu=self.device == "cpu", mixed_precision="no")
         workers = Workers(accelerator)
         with WorkFolder(self.output, self.overwrite, workers.main) as work:
             # Data first: it is read in seconds, a model may take minutes.
             dev = self.dev() if self.dev else None
             device = self.device
-            if workers.count > 1:
+            if accelerator is not None:
                 pick_device(device)  # refuses what is none
                 device = str(accelerator.device)
             model = LanguageModel.load(self.model, self.dtype, device)

@@ -114,3 +114,13 @@ def test_modules_to_save_are_named_by_a_list_or_a_name(files, model_folder, caps
     ):
         assert train.main(command(files, model_folder, "--overwrite", "--option", *more, adapter="lora")) == 2
         assert f"error: --adapter lora: {said}" in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_one_process_asks_accelerate_nothing(files, model_folder, monkeypatch):
+    """What it was set to, for other trainings, would be refused where it does not suit this device."""
+
+    def refused(*given, **settings):
+        raise ValueError("fp16 mixed precision requires a device in ('cuda',) (not 'cpu').")
+
+    monkeypatch.setattr("accelerate.Accelerator", refused)
+    assert train.main(command(files, model_folder, "--epochs", 1)) == 0
