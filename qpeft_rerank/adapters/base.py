@@ -80,12 +80,13 @@ class SoftPrompt(nn.Module):
 
     def forward(self, sequences: ListLike[Sequence], ids: Tensor, embedded: Tensor) -> Tensor:
         """``[batch, tokens, d]`` in and out."""
-        place = part(sequences, ids, "prompt", "whole")
-        if bool((place.mask.sum(1) != len(self.vectors)).any()):
+        spans = [sequence.span("prompt") or (0, 0) for sequence in sequences]
+        if any(end - start != len(self.vectors) for start, end in spans):
             raise InputError(
                 f"the soft prompt has {len(self.vectors)} vectors, the prompt piece another number of tokens; "
                 "use the prompt that the adapter was trained with"
             )
+        place = part(sequences, ids, "prompt", "whole")
         return write(embedded, place, self.mlp(self.vectors).expand(len(embedded), -1, -1))
 
 

@@ -5,6 +5,7 @@ token's state is what it would be in its own sequence. One forward pass does it:
 copied or kept, and rests need no padding to a common length.
 """
 
+from collections.abc import Iterator
 from collections.abc import Sequence as ListLike
 from dataclasses import dataclass
 from itertools import pairwise
@@ -23,6 +24,8 @@ _PADDING = -1
 # Tokens of rests that attend together, each rest masked from the others: more would compute much that the mask
 # hides, fewer would repeat the beginning's keys more often.
 _GROUP = 64
+# Most tokens, padding included, that an adapter is given at once.
+_EMBEDDED = 32768
 
 
 class NoSharedRowsError(Exception):
@@ -170,14 +173,29 @@ def begin_alike(model: CausalModel, row: ListLike[Sequence], embedder: Embedder,
 
 
 def _embedded(model: CausalModel, rows: ListLike[ListLike[Sequence]], embedder: Embedder, virtual: int) -> Tensor:
-    """Embeddings of the rows ``[rows, tokens, d]``: the adapter sees whole sequences, a row of them at a time."""
+    """Embeddings of the rows ``[rows, tokens, d]``: the adapter sees whole sequences, those of a few rows at a time."""
     lines = []
-    for row in rows:
-        vectors = _whole(model, row, embedder, virtual)
-        prefix = virtual + common_length(row)
-        rests = [vectors[at, prefix : virtual + len(sequence)] for at, sequence in enumerate(row)]
-        lines.append(torch.cat([vectors[0, :prefix], *rests]))
+    for some in _together(rows, model.device):
+        vectors = iter(_whole(model, [sequence for row in some for sequence in row], embedder, virtual))
+        for row in some:
+            prefix = virtual + common_length(row)
+            first, *others = (next(vectors)[: virtual + len(sequence)] for sequence in row)
+            lines.append(torch.cat([first, *(other[prefix:] for other in others)]))
     return torch.nn.utils.rnn.pad_sequence(lines, batch_first=True)
+
+
+def _together(rows: ListLike[ListLike[Sequence]], device: torch.device) -> Iterator[list[ListLike[Sequence]]]:
+    """Rows whose sequences an adapter is given at once: on a GPU each of its calls costs more than what it computes."""
+    some: list[ListLike[Sequence]] = []
+    count = longest = 0
+    for row in rows:
+        longest = max(longest, *map(len, row))
+        if some and (device.type == "cpu" or (count + len(row)) * longest > _EMBEDDED):
+            yield some
+            some, count, longest = [], 0, max(map(len, row))
+        some.append(row)
+        count += len(row)
+    yield some
 
 
 def _whole(model: CausalModel, row: ListLike[Sequence], embedder: Embedder, virtual: int) -> Tensor:

@@ -225,7 +225,8 @@ class Trainer:
             group["lr"] = rate * factor
         with fitting(_NO_OPTIMIZER):
             optimizer.step()
-        if not all(bool(torch.isfinite(parameter).all()) for parameter in accumulator.parameters):
+        # Asked once: each answer is waited for on a GPU.
+        if not bool(torch.stack([torch.isfinite(parameter).all() for parameter in accumulator.parameters]).all()):
             raise Diverged(self._not_a_number("a weight is no number any more"), state.best)
         state.step, state.done = state.step + 1, state.done + 1
         state.batch_tokens = accumulator.batch_tokens
