@@ -140,6 +140,14 @@ def test_a_refusal_after_words_that_stdout_does_not_take(tmp_path: Path, monkeyp
     assert (done.returncode, done.stderr) == (2, "error: odd\n")
 
 
+def test_a_stderr_that_takes_nothing_stops_no_work(files: Path) -> None:
+    (files / "run.trec").write_text(TREC[0] + "9 Q0 d1 1 2.0 x\n")
+    told = shell("evaluate --qrels qrels --run run.trec", files)
+    silent = shell("evaluate --qrels qrels --run run.trec 2>/dev/full", files)
+    assert told.stderr and (silent.returncode, silent.stdout) == (0, told.stdout)
+    assert shell("evaluate --qrels qrels --run none.trec 2>/dev/full", files).returncode == 2
+
+
 def test_closed_stderr_leaves_stdout_to_the_table(files: Path) -> None:
     (files / "run.trec").write_text(TREC[0] + "9 Q0 d1 1 2.0 x\n")
     told = shell("evaluate --qrels qrels --run run.trec", files)

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 
 class Outliving:
-    """A stream of messages whose reader may go: what is said then is lost, and the work goes on."""
+    """A stream of messages that may be taken no more, by a reader or a disk: they are lost then, and the work goes on."""
 
     def __init__(self, stream: io.TextIOWrapper) -> None:
         self._stream = stream
@@ -20,14 +20,14 @@ class Outliving:
     def write(self, text: str) -> int:
         try:
             self._stream.write(text)
-        except BrokenPipeError:
+        except OSError:
             self._let_go()
         return len(text)
 
     def flush(self) -> None:
         try:
             self._stream.flush()
-        except BrokenPipeError:
+        except OSError:
             self._let_go()
 
     def _let_go(self) -> None:
