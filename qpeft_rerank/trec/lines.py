@@ -11,6 +11,9 @@ from qpeft_rerank.errors import InputError
 
 _BOM = b"\xef\xbb\xbf"
 _GZIP_MAGIC = b"\x1f\x8b"
+# How files begin that hold no UTF-8, and what they are.
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_PACKERS = {b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip"}
 
 
 def display_name(path: str) -> str:
@@ -26,7 +29,7 @@ def read_lines(path: str) -> Iterator[tuple[int, str]]:
     damaged gzip and for bytes that are no UTF-8.
     """
     name = display_name(path)
-    number = 0
+    number, first = 0, b""
     try:
         stream = _open(path)
     except FileNotFoundError:
@@ -38,13 +41,11 @@ def read_lines(path: str) -> Iterator[tuple[int, str]]:
     try:
         for number, raw in enumerate(_plain(stream), 1):
             if number == 1:
-                raw = raw.removeprefix(_BOM)
+                first = raw = raw.removeprefix(_BOM)
             # Decoded line by line, so that a bad byte is reported with its line.
             yield number, raw.decode().rstrip("\r\n")
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"{name}:{number}: byte {error.start + 1} is not UTF-8; convert the file (iconv -t UTF-8)"
-        ) from None
+        raise InputError(f"{name}:{number}: byte {error.start + 1} is not UTF-8; {_remedy(first)}") from None
     except (EOFError, gzip.BadGzipFile, zlib.error):
         raise InputError(f"{name}:{number + 1}: damaged gzip data; fetch the file again") from None
     except OSError as error:
@@ -54,6 +55,15 @@ def read_lines(path: str) -> Iterator[tuple[int, str]]:
             stream.detach()  # standard input is not ours to close
         else:
             stream.close()
+
+
+def _remedy(first: bytes) -> str:
+    """What makes UTF-8 of a file that begins with this line and is none."""
+    if packer := next((name for magic, name in _PACKERS.items() if first.startswith(magic)), None):
+        return f"it seems to be packed by {packer}: unpack it, or pack it by gzip"
+    known = "UTF-16" if first.startswith(_UTF_16) else "LATIN1"
+    # Where -f is left out, iconv takes a file for what the locale has, which is UTF-8 almost everywhere.
+    return f"convert the file (iconv -f {known} -t UTF-8{'' if known == 'UTF-16' else ', or what else it is in'})"
 
 
 def _open(path: str) -> io.BufferedReader:

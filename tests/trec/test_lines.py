@@ -1,8 +1,14 @@
 """Reading: what is simply read, and what is refused with its place."""
 
+import bz2
 import gzip
 import io
+import lzma
+import re
+import shutil
+import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -67,6 +73,34 @@ def test_bad_utf8_is_reported_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"latin1\.txt:2: byte 4 is not UTF-8; .*iconv") as caught:
         list(read_lines(str(path)))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"), [("fine\ncafé\n", "latin-1"), ("café\n", "utf-16"), ("x\n" * 9, "utf-16")]
+)
+def test_what_is_to_be_typed_makes_utf_8_of_it(tmp_path: Path, text: str, encoding: str) -> None:
+    (tmp_path / "f").write_bytes(text.encode(encoding))
+    with pytest.raises(InputError) as caught:
+        list(read_lines(str(tmp_path / "f")))
+    command = re.search(r"\((iconv [^,)]*)", str(caught.value))
+    assert command
+    if shutil.which("iconv") is None:
+        pytest.skip("no iconv here")
+    done = subprocess.run([*command[1].split(), "f"], cwd=tmp_path, capture_output=True, check=True)
+    (tmp_path / "g").write_bytes(done.stdout)
+    assert "".join(f"{line}\n" for _, line in read_lines(str(tmp_path / "g"))) == text
+
+
+@pytest.mark.parametrize("packer", ["bzip2", "xz", "zip"])
+def test_what_others_packed_is_named(tmp_path: Path, packer: str) -> None:
+    path = tmp_path / "run"
+    if packer == "zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("run.trec", "1 Q0 a 1 2.0 x\n" * 99)
+    else:
+        path.write_bytes({"bzip2": bz2, "xz": lzma}[packer].compress(b"1 Q0 a 1 2.0 x\n" * 99))
+    with pytest.raises(InputError, match=rf"packed by {packer}: unpack it, or pack it by gzip$"):
+        list(read_lines(str(path)))
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped"])
