@@ -152,7 +152,11 @@ def read_trec(lines: Lines) -> Iterator[Record]:
         if not found or not found[1].strip():
             raise FormatError(number, "topic without <num>; add its number")
         title = _TITLE.search(block)
-        yield Record(number, found[1].strip(), " ".join(title[1].split()) if title else "")
+        id_ = found[1].strip()
+        # Early topics are numbered 051, and judged as 51; Pyserini reads a number, too.
+        yield Record(
+            number, id_.lstrip("0") or "0" if id_.isdecimal() else id_, " ".join(title[1].split()) if title else ""
+        )
 
 
 def _answers(line: int, value: Any) -> tuple[str, ...]:

@@ -89,6 +89,11 @@ def test_a_title_may_hold_a_less_than_sign(tmp_path: Path) -> None:
     assert read_topics(put(tmp_path, "t.trec", text)) == {"1": Topic("1", "is 3 < 5 true")}
 
 
+def test_numbers_of_early_topics_are_those_of_their_judgements(tmp_path: Path) -> None:
+    text = "".join(f"<top>\n<num> Number: {number}\n<title> Topic: a\n</top>\n" for number in ("051", "000", "0x1"))
+    assert list(read_topics(put(tmp_path, "t.trec", text))) == ["51", "0", "0x1"]
+
+
 def test_integer_ids_become_strings_and_answers_come_along(tmp_path: Path) -> None:
     text = '{"id": 7, "question": "q", "answers": ["a", "b"]}\n{"id": 8, "question": "r", "answer": "c"}\n'
     assert read_topics(put(tmp_path, "t.jsonl", text)) == {
