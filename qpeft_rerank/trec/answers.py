@@ -23,12 +23,12 @@ def _general_tokens() -> Callable[[str], list[str]]:
     return general
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=1 << 13)
 def _token_line(text: str) -> str:
     """Return the lower-cased tokens of ``text``, each between single spaces (``" a b "``).
 
     No token contains a space, so a token subsequence is a substring of this line. The cache serves
-    passages that several topics retrieve.
+    passages that several topics retrieve, and holds no more of them than memory has room for, however long they are.
     """
     find = _ASCII_TOKENS.findall if text.isascii() else _general_tokens()
     tokens = find(unicodedata.normalize("NFD", text))

@@ -3,6 +3,7 @@
 import importlib
 import json
 import random
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,3 +101,12 @@ def test_qrels_hold_every_topic_and_judge_every_hit() -> None:
         qrels_from_answers(topics, run, {"a": "a red hat"})
     with pytest.raises(InputError, match="topic 1 has no answers"):
         qrels_from_answers({"1": Topic("1", "q")}, run, {})
+
+
+def test_what_was_judged_is_not_kept_for_ever() -> None:
+    tracemalloc.start()
+    for number in range(20_000):
+        has_answer(["a"], f"{number}{'x' * 1500}")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 45e6
