@@ -4,12 +4,10 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from qpeft_rerank.collection.passages import Passage, passage_from_record, record_id
+from qpeft_rerank.collection.passages import ID_FIELDS, TEXT_FIELDS, Passage, passage_from_record, record_id
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.files import parse_json
 from qpeft_rerank.trec.lines import read_lines, unquote
-
-HEADER_IDS = {"id", "docid", "pid", "_id"}
 
 
 class CorpusFile:
@@ -109,6 +107,8 @@ class CorpusFile:
         return record, docid
 
     def _tsv(self, lineno: int, line: str, columns: list[str] | None) -> tuple[dict[str, Any], str]:
+        if lineno == 1 and line.lstrip().startswith("[") and "\t" not in line:
+            raise InputError(f"{self.path}:1: a JSON list; write one record a line (jq -c '.[]')")
         cells = line.split("\t")
         expected = columns or ["id", "text"]
         if len(cells) != len(expected):
@@ -128,7 +128,11 @@ class CorpusFile:
 
 def _header(line: str) -> list[str] | None:
     names = [cell.strip().lower() for cell in line.split("\t")]
-    names = ["id" if name in HEADER_IDS else name for name in names]
+    names = ["id" if name in ID_FIELDS else name for name in names]
+    if "text" not in names:
+        # As in JSON, where the first of these that is there holds the text.
+        text = next((name for name in TEXT_FIELDS if name in names), None)
+        names = ["text" if name == text else name for name in names]
     if "id" not in names or "text" not in names:
         return None
     if names.count("id") + names.count("text") > 2:

@@ -46,6 +46,12 @@ def test_plain_tsv_is_verbatim(tmp_path: Path) -> None:
     assert [passage.text for passage in found.values()] == ['The "presence"', '"quoted" whole"', ""]
 
 
+@pytest.mark.parametrize("header", ["doc_id\ttext", "passage_id\tpassage", "id\tcontents"])
+def test_columns_are_called_as_the_fields_of_json(tmp_path: Path, header: str) -> None:
+    path = write(tmp_path / "collection.tsv", header + '\ttitle\n0\t"a ""b"""\tT\n')
+    assert CorpusFile(path).fetch(["0"]) == {"0": Passage("0", "T", 'a "b"')}
+
+
 def test_a_cell_of_several_quoted_words_is_not_unquoted(tmp_path: Path) -> None:
     path = write(tmp_path / "collection.tsv", 'id\ttext\n0\t"A" and "B"\n1\t"one ""inner"" text"\n')
     found = CorpusFile(path).fetch(["0", "1"])
@@ -69,6 +75,8 @@ def test_gz_bom_crlf_and_blank_lines(tmp_path: Path) -> None:
         ('{"id": "b", "n": ' + "1" * 5000 + ', "text": "x"}\n', ":1: JSON too deep or its numbers too long"),
         ('{"id": "b", "n": ' + "[" * 100_000 + "\n", ":1: JSON too deep or its numbers too long"),
         ("a\tx\ty\n", ":1: 3 tab-separated columns; a file with titles needs the header line"),
+        ('[{"id": "a", "text": "x"}]\n', ":1: a JSON list; write one record a line"),
+        ("[\n", ":1: a JSON list; write one record a line"),
         ("id\ttext\ttitle\na\tx\n", ":2: 2 tab-separated columns; expected id<TAB>text<TAB>title"),
         ("pid\tdocid\ttext\na\tD1\tx\n", ":1: the header names two columns of ids or of texts; keep one of each"),
         ("\tx\n", ":1: empty passage id"),
