@@ -82,6 +82,7 @@ def test_stdin_may_hold_the_run_and_may_not_be_empty(
 def test_ways_of_scoring_that_go_to_a_pipe_have_journals_of_their_own(command) -> None:
     hits, topics = {"1": [Hit("d", 1.0, 1)]}, {"1": Topic("1", "why")}
     ways = [{}, {"model": "other"}, {"adapter": "a"}, {"prompt": "qpeft"}, {"dtype": "mixed"}]
+    ways += [{"alpha": 0.5}, {"depth": 2}, {"certify": 5}, {"missing": "skip"}]  # perhaps at the same time
     made = []
     for way in ways:
         for output in ("-", "/dev/stdout"):
