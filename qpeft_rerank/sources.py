@@ -130,6 +130,10 @@ def named_qrels(name: str) -> Qrels:
         return read_qrels(name)
     if irdatasets.is_named(name):
         return irdatasets.load_qrels(name)
+    if name in (ANSWERS, ANSWERS_REGEX):
+        raise InputError(
+            f"--qrels {name}: judges passages, which are not read here; give it to rerank, or a qrels file"
+        )
     if os.sep in name or name.lower().endswith(_FILE_ENDINGS):
         raise InputError(f"{name}: {_absence(name, 'qrels')}; give a file, or the name of a qrels set")
     from qpeft_rerank.collection.lucene import load_qrels
