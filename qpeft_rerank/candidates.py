@@ -3,12 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from numbers import Integral
 
 from qpeft_rerank.collection.passages import MISSING, Passages, Surveyed
 from qpeft_rerank.engines.local import Candidate
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.given import check_given
+from qpeft_rerank.given import check_count, check_given
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.trec.pairs import listed
 from qpeft_rerank.trec.runs import Run
@@ -46,8 +45,7 @@ def check_asked(
         ``missing``, a topic without text, a query that leaves no room for a passage, and a missing passage as far as
         :func:`check_passages` tells.
     """
-    if not isinstance(depth, Integral) or depth < 1:
-        raise InputError(f"depth {depth!r}: give a whole number from 1")
+    check_count("depth", depth)
     if missing not in MISSING:
         raise InputError(f"--missing {missing}: give {' or '.join(MISSING)}")
     check_given(run, topics, passages)

@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from math import isfinite
+from numbers import Integral, Real
 
 from qpeft_rerank.collection.hits import Found, is_found, passage_from_hit
 from qpeft_rerank.collection.passages import Passage, Passages
@@ -69,8 +71,14 @@ def _passage(place: int, given: object) -> Passage:
     )
 
 
+def check_count(name: str, count: object) -> None:
+    """Refuse what is no count."""
+    if not isinstance(count, Integral) or count < 1:
+        raise InputError(f"{name} {count!r}: give a whole number from 1")
+
+
 def check_given(run: Run, topics: Mapping[str, Topic], passages: Passages) -> None:
-    """Refuse what is no run, no topics or no collection, and a run that has a docid twice in a topic.
+    """Refuse what is no run, no topics or no collection, and a run that no file could hold.
 
     :raises InputError: saying what to give.
     """
@@ -82,11 +90,20 @@ def check_given(run: Run, topics: Mapping[str, Topic], passages: Passages) -> No
     for topic, hits in run.items():
         if not isinstance(hits, Sequence) or not all(isinstance(hit, Hit) for hit in hits):
             raise InputError(f"run, topic {topic!r}: give a list of Hit(docid, score, rank)")
+        for hit in hits:
+            if not isinstance(hit.docid, str):
+                raise InputError(
+                    f"run, topic {topic!r}: docid {hit.docid!r} is {type(hit.docid).__name__}; give a string"
+                )
+            if not isinstance(hit.score, Real) or not isfinite(hit.score):
+                raise InputError(f"run, topic {topic!r}: docid {hit.docid}: score {hit.score!r} is not a finite number")
         if len({hit.docid for hit in hits}) < len(hits):
             raise InputError(f"run, topic {topic!r}: has a docid twice; leave one out")
     for key, one in topics.items():
         if not isinstance(one, Topic):
             raise InputError(f"topics, {key!r}: is {type(one).__name__}; give Topic(id, text)")
+        if not isinstance(one.text, str):
+            raise InputError(f"topics, {key!r}: its text is {type(one.text).__name__}; give a string")
 
 
 def _check_ordered(name: str, given: object, of: str) -> None:

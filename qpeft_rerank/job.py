@@ -18,7 +18,7 @@ from qpeft_rerank.likelihood.int8 import check_int8
 from qpeft_rerank.likelihood.journal import Journal
 from qpeft_rerank.likelihood.language_model import pick_device
 from qpeft_rerank.likelihood.sources import find_model
-from qpeft_rerank.methods import DEFAULT_PROMPT, check_compared, check_limit, chosen_adapter
+from qpeft_rerank.methods import DEFAULT_PROMPT, check_compared, checked_limit, chosen_adapter
 from qpeft_rerank.outputs import Outputs
 from qpeft_rerank.parts import Share, collect
 from qpeft_rerank.prompt.templates import load_template
@@ -63,7 +63,7 @@ class Job:
         check_alpha(args.alpha)
         pick_device(args.device)
         check_int8(args.dtype)
-        check_limit(args.max_passage_tokens)
+        checked_limit(args.max_passage_tokens)
         args.measures = report.measures(args.measures, judged=bool(args.qrels))
         # Read now only to refuse a bad one early; an adapter brings its own.
         self.prompt = load_template(args.prompt) if args.prompt else None

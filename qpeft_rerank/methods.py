@@ -51,12 +51,13 @@ def check_compared(adapter: str | None, compare: Iterable[str]) -> None:
         taken.add(place)
 
 
-def check_limit(max_passage_tokens: int | None) -> None:
-    """Refuse a limit of passages that is none."""
+def checked_limit(max_passage_tokens: int | None) -> int | None:
+    """A limit of passages as Python's own number, of which fingerprints are made; one that is none is refused."""
     if max_passage_tokens is None:
-        return
+        return None
     if not isinstance(max_passage_tokens, Integral) or max_passage_tokens < 1:
         raise InputError(f"--max-passage-tokens {max_passage_tokens}: give a whole number from 1")
+    return int(max_passage_tokens)
 
 
 def load_scorers(

@@ -14,7 +14,7 @@ from qpeft_rerank.engines.joint import JointEngine
 from qpeft_rerank.engines.local import Candidate, LocalEngine
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.fusion import check_alpha
-from qpeft_rerank.given import Named, Readable, checked_passages, paired, spelled, spelled_list
+from qpeft_rerank.given import Named, Readable, check_count, checked_passages, paired, spelled, spelled_list
 from qpeft_rerank.likelihood.batches import batch_size
 from qpeft_rerank.likelihood.causal_model import CausalModel
 from qpeft_rerank.likelihood.compile_scorers import compile_scorers
@@ -25,7 +25,7 @@ from qpeft_rerank.likelihood.quick import load_for_scoring
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.likelihood.scores import Score
 from qpeft_rerank.likelihood.shared import Mode
-from qpeft_rerank.methods import AUTO_ADAPTER, check_compared, check_limit, chosen_adapter, load_scorers
+from qpeft_rerank.methods import AUTO_ADAPTER, check_compared, checked_limit, chosen_adapter, load_scorers
 from qpeft_rerank.prompt.templates import Template, load_template
 from qpeft_rerank.results import RerankedRun, ScoredPair, in_order, merge
 from qpeft_rerank.trec.pairs import grouped, listed
@@ -102,7 +102,7 @@ class Reranker:
         name, others = spelled("model", model), spelled_list("compare", compare)
         main = None if adapter is None else chosen_adapter(spelled("adapter", adapter), name, prompt is not None)
         template = prompt if isinstance(prompt, Template | None) else load_template(spelled("prompt", prompt))
-        check_limit(max_passage_tokens)
+        max_passage_tokens = checked_limit(max_passage_tokens)
         check_compared(main, others)
 
         def load(whole: bool, precision: str = dtype) -> CausalModel:
@@ -201,8 +201,7 @@ class Reranker:
         :param again: called with the number of pairs to be scored again, before each round of it.
         :raises InputError: as :meth:`rerank_run` does, and if the reranker's precision is float32.
         """
-        if first < 1:
-            raise InputError(f"first {first}: give a whole number from 1")
+        check_count("first", first)
         if self.scorer.model.precision == "float32":
             raise InputError("--certify: float32 scores need no certificate; take --dtype mixed")
         check_asked([self.scorer], run, topics, passages, depth, missing)

@@ -1,6 +1,7 @@
 """Which candidates share a forward pass."""
 
 from collections.abc import Sequence
+from numbers import Integral
 
 import torch
 
@@ -58,6 +59,6 @@ def cut_batches(lengths: Sequence[int], batch_tokens: int, overhead: int) -> lis
 
 def batch_size(batch_tokens: int | None, device: torch.device) -> int:
     """Tokens in one forward pass: as asked, else what suits the device."""
-    if batch_tokens is not None and batch_tokens < 1:
-        raise InputError(f"--batch-tokens {batch_tokens}: give a positive number")
+    if batch_tokens is not None and (not isinstance(batch_tokens, Integral) or batch_tokens < 1):
+        raise InputError(f"--batch-tokens {batch_tokens}: give a whole number from 1")
     return batch_tokens or BATCH_TOKENS.get(device.type, BATCH_TOKENS["cpu"])

@@ -37,7 +37,7 @@ def pick_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         known = device.type in ("cpu", "cuda", "mps")
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         known = False
     if not known:
         raise InputError(f"--device {name}: give auto, cpu, cuda, cuda:N or mps")

@@ -1,5 +1,6 @@
 """What Python code asks of a run is refused before a passage is fetched, so before anything is scored."""
 
+import numpy as np
 import pytest
 
 from qpeft_rerank import Reranker
@@ -35,6 +36,10 @@ def reranker(model: str) -> Reranker:
 ASKED = [
     ({"depth": 0}, "depth 0: give a whole number from 1"),
     ({"depth": "3"}, "depth '3': give a whole number from 1"),
+    ({"run": {"1": [Hit(7, 1.0, 1)]}}, "run, topic '1': docid 7 is int; give a string"),
+    ({"run": {"1": [Hit("a", float("nan"), 1)]}}, "run, topic '1': docid a: score nan is not a finite number"),
+    ({"run": {"1": [Hit("a", None, 1)]}}, "run, topic '1': docid a: score None is not a finite number"),
+    ({"topics": {topic: Topic(topic, None) for topic in RUN}}, "topics, '1': its text is NoneType; give a string"),
     ({"run": {"1": {"a": 1.0}}}, "run, topic '1': give a list of Hit("),
     ({"run": {"1": [("a", 1.0)]}}, "run, topic '1': give a list of Hit("),
     ({"run": {"1": [RUN["1"][0]] * 2}}, "run, topic '1': has a docid twice"),
@@ -58,7 +63,7 @@ MIXED = [
         *(("rerank_run", *case) for case in [*ASKED, *MIXED]),
         *(("compare_run", *case) for case in [*ASKED, *MIXED]),
         *(("certified_run", {"first": 1, **asked}, says) for asked, says in ASKED),
-        ("certified_run", {"first": 0}, "first 0: give a whole number from 1"),
+        *(("certified_run", {"first": bad}, f"first {bad!r}: give a whole number from 1") for bad in (0, 2.5, "3")),
     ],
 )
 def test_it_is_refused_before_anything_is_scored(reranker: Reranker, way: str, asked: dict, says: str) -> None:
@@ -77,6 +82,25 @@ def test_what_may_be_scored_is_fetched(reranker: Reranker, asked: dict) -> None:
 def test_a_limit_of_passages_is_a_whole_number(model: str, limit: object) -> None:
     with pytest.raises(InputError, match=f"max-passage-tokens {limit}: give a whole number from 1"):
         Reranker.from_pretrained(model, device="cpu", max_passage_tokens=limit)
+
+
+def test_numbers_of_numpy_are_numbers(model: str) -> None:
+    given = {"max_passage_tokens": np.int64(2), "batch_tokens": np.int32(64)}
+    made = Reranker.from_pretrained(model, dtype="float32", device="cpu", **given)
+    assert made.score([("who", "Ada wrote the first program")])[0].truncated
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"batch_tokens": "500"}, "--batch-tokens 500: give a whole number from 1"),
+        ({"batch_tokens": 0.5}, "--batch-tokens 0.5: give a whole number from 1"),
+        ({"device": None}, "--device None: give auto, cpu, cuda, cuda:N or mps"),
+    ],
+)
+def test_what_is_no_number_or_device_is_refused(model: str, given: dict, says: str) -> None:
+    with pytest.raises(InputError, match=f"^{says}$"):
+        Reranker.from_pretrained(model, **{"dtype": "float32", "device": "cpu", **given})
 
 
 class Nameless(Unread):
