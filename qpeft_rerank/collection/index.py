@@ -8,7 +8,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from qpeft_rerank.collection import ids, jvm
 from qpeft_rerank.collection.names import bm25_parameters
-from qpeft_rerank.collection.passages import Passage, passage_from_raw
+from qpeft_rerank.collection.passages import Passage, passage_from_raw, passage_from_record
 from qpeft_rerank.errors import InputError, first_line
 from qpeft_rerank.trec.runs import Hit
 from qpeft_rerank.trec.topics import Topic
@@ -69,14 +69,20 @@ class LuceneIndex:
         documents = self._searcher.batch_doc(list(own), 1)
         passages = {}
         for docid, document in ((own[docid], document) for docid, document in documents.items()):
-            raw = document.raw()
-            if raw is None:
-                raise InputError(
-                    f"index {self.name}: stores no passage text (a -slim index, or built without --storeRaw); "
-                    "use the full index, or give the passages with --corpus"
-                )
-            passages[docid] = passage_from_raw(docid, raw)
+            passages[docid] = self._passage(docid, document)
         return passages
+
+    def _passage(self, docid: str, document: Any) -> Passage:
+        raw = document.raw()
+        if raw is not None:
+            return passage_from_raw(docid, raw)
+        contents = document.contents()
+        if contents is None:
+            raise InputError(
+                f"index {self.name}: stores no passage text (a -slim index, or built without --storeRaw); "
+                "use the full index, or give the passages with --corpus"
+            )
+        return passage_from_record(docid, {"contents": contents})
 
     def search(
         self,

@@ -9,6 +9,7 @@ import pytest
 from qpeft_rerank.collection.building import build_index
 from qpeft_rerank.collection.jvm import anserini_jar, find_java
 from qpeft_rerank.collection.lucene import LuceneIndex, open_index
+from qpeft_rerank.collection.passages import Passage
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.trec.topics import Topic
 from tests.refusal import refusal
@@ -23,6 +24,14 @@ def built(folder: Path, *passages: tuple[str, str]) -> LuceneIndex:
     lines = [json.dumps({"id": docid, "contents": text}) + "\n" for docid, text in passages]
     (folder / "passages" / "p.jsonl").write_text("".join(lines))
     return open_index(str(build_index(folder / "passages", folder / "index")))
+
+
+def index_by_hand(passages: Path, target: Path, *stored: str) -> None:
+    """An index that stores what is said, docids beside."""
+    command = [str(find_java().executable), "-cp", str(anserini_jar()), "io.anserini.index.IndexCollection"]
+    command += ["-collection", "JsonCollection", "-generator", "DefaultLuceneDocumentGenerator"]
+    command += ["-input", str(passages), "-index", str(target), "-threads", "1", *stored]
+    subprocess.run(command, check=True, capture_output=True)
 
 
 def test_docids_that_no_run_can_hold_are_refused(tmp_path: Path) -> None:
@@ -46,11 +55,17 @@ def test_white_space_around_a_docid_is_the_index_s_own(tmp_path: Path) -> None:
     assert index.fetch(["x"])["x"].text == "radium"
 
 
+def test_contents_serve_where_nothing_else_is_stored(tmp_path: Path) -> None:
+    (tmp_path / "passages").mkdir()
+    records = [{"id": "a", "contents": '"Curie"\nShe found radium.'}, {"id": "b", "contents": "radium"}]
+    (tmp_path / "passages" / "p.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    index_by_hand(tmp_path / "passages", tmp_path / "index", "-storeContents")
+    found = open_index(str(tmp_path / "index")).fetch(["a", "b"])
+    assert found == {"a": Passage("a", "Curie", "She found radium."), "b": Passage("b", "", "radium")}
+
+
 def test_an_index_without_text_says_so(tiny_corpus: Path, tmp_path: Path, topics: dict[str, Topic]) -> None:
-    command = [str(find_java().executable), "-cp", str(anserini_jar()), "io.anserini.index.IndexCollection"]
-    command += ["-collection", "JsonCollection", "-generator", "DefaultLuceneDocumentGenerator"]
-    command += ["-input", str(tiny_corpus.parent), "-index", str(tmp_path / "slim"), "-threads", "1"]
-    subprocess.run(command, check=True, capture_output=True)
+    index_by_hand(tiny_corpus.parent, tmp_path / "slim")
     slim = open_index(str(tmp_path / "slim"))
     assert len(dict(slim.search(topics))["10"]) > 0
     assert "stores no passage text (a -slim index" in refusal(slim.fetch, ["7"])
