@@ -85,5 +85,8 @@ def same_name(name: str, known: Iterable[str]) -> str | None:
 
 def suggestion(name: str, known: Iterable[str]) -> str:
     """Return ``; did you mean a, b?`` for the nearest known names, or nothing."""
-    near = get_close_matches(name, sorted(set(known)), n=3, cutoff=0.6)
+    known = sorted(set(known))
+    # Of dl20, dl20-passage is no nearer than dl20-doc, which is other passages.
+    longer = sorted((other for other in known if other.startswith(name)), key=len)
+    near = list(dict.fromkeys([*longer, *get_close_matches(name, known, n=3, cutoff=0.6)]))[:3]
     return f"; did you mean {', '.join(near)}?" if near else ""

@@ -62,3 +62,10 @@ def test_old_spellings_find_new_names() -> None:
 def test_suggestion() -> None:
     assert suggestion("msmarco-pasage", ["msmarco-passage", "robust04"]) == "; did you mean msmarco-passage?"
     assert suggestion("zzz", ["robust04"]) == ""
+
+
+def test_names_that_go_on_from_what_was_typed_are_suggested_first() -> None:
+    known = ["dl19-doc", "dl20-doc", "dl20-passage", "dl21"]
+    assert suggestion("dl20", known) == "; did you mean dl20-doc, dl20-passage, dl21?"
+    assert suggestion("dl20-pasage", known).startswith("; did you mean dl20-passage")
+    assert suggestion("zzz", known) == ""
