@@ -225,7 +225,7 @@ def test_without_matplotlib_it_says_what_to_install(words, tmp_path, monkeypatch
     for module in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert report.main([*words, "--output", str(tmp_path / "page.html")]) == 2
+    assert report.main([*words, "--condition", "nq.bm25.zero-shot", "--output", str(tmp_path / "page.html")]) == 2
     err = capsys.readouterr().err
     assert "pip install matplotlib" in err and not (tmp_path / "page.html").exists()
 
@@ -236,7 +236,7 @@ def test_a_damaged_log_is_one_line(place, words, tmp_path, capsys):
     text = path.read_text()
     path.write_text(text[:10])
     try:
-        assert report.main([*words, "--output", str(tmp_path / "page.html")]) == 2
+        assert report.main([*words, "--condition", "squad.bm25.lora", "--output", str(tmp_path / "page.html")]) == 2
     finally:
         path.write_text(text)
     assert f"{path.parent}: not a training's log" in capsys.readouterr().err.splitlines()[-1]
