@@ -2,7 +2,7 @@
 
 from typing import Any, Protocol, TypeGuard
 
-from qpeft_rerank.collection.passages import Passage, passage_from_raw
+from qpeft_rerank.collection.passages import Passage, passage_from_raw, passage_from_record
 from qpeft_rerank.errors import InputError
 
 
@@ -23,10 +23,22 @@ def passage_from_hit(found: Found) -> Passage:
     :raises InputError: if it stores no text.
     """
     document = found.lucene_document() if callable(found.lucene_document) else found.lucene_document
-    docid, raw = str(document.get("id")), document.get("raw")
-    if raw is None:
+    docid = str(document.get("id"))
+    passage = stored_passage(docid, document)
+    if passage is None:
         raise InputError(
             f"passage {docid}: its index stores no text (a -slim index, or built without --storeRaw); use the full "
             "index, or give texts"
         )
-    return passage_from_raw(docid, raw)
+    return passage
+
+
+def stored_passage(docid: str, document: Any) -> Passage | None:
+    """What an index stores of a passage, whole or, where it stores nothing else, its contents; None for neither.
+
+    :param document: of Lucene's or Pyserini's, which ``get`` asks for a field.
+    """
+    if (raw := document.get("raw")) is not None:
+        return passage_from_raw(docid, raw)
+    contents = document.get("contents")
+    return None if contents is None else passage_from_record(docid, {"contents": contents})

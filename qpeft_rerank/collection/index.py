@@ -7,8 +7,9 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from qpeft_rerank.collection import ids, jvm
+from qpeft_rerank.collection.hits import stored_passage
 from qpeft_rerank.collection.names import bm25_parameters
-from qpeft_rerank.collection.passages import Passage, passage_from_raw, passage_from_record
+from qpeft_rerank.collection.passages import Passage
 from qpeft_rerank.errors import InputError, first_line
 from qpeft_rerank.trec.runs import Hit
 from qpeft_rerank.trec.topics import Topic
@@ -69,20 +70,14 @@ class LuceneIndex:
         documents = self._searcher.batch_doc(list(own), 1)
         passages = {}
         for docid, document in ((own[docid], document) for docid, document in documents.items()):
-            passages[docid] = self._passage(docid, document)
+            passage = stored_passage(docid, document)
+            if passage is None:
+                raise InputError(
+                    f"index {self.name}: stores no passage text (a -slim index, or built without --storeRaw); "
+                    "use the full index, or give the passages with --corpus"
+                )
+            passages[docid] = passage
         return passages
-
-    def _passage(self, docid: str, document: Any) -> Passage:
-        raw = document.raw()
-        if raw is not None:
-            return passage_from_raw(docid, raw)
-        contents = document.contents()
-        if contents is None:
-            raise InputError(
-                f"index {self.name}: stores no passage text (a -slim index, or built without --storeRaw); "
-                "use the full index, or give the passages with --corpus"
-            )
-        return passage_from_record(docid, {"contents": contents})
 
     def search(
         self,
