@@ -1,6 +1,7 @@
 """From names of adapters to the scorers of one language model."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from numbers import Integral
 
 from qpeft_rerank.adapters.find import find_adapter
@@ -102,7 +103,9 @@ def load_scorers(
             base = load(whole)
             found = load_adapter(name, base)
         layered = layered or getattr(found.hinter, "in_layers", False)
-        if place == 0 and found.template is not None and prompt is not None and found.template != prompt:
-            raise InputError(f"adapter {name} was trained with the prompt {found.template.name}; leave --prompt out")
-        scorers.append(Scorer(base, found.template or default, found.hinter, max_passage_tokens))
+        # By what it says: its name may be that of a file.
+        own = found.template
+        if place == 0 and own is not None and prompt is not None and replace(prompt, name=own.name) != own:
+            raise InputError(f"adapter {name} was trained with the prompt {own.name}; leave --prompt out")
+        scorers.append(Scorer(base, own or default, found.hinter, max_passage_tokens))
     return scorers

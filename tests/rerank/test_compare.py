@@ -1,5 +1,6 @@
 """``--compare``: a row and a run for each method, and what is refused before anything is computed."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from qpeft_rerank.adapters.peft_bridge import PeftAdapter
 from qpeft_rerank.adapters.registry import create_adapter
 from qpeft_rerank.adapters.store import save_adapter
+from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.prompt import load_template
 from qpeft_rerank.rerank import main
@@ -214,3 +216,12 @@ def test_from_python(folder: Path, tmp_path: Path, tiny_corpus: Path) -> None:
         assert [pair[:2] for pair in result.pairs] == [pair[:2] for pair in expected.pairs]
         found = torch.tensor([pair.score.mean for pair in result.pairs])
         assert torch.allclose(found, torch.tensor([pair.score.mean for pair in expected.pairs]), atol=1e-4, rtol=0)
+
+
+def test_an_adapters_prompt_is_known_by_its_words(folder: Path) -> None:
+    """A prompt's name is that of the file it was read from, and says nothing of it."""
+    model, adapter = folder / "tiny-llama", folder / "q"
+    copied = dataclasses.replace(load_template("qpeft"), name="copy")
+    assert Reranker.from_pretrained(model, adapter, prompt=copied, device="cpu").scorer.hinter
+    with pytest.raises(InputError, match="was trained with the prompt qpeft; leave --prompt out"):
+        Reranker.from_pretrained(model, adapter, prompt="plain", device="cpu")
