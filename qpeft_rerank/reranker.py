@@ -231,10 +231,7 @@ class Reranker:
         return result
 
     def in_float32(self) -> AbstractContextManager[Scorer]:
-        """A float32 scorer, of the model changed for a while or else of another.
-
-        :raises InputError: where none is known.
-        """
+        """A float32 scorer, of the model changed for a while or of another; :class:`InputError` where none is known."""
         exact = self._exact()
         return self.scorer.in_float32() if exact is None else nullcontext(exact)
 
