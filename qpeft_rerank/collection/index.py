@@ -150,6 +150,11 @@ class LuceneIndex:
             try:
                 each[topic.id] = self._searcher.search(topic.text, hits)
             except fault as error:
+                if error.classname == "java.lang.NullPointerException":
+                    raise InputError(
+                        f"index {self.name}: topic {topic.id} finds a document without the field id, which holds the "
+                        "docid; index with Anserini or Pyserini, or give a run with --run and passages with --corpus"
+                    ) from None
                 raise InputError(
                     f"topic {topic.id}: Lucene cannot search for it ({first_line(error)}); shorten the query"
                 ) from None

@@ -3,7 +3,6 @@
 import hashlib
 import shutil
 import tarfile
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -94,22 +93,6 @@ def test_search_options(index: LuceneIndex, topics: dict[str, Topic]) -> None:
             next(index.search(topics, k1=k1, b=b))
     with pytest.raises(InputError, match="Lucene finds 2147483647 at the most"):
         next(index.search(topics, hits=2**31))
-
-
-def test_java_forgets_a_thread_that_asked_and_ended(index: LuceneIndex, topics: dict[str, Topic]) -> None:
-    from jnius import autoclass
-
-    known = autoclass("java.lang.management.ManagementFactory").getThreadMXBean()
-
-    def ask() -> None:
-        assert index.fetch(["21"]) and index.first_absent(["21"]) is None and list(index.search(topics, hits=2))
-
-    before = known.getThreadCount()
-    for _ in range(6):
-        thread = threading.Thread(target=ask)
-        thread.start()
-        thread.join()
-    assert known.getThreadCount() < before + 6
 
 
 @pytest.mark.parametrize("threads", [1, 2])

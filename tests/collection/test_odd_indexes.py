@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from qpeft_rerank.collection import jvm
 from qpeft_rerank.collection.building import build_index
 from qpeft_rerank.collection.jvm import anserini_jar, find_java
 from qpeft_rerank.collection.lucene import LuceneIndex, open_index
@@ -53,6 +54,25 @@ def test_white_space_around_a_docid_is_the_index_s_own(tmp_path: Path) -> None:
     assert [hit.docid for hit in hits] == ["x"] and index.first_absent(["x"]) is None
     assert index.first_absent(["x", "y"]) == "y"
     assert index.fetch(["x"])["x"].text == "radium"
+
+
+def test_an_index_without_docids_is_no_fault_of_the_query(tmp_path: Path) -> None:
+    jvm.start()
+    from jnius import autoclass
+
+    place = autoclass("java.nio.file.Paths").get(str(tmp_path / "own"))
+    writer = autoclass("org.apache.lucene.index.IndexWriter")(
+        autoclass("org.apache.lucene.store.FSDirectory").open(place),
+        autoclass("org.apache.lucene.index.IndexWriterConfig")(),
+    )
+    document = autoclass("org.apache.lucene.document.Document")()
+    stored = autoclass("org.apache.lucene.document.Field$Store").YES
+    document.add(autoclass("org.apache.lucene.document.TextField")("contents", "radium", stored))
+    writer.addDocument(document)
+    writer.close()
+    own = open_index(str(tmp_path / "own"))
+    said = refusal(lambda: list(own.search({"7": Topic("7", "radium")})))
+    assert "topic 7 finds a document without the field id" in said and "shorten" not in said
 
 
 def test_contents_serve_where_nothing_else_is_stored(tmp_path: Path) -> None:
