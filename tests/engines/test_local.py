@@ -1,5 +1,6 @@
 """The local engine: order kept, nothing scored twice, interrupted = uninterrupted."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,13 @@ def test_equal_texts_of_a_shard_are_scored_once(scorer: Scorer, monkeypatch: pyt
     assert len(scores) == 60
 
 
+@cache
+def uninterrupted(scorer: Scorer, shard: int) -> tuple[list[Score], int]:
+    """The scores and the number of batches, in shards of the size that is set."""
+    counting = Counting(scorer)
+    return list(LocalEngine(counting, 160).score(some(50, same=11))), counting.batches
+
+
 @given(stops=st.lists(st.integers(0, 12), max_size=5), shard=st.sampled_from([9, 25, 1000]))
 @settings(max_examples=12, deadline=None)
 def test_stopped_anywhere_and_resumed_gives_the_very_same_scores(
@@ -90,7 +98,7 @@ def test_stopped_anywhere_and_resumed_gives_the_very_same_scores(
     candidates = some(50, same=11)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(local, "SHARD", shard)
-        expected = list(LocalEngine(scorer, 160).score(candidates))
+        expected, whole = uninterrupted(scorer, shard)
         path = tmp_path_factory.mktemp("resume") / "journal"
 
         def start(journal: Journal, dies_after: int):
@@ -101,9 +109,7 @@ def test_stopped_anywhere_and_resumed_gives_the_very_same_scores(
 
         scores, batches = until_done(path, stops, start)
         assert scores == expected
-        fresh = Counting(scorer)
-        list(LocalEngine(fresh, 160).score(candidates))
-        assert batches == fresh.batches  # nothing that was written is computed again
+        assert batches == whole  # nothing that was written is computed again
 
 
 @given(share=st.floats(0, 1))
