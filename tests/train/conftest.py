@@ -5,6 +5,8 @@ import json
 import pytest
 import tiny
 
+from qpeft_rerank.training import session
+
 TEXTS = {
     "sun": "The sun is a star and it is hot",
     "moon": "The moon circles the earth in a month",
@@ -13,6 +15,12 @@ TEXTS = {
     "river": "A river carries water to the sea",
     "bee": "A bee makes honey from flowers",
 }
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch):
+    """More than half the time of so small a training goes into its picture."""
+    monkeypatch.setattr(session, "draw", lambda log, picture, first_stage: bool(picture.write_bytes(b"a picture")))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from qpeft_rerank import train
 from qpeft_rerank.adapters.store import load_adapter
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.prompt.templates import load_template
-from qpeft_rerank.training import prefix
+from qpeft_rerank.training import logbook, prefix, session
 from tests.train.words import command
 
 
@@ -21,6 +21,13 @@ def test_dev_run_and_datasets_settings(files, model_folder, capsys):
     assert record["recipe"]["margin"] == 1.1 and record["options"] == {"k": 3}
     assert record["recipe"]["sampling"]["in_batch"] and record["recipe"]["loss"] == "contrastive"
     assert "first stage" in capsys.readouterr().err
+
+
+def test_the_curves_are_drawn(files, model_folder, monkeypatch):
+    pytest.importorskip("matplotlib", reason="comes with the [report] extra")
+    monkeypatch.setattr(session, "draw", logbook.draw)
+    assert train.main(command(files, model_folder, "--epochs", 1)) == 0
+    assert (files / "out" / "training.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_any_positive(files, model_folder):
