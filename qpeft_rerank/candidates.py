@@ -6,8 +6,8 @@ from itertools import islice
 
 from qpeft_rerank.collection.passages import MISSING, Passages, Surveyed
 from qpeft_rerank.engines.local import Candidate
-from qpeft_rerank.errors import InputError
-from qpeft_rerank.given import check_count, check_given
+from qpeft_rerank.errors import InputError, check_count
+from qpeft_rerank.given import check_given
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.trec.pairs import listed
 from qpeft_rerank.trec.runs import Run

@@ -1,5 +1,7 @@
 """The two ways a command can fail that are the user's to mend."""
 
+from numbers import Integral
+
 
 class InputError(Exception):
     """Something the user gave is wrong: one line naming the file, the line, the fault and the fix.
@@ -10,6 +12,15 @@ class InputError(Exception):
 
 class MissingError(InputError):
     """An optional part (a package, a Java, a model) is absent; the message says how to get it."""
+
+
+def check_count(name: str, count: object) -> None:
+    """Refuse what is no whole number from 1; numpy's are taken.
+
+    :param name: what the message calls it.
+    """
+    if not isinstance(count, Integral) or count < 1:
+        raise InputError(f"{name} {count!r}: give a whole number from 1")
 
 
 def first_line(error: BaseException) -> str:

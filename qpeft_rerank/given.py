@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from math import isfinite
-from numbers import Integral, Real
+from numbers import Real
 
 from qpeft_rerank.collection.hits import Found, is_found, passage_from_hit
 from qpeft_rerank.collection.passages import Passage, Passages
@@ -69,12 +69,6 @@ def _passage(place: int, given: object) -> Passage:
         f"pair {place}: the passage is {type(given).__name__}; give a string, a Passage or a hit of Pyserini's "
         "LuceneSearcher"
     )
-
-
-def check_count(name: str, count: object) -> None:
-    """Refuse what is no count."""
-    if not isinstance(count, Integral) or count < 1:
-        raise InputError(f"{name} {count!r}: give a whole number from 1")
 
 
 def check_given(run: Run, topics: Mapping[str, Topic], passages: Passages) -> None:

@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from numbers import Integral
 
 from qpeft_rerank.adapters.find import find_adapter
-from qpeft_rerank.errors import InputError
+from qpeft_rerank.errors import InputError, check_count
 from qpeft_rerank.likelihood.causal_model import CausalModel
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.likelihood.sources import EMBEDDED, embedded_gguf
@@ -56,8 +55,7 @@ def checked_limit(max_passage_tokens: int | None) -> int | None:
     """A limit of passages as Python's own number, of which fingerprints are made; one that is none is refused."""
     if max_passage_tokens is None:
         return None
-    if not isinstance(max_passage_tokens, Integral) or max_passage_tokens < 1:
-        raise InputError(f"--max-passage-tokens {max_passage_tokens}: give a whole number from 1")
+    check_count("--max-passage-tokens", max_passage_tokens)
     return int(max_passage_tokens)
 
 

@@ -12,9 +12,9 @@ from qpeft_rerank.certify import Name, certify
 from qpeft_rerank.collection.passages import Passages
 from qpeft_rerank.engines.joint import JointEngine
 from qpeft_rerank.engines.local import Candidate, LocalEngine
-from qpeft_rerank.errors import InputError
+from qpeft_rerank.errors import InputError, check_count
 from qpeft_rerank.fusion import check_alpha
-from qpeft_rerank.given import Named, Readable, check_count, checked_passages, paired, spelled, spelled_list
+from qpeft_rerank.given import Named, Readable, checked_passages, paired, spelled, spelled_list
 from qpeft_rerank.likelihood.batches import batch_size
 from qpeft_rerank.likelihood.causal_model import CausalModel
 from qpeft_rerank.likelihood.compile_scorers import compile_scorers

@@ -1,11 +1,10 @@
 """Which candidates share a forward pass."""
 
 from collections.abc import Sequence
-from numbers import Integral
 
 import torch
 
-from qpeft_rerank.errors import InputError
+from qpeft_rerank.errors import check_count
 
 # Tokens a forward pass: on a CPU, more would not stay in its caches; a GPU wants many.
 BATCH_TOKENS = {"cpu": 1024, "cuda": 32768, "mps": 8192}
@@ -59,6 +58,6 @@ def cut_batches(lengths: Sequence[int], batch_tokens: int, overhead: int) -> lis
 
 def batch_size(batch_tokens: int | None, device: torch.device) -> int:
     """Tokens in one forward pass: as asked, else what suits the device."""
-    if batch_tokens is not None and (not isinstance(batch_tokens, Integral) or batch_tokens < 1):
-        raise InputError(f"--batch-tokens {batch_tokens}: give a whole number from 1")
+    if batch_tokens is not None:
+        check_count("--batch-tokens", batch_tokens)
     return batch_tokens or BATCH_TOKENS.get(device.type, BATCH_TOKENS["cpu"])

@@ -80,7 +80,7 @@ def test_what_may_be_scored_is_fetched(reranker: Reranker, asked: dict) -> None:
 
 @pytest.mark.parametrize("limit", [0, 2.5, "5"])
 def test_a_limit_of_passages_is_a_whole_number(model: str, limit: object) -> None:
-    with pytest.raises(InputError, match=f"max-passage-tokens {limit}: give a whole number from 1"):
+    with pytest.raises(InputError, match=f"max-passage-tokens {limit!r}: give a whole number from 1"):
         Reranker.from_pretrained(model, device="cpu", max_passage_tokens=limit)
 
 
@@ -93,7 +93,7 @@ def test_numbers_of_numpy_are_numbers(model: str) -> None:
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"batch_tokens": "500"}, "--batch-tokens 500: give a whole number from 1"),
+        ({"batch_tokens": "500"}, "--batch-tokens '500': give a whole number from 1"),
         ({"batch_tokens": 0.5}, "--batch-tokens 0.5: give a whole number from 1"),
         ({"device": None}, "--device None: give auto, cpu, cuda, cuda:N or mps"),
     ],
