@@ -8,6 +8,7 @@ from torch import Tensor
 from qpeft_rerank.errors import REFUSALS, InputError
 from qpeft_rerank.likelihood.causal_model import ModelChanger
 from qpeft_rerank.likelihood.compiling import compile_layers, refusal
+from qpeft_rerank.likelihood.out_of_memory import fitting, pass_on_out_of_memory
 from qpeft_rerank.likelihood.precision import ROUNDING
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.likelihood.shared import PROBE
@@ -29,12 +30,14 @@ def compile_scorers(scorers: ListLike[Scorer]) -> None:
     expected = [_log_probs(scorer) for scorer in scorers]
     for scorer, own in zip(scorers, expected, strict=True):
         model = scorer.model
-        try:
-            _compile(scorer)
-            gap = float((_log_probs(scorer) - own).abs().max())
-        # Compilers and drivers that are not there, and what they do not know, fail in as many ways.
-        except (*REFUSALS, ImportError, OSError) as error:
-            raise refusal(model.source.name, error) from None
+        with fitting(f"--compile: finds no memory on {model.device} beside {model.source.name}; leave it out"):
+            try:
+                _compile(scorer)
+                gap = float((_log_probs(scorer) - own).abs().max())
+            # Compilers and drivers that are not there, and what they do not know, fail in as many ways.
+            except (*REFUSALS, ImportError, OSError) as error:
+                pass_on_out_of_memory(error)
+                raise refusal(model.source.name, error) from None
         if not gap <= ROUNDING.get(model.precision, ROUNDING["float32"]):
             raise InputError(
                 f"--compile: {model.source.name} gives other scores compiled, by up to {gap:.2g} nats; leave it out"

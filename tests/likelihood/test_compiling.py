@@ -251,3 +251,12 @@ def test_without_a_compiler_one_line_says_so(tmp_path: Path) -> None:
     last = found.stderr.splitlines()[-1]
     assert last.startswith("error: --compile: PyTorch cannot compile model here (") and "C++ compiler" in last
     assert "Traceback" not in found.stderr and not (tmp_path / "new.trec").exists()
+
+
+def test_memory_that_runs_out_is_no_fault_of_the_compiler(monkeypatch: pytest.MonkeyPatch, scorer: Scorer) -> None:
+    def full(body: Body) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(Body, "compile", full)
+    with pytest.raises(InputError, match=r"^--compile: finds no memory on cpu beside model; leave it out$"):
+        compile_scorers([scorer])
