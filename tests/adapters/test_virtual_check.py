@@ -33,7 +33,9 @@ def loaded(folder, kind, **settings):
 @pytest.mark.parametrize("kind", WITHOUT_KEYS)
 def test_a_model_without_keys_is_refused(kind, method, tmp_path):
     model = loaded(tmp_path, kind, **WITHOUT_KEYS[kind])
-    said = "changes no score" if kind == "rwkv" else f"PREFIX_TUNING cannot be computed on .*{kind}: "
+    unheeded, failed = f"changes no score of {kind}", f"PREFIX_TUNING cannot be computed on .*{kind}: "
+    # Mamba of transformers 5.8 goes on without the keys that later ones fail at.
+    said = {"rwkv": unheeded, "mamba": f"{unheeded}|{failed}"}.get(kind, failed)
     with pytest.raises(InputError, match=said):
         PeftAdapter.create(model, CONFIGS[method]())
 
