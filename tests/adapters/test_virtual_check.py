@@ -30,7 +30,9 @@ def loaded(folder, kind, **settings):
 
 
 @pytest.mark.parametrize("method", CONFIGS)
-@pytest.mark.parametrize("kind", WITHOUT_KEYS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow if kind == "falcon_h1" else ()) for kind in WITHOUT_KEYS]
+)
 def test_a_model_without_keys_is_refused(kind, method, tmp_path):
     model = loaded(tmp_path, kind, **WITHOUT_KEYS[kind])
     unheeded, failed = f"changes no score of {kind}", f"PREFIX_TUNING cannot be computed on .*{kind}: "

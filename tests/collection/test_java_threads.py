@@ -11,6 +11,7 @@ from qpeft_rerank.trec.topics import Topic
 pytest.importorskip("jnius_config", reason="Pyserini is not installed")
 
 
+@pytest.mark.slow
 def test_java_forgets_a_thread_that_asked_and_ended(tiny_index: Path, topics: dict[str, Topic]) -> None:
     index = open_index(str(tiny_index))
     from jnius import autoclass

@@ -15,6 +15,7 @@ from qpeft_rerank.rerank import _parser, main
 needs_wheel = pytest.mark.skipif(sources.embedded_gguf() is None, reason=f"not installed: {sources.EMBEDDED_PIP}")
 
 
+@pytest.mark.slow
 @needs_wheel
 def test_the_command_without_a_model_is_a_qpeft_reranker(
     command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -39,6 +40,7 @@ def test_so_is_the_library_s() -> None:
     assert scores[0] == scores[1] and scores[2] == scores[3] and scores[0] != scores[2]
 
 
+@pytest.mark.slow
 @needs_wheel
 def test_it_starts_without_what_it_has_no_use_for() -> None:
     code = (

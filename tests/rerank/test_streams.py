@@ -39,6 +39,7 @@ def test_scores_may_go_to_stdout_and_are_alone_there(
     assert "first stage" in told.err and "before" in told.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("asked", "written"),
     [
@@ -55,6 +56,7 @@ def test_who_reads_one_output_no_more_stops_no_other(command, tmp_path: Path, as
     assert all((tmp_path / name).stat().st_size for name in written)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", ["--output -", "--output out.trec --qrels qrels"])
 def test_a_stdout_that_takes_nothing_is_one_line(command, tmp_path: Path, asked: str) -> None:
     (tmp_path / "qrels").write_text("10 0 30 1\n", "utf-8")

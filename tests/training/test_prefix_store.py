@@ -240,7 +240,10 @@ def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize(("stop_at", "files_too"), [(1, False), (6, True), (10, False)])
+@pytest.mark.parametrize(
+    ("stop_at", "files_too"),
+    [(1, False), pytest.param(6, True, marks=pytest.mark.slow), pytest.param(10, False, marks=pytest.mark.slow)],
+)
 def test_interrupted_training_ends_with_the_same_bits(
     make_student, examples, tmp_path, interrupted, stop_at, files_too
 ):

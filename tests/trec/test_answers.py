@@ -54,6 +54,7 @@ def test_equal_to_pyserini_on_regular_expressions(pyserini: Judge, text: str, an
     assert has_answer(answers, text, regex=True) == pyserini(text, answers, True)
 
 
+@pytest.mark.slow
 def test_equal_to_pyserini_on_real_passages(pyserini: Judge, shared_data: Path) -> None:
     folder = shared_data / "miniwiki"
     with (folder / "corpus.jsonl").open(encoding="utf-8") as stream:
