@@ -2,6 +2,9 @@
 
 from numbers import Integral
 
+# Most letters of what a library says that are told: PEFT may list all of a model's weights.
+_LONGEST = 300
+
 
 class InputError(Exception):
     """Something the user gave is wrong: one line naming the file, the line, the fault and the fix.
@@ -26,8 +29,8 @@ def check_count(name: str, count: object) -> None:
 def first_line(error: BaseException) -> str:
     """What a library's error says, in one line, for a message of our own; of an announcement the next line, too."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = lines[:2] if lines and lines[0].endswith(":") else lines[:1]
-    return " ".join(said) or type(error).__name__
+    said = " ".join(lines[:2] if lines and lines[0].endswith(":") else lines[:1]) or type(error).__name__
+    return said if len(said) <= _LONGEST else f"{said[:_LONGEST]}…"
 
 
 def one_line(error: BaseException) -> str:

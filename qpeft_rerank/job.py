@@ -11,7 +11,7 @@ from qpeft_rerank import exactness, explain, report, sources
 from qpeft_rerank.candidates import UnjoinedError, check_passages, check_topics, count_pairs
 from qpeft_rerank.collection.index import LuceneIndex
 from qpeft_rerank.collection.passages import Passages
-from qpeft_rerank.console import say
+from qpeft_rerank.console import check_stdin, say
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.fusion import check_alpha
 from qpeft_rerank.likelihood.int8 import check_int8
@@ -75,8 +75,7 @@ class Job:
         if args.topics is None and self.index is None:
             raise InputError("a run's topics have no text of their own; add --topics FILE or NAME")
         self.topics_name: str = args.topics or sources.topics_of_index(str(self.index))
-        if [args.run, self.topics_name, args.qrels].count("-") > 1:
-            raise InputError("--run, --topics, --qrels: only one of them can come from stdin (-)")
+        check_stdin(args, "run", "topics", "qrels")
         if args.explain_topic is not None and not args.explain:
             raise InputError("--explain-topic: is the topic of a page; add --explain F.html")
         self.outputs = Outputs(args, self.index, self.topics_name, self.prompt)

@@ -56,8 +56,7 @@ def _mine(args: argparse.Namespace) -> int:
         raise InputError("--output -: name a file; it is made in steps and cannot go to stdout")
     read = console.inputs(args, "index", "run", "corpus", "topics", "qrels")
     check_output(args.output, args.overwrite, inputs=read)
-    if [args.run, args.topics, args.qrels].count("-") > 1:
-        raise InputError("--run, --topics, --qrels: only one of them can come from stdin (-)")
+    console.check_stdin(args, "run", "topics", "qrels")
     if args.run and not args.corpus:
         raise InputError("--run names passages but does not hold them; add --corpus FILE")
     if args.qrels == "answers-regex":

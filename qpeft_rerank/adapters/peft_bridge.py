@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import textwrap
 import warnings
 from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as ListLike
@@ -25,9 +24,6 @@ from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.out_of_memory import pass_on_out_of_memory
 from qpeft_rerank.likelihood.seeds import seeded
 from qpeft_rerank.prompt.segments import Sequence
-
-# Most letters of what PEFT says that are told.
-_LONGEST = 300
 
 
 class PeftAdapter(nn.Module):
@@ -116,8 +112,7 @@ class PeftAdapter(nn.Module):
             raise
         except Exception as error:  # PEFT and safetensors raise whatever comes; nothing of it is ours
             pass_on_out_of_memory(error)
-            said = textwrap.shorten(first_line(error), _LONGEST, placeholder=" ...")  # it may list all weights
-            raise InputError(f"adapter {name} does not load on {model.source.name}: {said}") from None
+            raise InputError(f"adapter {name} does not load on {model.source.name}: {first_line(error)}") from None
         return cls._checked(model, tuned, check, name)
 
     @classmethod

@@ -24,21 +24,21 @@ def passage_from_hit(found: Found) -> Passage:
     """
     document = found.lucene_document() if callable(found.lucene_document) else found.lucene_document
     docid = str(document.get("id"))
-    passage = stored_passage(docid, document)
-    if passage is None:
-        raise InputError(
-            f"passage {docid}: its index stores no text (a -slim index, or built without --storeRaw); use the full "
-            "index, or give texts"
-        )
-    return passage
+    return stored_passage(docid, document, f"passage {docid}: its index", "texts")
 
 
-def stored_passage(docid: str, document: Any) -> Passage | None:
-    """What an index stores of a passage, whole or, where it stores nothing else, its contents; None for neither.
+def stored_passage(docid: str, document: Any, index: str, instead: str) -> Passage:
+    """What an index stores of a passage, whole or, where it stores nothing else, its contents.
 
     :param document: of Lucene's or Pyserini's, which ``get`` asks for a field.
+    :param index: what a message calls the index; ``instead``: what it advises to give.
+    :raises InputError: if it stores neither.
     """
     if (raw := document.get("raw")) is not None:
         return passage_from_raw(docid, raw)
-    contents = document.get("contents")
-    return None if contents is None else passage_from_record(docid, {"contents": contents})
+    if (contents := document.get("contents")) is not None:
+        return passage_from_record(docid, {"contents": contents})
+    raise InputError(
+        f"{index} stores no passage text (a -slim index, or built without --storeRaw); use the full index, or give "
+        f"{instead}"
+    )

@@ -68,16 +68,8 @@ class LuceneIndex:
         # str(): an integer would mean Lucene's internal number.
         own = self._own(map(str, docids))
         documents = self._searcher.batch_doc(list(own), 1)
-        passages = {}
-        for docid, document in ((own[docid], document) for docid, document in documents.items()):
-            passage = stored_passage(docid, document)
-            if passage is None:
-                raise InputError(
-                    f"index {self.name}: stores no passage text (a -slim index, or built without --storeRaw); "
-                    "use the full index, or give the passages with --corpus"
-                )
-            passages[docid] = passage
-        return passages
+        here, instead = f"index {self.name}:", "the passages with --corpus"
+        return {own[key]: stored_passage(own[key], document, here, instead) for key, document in documents.items()}
 
     def search(
         self,

@@ -64,6 +64,12 @@ def inputs(args: argparse.Namespace, *names: str) -> list[tuple[str, str | None]
     return [(f"--{name}", getattr(args, name)) for name in names]
 
 
+def check_stdin(args: argparse.Namespace, *names: str) -> None:
+    """Refuse ``-`` for more than one of a command's inputs."""
+    if [getattr(args, name) for name in names].count("-") > 1:
+        raise InputError(f"{', '.join(f'--{name}' for name in names)}: only one of them can come from stdin (-)")
+
+
 def settings(flag: str, given: Iterable[str]) -> dict[str, Any]:
     """Values given as ``NAME=VALUE``, read as JSON where they are that; of a name given twice the last.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from qpeft_rerank.errors import MissingError
 from qpeft_rerank.files import write_whole
+from qpeft_rerank.training.workfolder import Kept
 
 COLUMNS = ("step", "epoch", "loss", "lr", "grad_norm", "tokens", "seconds", "dev")
 
@@ -33,7 +34,7 @@ class Logbook:
         write_whole(path, text.getvalue().encode("ascii", "replace"))
         self._file = path.open("a", encoding="ascii", newline="")
         self._writer = csv.DictWriter(self._file, COLUMNS, lineterminator="\n")
-        self._board = _board(path.parent / "tensorboard", step) if tensorboard else None
+        self._board = _board(path.parent / Kept.BOARD, step) if tensorboard else None
 
     def write(self, values: Mapping[str, Any]) -> None:
         """Append a row; absent columns stay empty."""

@@ -31,6 +31,7 @@ from qpeft_rerank.training.sampler import EpochSampler, Group
 from qpeft_rerank.training.schedule import Schedule, learning_rates
 from qpeft_rerank.training.student import Student, gradient_checkpointing
 from qpeft_rerank.training.workers import Workers
+from qpeft_rerank.training.workfolder import Kept
 
 _NO_ROOM = (
     "out of memory for {} the memory of what learns; give the same command again with a smaller --batch-tokens, or "
@@ -103,7 +104,7 @@ class Trainer:
         named = {name: part.parameter for name, part in self.student.parts.items()}
         self.workers.agree(named.values())
         optimizer, rates = self._optimizer()
-        checkpoints = Checkpoints(running.folder / "checkpoints")
+        checkpoints = Checkpoints(running.folder / Kept.CHECKPOINTS)
         self._resume(checkpoints, optimizer, named)
         state = self._state
         plan = self.sampler.epoch(state.epoch)
@@ -121,7 +122,7 @@ class Trainer:
         bar = Progress(schedule.steps, state.step, self.workers.main)
         with bar as progress, deterministic(), contextlib.ExitStack() as at_the_end:
             if self.workers.main:
-                self._log = Logbook(running.folder / "log.csv", state.step, len(state.dev), running.tensorboard)
+                self._log = Logbook(running.folder / Kept.LOG, state.step, len(state.dev), running.tensorboard)
                 # However it ends: TensorBoard writes what it was given every two minutes, and then.
                 at_the_end.callback(self._log.close)
             if self.dev is not None and not state.dev:
@@ -154,7 +155,7 @@ class Trainer:
 
     def load_epoch(self, epoch: int) -> None:
         """Give the student the weights kept for an epoch."""
-        kept = Checkpoints(self.running.folder / "checkpoints").load_best(epoch)
+        kept = Checkpoints(self.running.folder / Kept.CHECKPOINTS).load_best(epoch)
         self.student.load_weights(kept)
 
     def _optimizer(self) -> tuple[torch.optim.Optimizer, list[float]]:

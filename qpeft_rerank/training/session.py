@@ -31,7 +31,7 @@ from qpeft_rerank.training.sampler import EpochSampler
 from qpeft_rerank.training.student import Student
 from qpeft_rerank.training.students import make_student
 from qpeft_rerank.training.workers import Workers
-from qpeft_rerank.training.workfolder import WorkFolder
+from qpeft_rerank.training.workfolder import Kept, WorkFolder
 
 # Tokens in one micro-batch. Activations are kept for the backward pass, so less than for scoring.
 BATCH_TOKENS = {"cpu": 2048, "cuda": 16384, "mps": 4096}
@@ -126,7 +126,7 @@ class Session:
             try:
                 outcome = trainer.train()
             except Diverged as error:
-                kept = Checkpoints(work.path / "checkpoints").newest()
+                kept = Checkpoints(work.path / Kept.CHECKPOINTS).newest()
                 told = f"; the last good checkpoint is {kept}" if kept else ""
                 if error.best:
                     told = f"; {self.output} holds the adapter of epoch {error.best}"
@@ -158,7 +158,7 @@ class Session:
     def _prefixes(self, folder: Path, device: str) -> Path | None:
         """The folder for passages' states. On a GPU they are computed sooner than read."""
         if self.prefix_cache == "auto":
-            return folder / "prefixes" if device == "cpu" else None
+            return folder / Kept.PREFIXES if device == "cpu" else None
         return None if self.prefix_cache == "off" else Path(self.prefix_cache)
 
     def _settings(self, model: LanguageModel, student: Student, dev: DevSet | None) -> str:
@@ -196,7 +196,7 @@ class Session:
     ) -> float:
         """The dev metric without the adapter; kept, as a resumed training need not compute it again."""
         plain = scorer_after_prefix(student.model, self.template, None, self.max_passage_tokens, store)
-        path, key, kept = work.path / "zero-shot.json", f"{plain.fingerprint} {dev.digest}", None
+        path, key, kept = work.path / Kept.ZERO_SHOT, f"{plain.fingerprint} {dev.digest}", None
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # none, or damaged: computed again
             found = json.loads(path.read_text("ascii"))
             kept = float(found["value"]) if found["of"] == key else None
@@ -238,7 +238,7 @@ class Session:
             "parameters": student.trained,
         }
         (made / "training.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
-        if not draw(work.path / "log.csv", work.path / "training.png", dev.first_stage if dev else None) and can_draw():
+        if not draw(work.path / Kept.LOG, work.path / Kept.PICTURE, dev.first_stage if dev else None) and can_draw():
             say("no training.png: matplotlib cannot be imported")
         work.finish()
         self._report(outcome)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from enum import StrEnum
 from pathlib import Path
 from typing import IO
 
@@ -9,17 +10,19 @@ from qpeft_rerank.errors import InputError
 from qpeft_rerank.files import hold
 from qpeft_rerank.trec.lines import is_text
 
-_OWN = {
-    "lock",
-    "log.csv",
-    "zero-shot.json",
-    "training.png",
-    "checkpoints",
-    "prefixes",
-    "tensorboard",
-    "made",
-    "replaced",
-}
+
+class Kept(StrEnum):
+    """What a training makes in its work folder."""
+
+    LOCK = "lock"
+    LOG = "log.csv"
+    PICTURE = "training.png"
+    BOARD = "tensorboard"
+    ZERO_SHOT = "zero-shot.json"
+    CHECKPOINTS = "checkpoints"
+    PREFIXES = "prefixes"
+    MADE = "made"
+    REPLACED = "replaced"
 
 
 def checked_output(output: str | Path, overwrite: bool) -> Path:
@@ -64,7 +67,7 @@ def _work_of(output: Path) -> Path:
 
 def _is_own(name: str) -> bool:
     """Whether a training makes what is called so in its work folder; files that are being written begin with a dot."""
-    return name in _OWN or name.startswith(".")
+    return name in set(Kept) or name.startswith(".")
 
 
 class WorkFolder:
@@ -80,13 +83,13 @@ class WorkFolder:
         self.output = output = checked_output(output, overwrite)
         self.path = _work_of(output)
         #: Where the adapter's folder is made, apart from what the training keeps.
-        self.made = self.path / "made" / output.name
+        self.made = self.path / Kept.MADE / output.name
         self._lock: IO[bytes] | None = None
         if not main:
             return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.path / "lock").open("wb")
+            self._lock = (self.path / Kept.LOCK).open("wb")
         except OSError as error:
             raise InputError(f"--output {output}: cannot be made ({error.strerror}); name another folder") from None
         try:
@@ -105,14 +108,14 @@ class WorkFolder:
     def finish(self) -> None:
         """Move :attr:`made`, which is complete now, to the output; remove the rest."""
         made = self.made
-        for name in ("log.csv", "training.png"):
+        for name in (Kept.LOG, Kept.PICTURE):
             if (self.path / name).is_file():
                 shutil.copyfile(self.path / name, made / name)
-        if (self.path / "tensorboard").is_dir():
-            shutil.copytree(self.path / "tensorboard", made / "tensorboard")
+        if (self.path / Kept.BOARD).is_dir():
+            shutil.copytree(self.path / Kept.BOARD, made / Kept.BOARD)
         if self.output.exists():
             # Moved away first: a folder cannot be renamed over a full one. Nor over what a killed process left of that.
-            shutil.rmtree(self.path / "replaced", ignore_errors=True)
-            os.rename(self.output, self.path / "replaced")
+            shutil.rmtree(self.path / Kept.REPLACED, ignore_errors=True)
+            os.rename(self.output, self.path / Kept.REPLACED)
         os.rename(made, self.output)
         shutil.rmtree(self.path, ignore_errors=True)

@@ -27,12 +27,7 @@ from eval.design import FOLDER, MEASURES, load_matrix, within
         ("tables.yaml", "[nq, trivia, webq, squad]", "nq", "main: datasets is a list of texts, not 'nq'"),
         ("tables.yaml", "measures: [nDCG@10, MRR@10]", "measures:", "measures is a list of texts, not None"),
         ("tables.yaml", "first_stages: [bm25]", "first_stages: []", "main: names no first stages"),
-        (
-            "tables.yaml",
-            "vary: {setting: k, values: [5, 10, 15, 20]}",
-            "vary: k",
-            "vary is a mapping or nothing, not 'k'",
-        ),
+        ("tables.yaml", "{setting: k, values: [5, 10, 15, 20]}", "k", "vary is a mapping or nothing, not 'k'"),
         ("scales.yaml", "  epochs: 1\n", "  recipe: {epochs: 1}\n", "no setting 'epochs'"),
         ("scales.yaml", "  epochs: 1\n", "  recipe: {in_batch: 1}\n", "in_batch is true or false, not 1"),
         ("scales.yaml", "  depth: 100\n", "", "full has no depth"),

@@ -61,7 +61,7 @@ def test_hits_of_an_index_without_texts_are_refused(reranker: Reranker) -> None:
         lucene_document = Slim()
 
     with pytest.raises(
-        InputError, match=r"^passage d7: its index stores no text .* use the full index, or give texts$"
+        InputError, match=r"^passage d7: its index stores no passage text .* use the full index, or give texts$"
     ):
         reranker.score([(QUERY, Hit())])
 
