@@ -9,6 +9,8 @@ TORCH ?= 2.13.0
 ifneq ($(words $(abspath $(filter-out $(MAKEFILES),$(MAKEFILE_LIST)))) $(words $(VENV)),1 1)
 $(error the name of the project's folder or of VENV has white space or is empty, with which make cannot work; rename it)
 endif
+# Tests start hundreds of processes, each of which would compile the project's modules, and pytest the tests', anew.
+unexport PYTHONDONTWRITEBYTECODE
 # Recipes run in the project's folder and out of it.
 override VENV := $(abspath $(VENV))
 BIN := $(VENV)/bin

@@ -25,8 +25,8 @@ def kill_until_done(
     draw = random.Random(seed)
     for kills in range(attempts):
         with subprocess.Popen(run, env=environment, stderr=subprocess.DEVNULL) as process:
-            before = _size(grows)
-            while process.poll() is None and _size(grows) < before + by:
+            before = size_of(grows)
+            while process.poll() is None and size_of(grows) < before + by:
                 time.sleep(0.001)
             time.sleep(draw.random() * pause)
             if process.poll() is None:
@@ -37,7 +37,8 @@ def kill_until_done(
     raise AssertionError(f"not done after {attempts} kills")
 
 
-def _size(path: Path) -> int:
+def size_of(path: Path) -> int:
+    """Bytes on disk, 0 for no file; to read a growing file each time would take a core."""
     try:  # in one step: the command may take the file away meanwhile
         return path.stat().st_size
     except FileNotFoundError:

@@ -15,6 +15,7 @@ from qpeft_rerank.adapters.registry import create_adapter
 from qpeft_rerank.adapters.store import save_adapter
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.prompt import load_template
+from tests.killing import size_of
 
 KILLS = 12
 TOPICS, DEPTH = 40, 100
@@ -49,10 +50,6 @@ def command(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
     ]
 
 
-def scored(journal: Path) -> int:
-    return journal.read_bytes().count(b'"sum"') if journal.is_file() else 0
-
-
 @pytest.mark.slow
 def test_killed_at_random_moments_the_output_is_the_same(command: list[str], tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole.trec", tmp_path / "broken.trec"
@@ -62,6 +59,7 @@ def test_killed_at_random_moments_the_output_is_the_same(command: list[str], tmp
     started = time.monotonic()
     subprocess.run([*command, "--output", str(whole)], check=True, **quiet)
     took = time.monotonic() - started
+    step = 2 * size_of(Path(f"{whole}.journal")) // KILLS
     chance = random.Random()
     kills = 0
     for attempt in range(5 * KILLS):
@@ -71,8 +69,8 @@ def test_killed_at_random_moments_the_output_is_the_same(command: list[str], tmp
             if attempt % 4 == 0:  # anywhere, start-up included
                 time.sleep(chance.uniform(0, took))
             else:  # among the batches, wherever the run then stands
-                aim = scored(journal) + chance.randint(1, 2 * scores // KILLS)
-                while process.poll() is None and scored(journal) < aim:
+                aim = size_of(journal) + chance.randint(1, step)
+                while process.poll() is None and size_of(journal) < aim:
                     time.sleep(0.001)
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
