@@ -47,7 +47,7 @@ def _candidates(args: argparse.Namespace) -> int:
         console.say(f"{len(short):,} topics have fewer than {args.depth} passages (first: {short[0]})")
     if len(kept) < len(topics):
         console.say(f"{len(topics) - len(kept):,} topics are not in the run and count 0")
-    write_run(args.output, {t: [(hit.docid, hit.score) for hit in hits] for t, hits in kept.items()}, "candidates")
+    write_run(args.output, kept, "candidates")
     return 0
 
 

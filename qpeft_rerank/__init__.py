@@ -52,3 +52,8 @@ def __getattr__(name: str) -> Any:
 
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    # Of these help() and notebooks know what the module holds.
+    return sorted({*globals(), *__all__})

@@ -1,6 +1,7 @@
 """Passages from a JSONL or TSV file, larger than memory if need be: only wanted ones are kept."""
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -21,10 +22,10 @@ class CorpusFile:
     passages only. Duplicates are noticed among wanted ids.
     """
 
-    def __init__(self, path: str) -> None:
-        if str(path) == "-":
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        if self.path == "-":
             raise InputError("--corpus - : passages are read by id and cannot come from stdin; give a file")
-        self.path = str(path)
         self.name = self.path
         self._kept: dict[str, Passage] = {}
         self._looked_for: set[str] = set()

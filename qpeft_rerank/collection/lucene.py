@@ -61,12 +61,13 @@ def open_folder(folder: Path, name: str) -> LuceneIndex:
     return LuceneIndex(name, searcher, fixed_order)
 
 
-def open_index(name: str) -> LuceneIndex:
+def open_index(name: str | os.PathLike[str]) -> LuceneIndex:
     """Open ``embedded``, a local index folder, or a prebuilt index (downloaded by Pyserini on first use).
 
     Raises :class:`InputError` for a path that is no index, for an unknown name (with the nearest ones),
     and for a download that failed.
     """
+    name = os.fspath(name)
     known = check_index(name)
     if known is not None:
         return _open_prebuilt(name, known)

@@ -33,15 +33,18 @@ class Hit(NamedTuple):
 Run = dict[str, list[Hit]]
 """Topics in file order; hits by descending score, ties by stated rank, then by line."""
 
+Scored = tuple[str, float] | Hit
+"""What is written of a passage: its docid and score; a rank that it had is not kept."""
 
-def read_run(path: str) -> Run:
+
+def read_run(path: str | os.PathLike[str]) -> Run:
     """Read a TREC run (six columns, any white space, blank lines skipped; ``.gz``, ``-`` = stdin).
 
     :class:`InputError` with file and line for a malformed line, a score that is not a finite
     number, a docid twice for a topic, and a file without any line.
     """
     with _uncollected():
-        return _read(path)
+        return _read(os.fspath(path))
 
 
 def _read(path: str) -> Run:
@@ -116,18 +119,18 @@ def trec_order(scored: Iterable[tuple[str, float]]) -> list[tuple[str, float]]:
     return [(docid, score) for score, docid in ranked]
 
 
-def format_run(run: Mapping[str, Sequence[tuple[str, float]]], tag: str) -> Iterator[str]:
-    """Yield the lines of a TREC run from (docid, score) pairs per topic.
+def format_run(run: Mapping[str, Sequence[Scored]], tag: str) -> Iterator[str]:
+    """Yield the lines of a TREC run from (docid, score) pairs, or hits, per topic.
 
     Pairs are put in :func:`trec_order` first, so the written rank is the one that trec_eval uses
     whatever the order given; nine significant digits give every float32 back exactly.
-    :class:`InputError` for a score that is not finite, a docid twice, and an id with white space.
+    :class:`InputError` for a score that is not finite, a docid twice, and an id that is no word.
     """
     _check_word(tag, "the run's tag")
     for topic, scored in run.items():
         _check_word(topic, "topic id")
         try:
-            ordered = trec_order(scored)
+            ordered = trec_order([entry[:2] for entry in scored])
         except InputError as error:
             raise InputError(f"topic {topic}, {error}") from None
         _check_docids(topic, [docid for docid, _ in ordered])
@@ -135,9 +138,9 @@ def format_run(run: Mapping[str, Sequence[tuple[str, float]]], tag: str) -> Iter
             yield f"{topic} Q0 {docid} {rank} {score:.9g} {tag}\n"
 
 
-def write_run(path: str, run: Mapping[str, Sequence[tuple[str, float]]], tag: str) -> None:
+def write_run(path: str | os.PathLike[str], run: Mapping[str, Sequence[Scored]], tag: str) -> None:
     """Write :func:`format_run`'s lines to ``path``, whole or not at all (``.gz``; ``-`` = stdout)."""
-    write_lines(path, format_run(run, tag))
+    write_lines(os.fspath(path), format_run(run, tag))
 
 
 def _ordered(hits: list[Hit]) -> list[Hit]:
@@ -148,7 +151,11 @@ def _ordered(hits: list[Hit]) -> list[Hit]:
 
 
 def _check_docids(topic: str, docids: list[str]) -> None:
-    if " ".join(docids).split() != docids:
+    try:
+        words = " ".join(docids).split() == docids
+    except TypeError:  # numbers
+        words = False
+    if not words:
         for docid in docids:
             _check_word(docid, f"topic {topic}: docid")
     if len(set(docids)) < len(docids):
@@ -156,7 +163,9 @@ def _check_docids(topic: str, docids: list[str]) -> None:
         raise InputError(f"topic {topic}: docid {docid} occurs twice; rank it once")
 
 
-def _check_word(word: str, what: str) -> None:
+def _check_word(word: object, what: str) -> None:
+    if not isinstance(word, str):
+        raise InputError(f"{what} {word!r} is {type(word).__name__}; give a string")
     if word.split() != [word]:
         raise InputError(f"{what} {word!r} is empty or contains white space; a TREC run cannot hold it")
 

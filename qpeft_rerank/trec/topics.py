@@ -1,5 +1,7 @@
 """Topics: the questions of a run, from every file format that the field uses."""
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from qpeft_rerank.errors import InputError
@@ -7,7 +9,7 @@ from qpeft_rerank.trec.answer_lists import parse_answers
 from qpeft_rerank.trec.lines import display_name, is_text, read_lines
 from qpeft_rerank.trec.topic_formats import FormatError, choose
 
-__all__ = ["Topic", "parse_answers", "read_topics"]
+__all__ = ["Topic", "check_topics", "parse_answers", "read_topics"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,7 @@ class Topic:
     answers: tuple[str, ...] = ()
 
 
-def read_topics(path: str) -> dict[str, Topic]:
+def read_topics(path: str | os.PathLike[str]) -> dict[str, Topic]:
     """Read topics in file order (``.gz``; ``-`` = stdin).
 
     Formats, told apart by content and name: ``id<TAB>text``; JSON lines with an id
@@ -30,6 +32,7 @@ def read_topics(path: str) -> dict[str, Topic]:
     :class:`InputError` with file and line for an empty query, an id twice, an id with white space
     (a run could not hold it), broken JSON and a file without topics.
     """
+    path = os.fspath(path)
     name = display_name(path)
     lines = [(number, line) for number, line in read_lines(path) if line.strip()]
     if not lines:
@@ -61,3 +64,19 @@ def read_topics(path: str) -> dict[str, Topic]:
     if not topics:
         raise InputError(f"{name}:{lines[0][0]}: no topics, only what is around them; add some")
     return topics
+
+
+def check_topics(topics: Mapping[str, Topic]) -> None:
+    """Refuse what Python code gives as topics and is none: ids that are numbers would join with no run's.
+
+    :raises InputError: saying what to give.
+    """
+    if not isinstance(topics, Mapping):
+        raise InputError(f"topics: is {type(topics).__name__}; give a mapping from topics")
+    for key, one in topics.items():
+        if not isinstance(key, str):
+            raise InputError(f"topics, {key!r}: its id is {type(key).__name__}; give a string")
+        if not isinstance(one, Topic):
+            raise InputError(f"topics, {key!r}: is {type(one).__name__}; give Topic(id, text)")
+        if not isinstance(one.text, str):
+            raise InputError(f"topics, {key!r}: its text is {type(one.text).__name__}; give a string")

@@ -83,6 +83,12 @@ def test_order_depends_on_nothing_else(scored: dict[str, float], seed: int) -> N
     assert trec_order(shuffled) == trec_order(trec_order(scored.items()))
 
 
+def test_what_was_read_is_written(tmp_path: Path) -> None:
+    run = {"q": [Hit("b", 2.5, 1), Hit("a", 1.0, 2)]}
+    write_run(tmp_path / "r.gz", run, "tag")
+    assert read_run(tmp_path / "r.gz") == run
+
+
 def test_columns_and_nine_digits() -> None:
     lines = list(format_run({"q": [("a", 1.5), ("b", -123.456789), ("c", 20.0)]}, "me"))
     assert lines == ["q Q0 c 1 20 me\n", "q Q0 a 2 1.5 me\n", "q Q0 b 3 -123.456787 me\n"]
@@ -102,6 +108,8 @@ def test_scores_that_no_one_can_rank_are_refused_by_name(tmp_path: Path, score: 
         ({"": [("a", 1.0)]}, "t", "topic id ''"),
         ({"q": [("a", 1.0)]}, "my tag", "tag 'my tag'"),
         ({"q": [("a", 1.0), ("a", 2.0)]}, "t", "topic q: docid a occurs twice"),
+        ({1: [("a", 1.0)]}, "t", "topic id 1 is int; give a string"),
+        ({"q": [("a", 1.0), (7, 2.0)]}, "t", "topic q: docid 7 is int; give a string"),
     ],
 )
 def test_a_run_that_could_not_be_read_is_not_written(

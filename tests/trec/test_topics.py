@@ -54,6 +54,11 @@ def test_every_format_gives_the_same_topics(tmp_path: Path, name: str, text: str
     assert list(topics) == [topic.id for topic in TOPICS]
 
 
+def test_a_file_may_be_given_as_a_path(tmp_path: Path) -> None:
+    put(tmp_path, "t.tsv", "1\twho wrote it\n")
+    assert read_topics(tmp_path / "t.tsv") == {"1": Topic("1", "who wrote it")}
+
+
 @pytest.mark.parametrize("query", ["[what's up]", "[1, 2, 3]", "[is this it]"])
 def test_a_query_in_brackets_is_no_list_of_answers(tmp_path: Path, query: str) -> None:
     topics = read_topics(put(tmp_path, "t.tsv", f"1\t{query}\n2\twho discovered radium\n"))
