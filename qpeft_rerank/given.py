@@ -10,7 +10,7 @@ from qpeft_rerank.collection.passages import Passage, Passages
 from qpeft_rerank.engines.local import Candidate
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.trec.runs import Hit, Run
-from qpeft_rerank.trec.topics import Topic
+from qpeft_rerank.trec.topics import Topic, check_topics
 
 #: What a model, an adapter or a prompt is asked for by.
 Named = str | os.PathLike[str]
@@ -78,10 +78,12 @@ def check_given(run: Run, topics: Mapping[str, Topic], passages: Passages) -> No
     """
     if not hasattr(passages, "fetch") or not hasattr(passages, "prepare"):
         raise InputError(f"passages: is {type(passages).__name__}; give an index or a CorpusFile")
-    for what, given in (("run", run), ("topics", topics)):
-        if not isinstance(given, Mapping):
-            raise InputError(f"{what}: is {type(given).__name__}; give a mapping from topics")
+    if not isinstance(run, Mapping):
+        raise InputError(f"run: is {type(run).__name__}; give a mapping from topics")
+    check_topics(topics)
     for topic, hits in run.items():
+        if not isinstance(topic, str):
+            raise InputError(f"run, topic {topic!r}: its id is {type(topic).__name__}; give a string")
         if not isinstance(hits, Sequence) or not all(isinstance(hit, Hit) for hit in hits):
             raise InputError(f"run, topic {topic!r}: give a list of Hit(docid, score, rank)")
         for hit in hits:

@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -10,9 +11,9 @@ from qpeft_rerank.collection import ids, jvm
 from qpeft_rerank.collection.hits import stored_passage
 from qpeft_rerank.collection.names import bm25_parameters
 from qpeft_rerank.collection.passages import Passage
-from qpeft_rerank.errors import InputError, first_line
+from qpeft_rerank.errors import InputError, check_count, first_line
 from qpeft_rerank.trec.runs import Hit
-from qpeft_rerank.trec.topics import Topic
+from qpeft_rerank.trec.topics import Topic, check_topics
 
 _MOST_HITS = 2**31 - 1
 FIXED_ORDER = ("msmarco-doc-dev", "msmarco-doc-test", "msmarco-passage-dev-subset", "msmarco-passage-test-subset")
@@ -85,10 +86,13 @@ class LuceneIndex:
 
         Without ``k1`` and ``b`` the index's own defaults hold (0.82, 0.68 for MS MARCO passages, else 0.9,
         0.4). ``order`` is the name of the topics, if they have one: four MS MARCO sets keep the order of
-        their file. Raises :class:`InputError` for one of ``k1``, ``b`` alone, and for ``rm3`` on an index
-        without document vectors.
+        their file. Raises :class:`InputError` for what are no topics or counts, for one of ``k1``, ``b`` alone, and
+        for ``rm3`` on an index without document vectors.
         """
         check_search(hits, k1, b)
+        check_count("threads", threads)
+        check_topics(topics)
+        hits, threads = int(hits), int(threads)  # numpy's are none to Java
         if k1 is None or b is None:
             k1, b = bm25_parameters(self.name)
         self._searcher.set_bm25(float(k1), float(b))
@@ -100,9 +104,10 @@ class LuceneIndex:
                 raise InputError(
                     f"index {self.name}: stores no document vectors, which --rm3 needs; index with --storeDocvectors"
                 ) from None
-        ordered = [topics[topic] for topic in self._order(topics, order)]
-        for start in range(0, len(ordered), max(1, threads)):
-            for topic, ranked in self._ranked(ordered[start : start + max(1, threads)], hits, threads):
+        # By what they go by in the mapping, as a reranker joins them.
+        ordered = [replace(topics[topic], id=topic) for topic in self._order(topics, order)]
+        for start in range(0, len(ordered), threads):
+            for topic, ranked in self._ranked(ordered[start : start + threads], hits, threads):
                 docids: set[str] = set()
                 for hit in ranked:
                     if hit.docid in docids:
@@ -179,6 +184,7 @@ class LuceneIndex:
 
 def check_search(hits: int, k1: float | None, b: float | None) -> None:
     """Refuse what no index can be searched with, which can be told before one is downloaded."""
+    check_count("hits", hits)
     if (k1 is None) != (b is None):
         raise InputError("--k1 and --b go together; set both or neither")
     if k1 is not None and b is not None and not (0 <= k1 < math.inf and 0 <= b <= 1):

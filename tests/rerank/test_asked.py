@@ -36,6 +36,8 @@ def reranker(model: str) -> Reranker:
 ASKED = [
     ({"depth": 0}, "depth 0: give a whole number from 1"),
     ({"depth": "3"}, "depth '3': give a whole number from 1"),
+    ({"run": {1: RUN["1"]}}, "run, topic 1: its id is int; give a string"),
+    ({"topics": {1: TOPICS["1"]}}, "topics, 1: its id is int; give a string"),
     ({"run": {"1": [Hit(7, 1.0, 1)]}}, "run, topic '1': docid 7 is int; give a string"),
     ({"run": {"1": [Hit("a", float("nan"), 1)]}}, "run, topic '1': docid a: score nan is not a finite number"),
     ({"run": {"1": [Hit("a", None, 1)]}}, "run, topic '1': docid a: score None is not a finite number"),
