@@ -2,6 +2,7 @@
 
 import math
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import wraps
@@ -18,6 +19,8 @@ from qpeft_rerank.trec.topics import Topic, check_topics
 _MOST_HITS = 2**31 - 1
 FIXED_ORDER = ("msmarco-doc-dev", "msmarco-doc-test", "msmarco-passage-dev-subset", "msmarco-passage-test-subset")
 
+#: What a topic is searched with: k1, b, and whether RM3 expands it.
+Parameters = tuple[float, float, bool]
 
 _Asked = ParamSpec("_Asked")
 _Told = TypeVar("_Told")
@@ -46,6 +49,9 @@ class LuceneIndex:
         self._fixed_order = fixed_order
         # Found docids that a run holds without the white space around them, as Pyserini writes it.
         self._stripped: dict[str, str] = {}
+        # Searches may be gone through in turns, or in threads, while Lucene's searcher has one set of parameters.
+        self._turn = threading.Lock()
+        self._set: Parameters | None = None
 
     def __len__(self) -> int:
         return int(self._searcher.num_docs)
@@ -95,19 +101,11 @@ class LuceneIndex:
         hits, threads = int(hits), int(threads)  # numpy's are none to Java
         if k1 is None or b is None:
             k1, b = bm25_parameters(self.name)
-        self._searcher.set_bm25(float(k1), float(b))
-        self._searcher.unset_rm3()
-        if rm3:
-            try:
-                self._searcher.set_rm3()
-            except TypeError:
-                raise InputError(
-                    f"index {self.name}: stores no document vectors, which --rm3 needs; index with --storeDocvectors"
-                ) from None
+        how = (float(k1), float(b), rm3)
         # By what they go by in the mapping, as a reranker joins them.
         ordered = [replace(topics[topic], id=topic) for topic in self._order(topics, order)]
         for start in range(0, len(ordered), threads):
-            for topic, ranked in self._ranked(ordered[start : start + threads], hits, threads):
+            for topic, ranked in self._ranked(ordered[start : start + threads], hits, threads, how):
                 docids: set[str] = set()
                 for hit in ranked:
                     if hit.docid in docids:
@@ -118,10 +116,28 @@ class LuceneIndex:
                     docids.add(hit.docid)
                 yield topic, ranked
 
+    def _set_to(self, k1: float, b: float, rm3: bool) -> None:
+        """Have the searcher take these parameters, unless it has them; :class:`InputError` if the index has no vectors for RM3."""
+        if self._set == (k1, b, rm3):
+            return
+        self._set = None
+        self._searcher.set_bm25(k1, b)
+        self._searcher.unset_rm3()
+        if rm3:
+            try:
+                self._searcher.set_rm3()
+            except TypeError:
+                raise InputError(
+                    f"index {self.name}: stores no document vectors, which --rm3 needs; index with --storeDocvectors"
+                ) from None
+        self._set = (k1, b, rm3)
+
     @_visit
-    def _ranked(self, batch: list[Topic], hits: int, threads: int) -> list[tuple[str, list[Hit]]]:
+    def _ranked(self, batch: list[Topic], hits: int, threads: int, how: Parameters) -> list[tuple[str, list[Hit]]]:
         """The hits of each of some topics."""
-        found = self._found(batch, hits, threads)
+        with self._turn:
+            self._set_to(*how)
+            found = self._found(batch, hits, threads)
         return [
             (
                 topic.id,

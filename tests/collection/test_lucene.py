@@ -95,6 +95,13 @@ def test_search_options(index: LuceneIndex, topics: dict[str, Topic]) -> None:
         next(index.search(topics, hits=2**31))
 
 
+def test_searches_in_turns_keep_their_own_parameters(index: LuceneIndex, topics: dict[str, Topic]) -> None:
+    ways = [{}, {"k1": 2.0, "b": 0.9}, {"rm3": True}]
+    alone = [list(index.search(topics, hits=5, **how)) for how in ways]
+    in_turns = zip(*(index.search(topics, hits=5, **how) for how in ways), strict=True)
+    assert [list(found) for found in zip(*in_turns, strict=True)] == alone
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_query_that_lucene_refuses_is_named(index: LuceneIndex, threads: int) -> None:
     topics = {"7": Topic("7", "radium"), "8": Topic("8", " ".join(f"word{number}" for number in range(2000)))}
