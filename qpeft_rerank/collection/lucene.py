@@ -7,6 +7,7 @@ The only file that imports Pyserini, inside functions, for it takes ten seconds.
 - an unknown index name, and a download that failed, come back as ``None`` after a line on stdout;
 - a docid given as an integer means Lucene's own number: another document, without any error;
 - digit topic ids come back as integers, which do not join with a run's;
+- an index in another language is searched in English unless it is told (:func:`.names.query_language`);
 - the topics reader function was renamed and its arguments swapped;
 - the address that topics and qrels are downloaded from no longer exists (:mod:`.evalfiles`).
 """
@@ -24,7 +25,14 @@ from qpeft_rerank.collection import jvm
 from qpeft_rerank.collection.building import build_index, is_index
 from qpeft_rerank.collection.evalfiles import OFFLINE, Kind, evaluation_file, pyserini_cache
 from qpeft_rerank.collection.index import LuceneIndex, sorted_ids
-from qpeft_rerank.collection.names import ALIASES, canonical_index_name, default_topics, same_name, suggestion
+from qpeft_rerank.collection.names import (
+    ALIASES,
+    canonical_index_name,
+    default_topics,
+    query_language,
+    same_name,
+    suggestion,
+)
 from qpeft_rerank.collection.offline import answered_offline
 from qpeft_rerank.console import unwarned
 from qpeft_rerank.errors import InputError, MissingError, one_line
@@ -126,6 +134,8 @@ def _open_prebuilt(name: str, known: str) -> LuceneIndex:
             f"index {known}: the download of {entry['urls'][0]} failed ({fault}); check the network, or unpack "
             f"the index by hand as {folder / _unpacked_name(entry)}"
         )
+    if (language := query_language(known)) != "en":
+        searcher.set_language(language)
     return LuceneIndex(canonical_index_name(name), searcher, fixed_order)
 
 

@@ -41,6 +41,22 @@ _TUNED = {
 }
 _BM25 = {name: values for values, names in _TUNED.items() for name in names}
 
+# Collections with an index for each language, which ends in its code; in queries, too, words are of that language.
+_IN_LANGUAGES = ("miracl-v1.0", "mrtydi-v1.1", "ciral-v1.0", "hc4-v1.0", "neuclir22")
+_LANGUAGES = {
+    "arabic": "ar",
+    "bengali": "bn",
+    "english": "en",
+    "finnish": "fi",
+    "indonesian": "id",
+    "japanese": "ja",
+    "korean": "ko",
+    "russian": "ru",
+    "swahili": "sw",
+    "telugu": "te",
+    "thai": "th",
+}
+
 
 def canonical_index_name(name: str) -> str:
     """Return today's name of a prebuilt index; a folder, ``embedded`` or another name comes back as it is."""
@@ -59,6 +75,12 @@ def default_topics(index: str) -> str | None:
 def bm25_parameters(index: str) -> tuple[float, float]:
     """Return the (k1, b) that Pyserini's command line uses for ``--index`` with this spelling."""
     return _BM25.get(index) or _BM25.get(canonical_index_name(index)) or DEFAULT_BM25
+
+
+def query_language(index: str) -> str:
+    """Return the code of the language in which a prebuilt index is searched, as Pyserini's ``--language`` has it."""
+    collection, _, last = index.rpartition("-")
+    return _LANGUAGES.get(last, last) if collection in _IN_LANGUAGES else "en"
 
 
 def spellings(name: str) -> Iterable[str]:

@@ -20,6 +20,7 @@ from tests.refusal import refusal
 pytest.importorskip("jnius_config", reason="Pyserini is not installed")
 
 NAME = "lucene-index.tiny"
+PREBUILT = ("msmarco-v1-passage", "miracl-v1.0-en", "miracl-v1.0-yo")
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def catalogue(index: LuceneIndex, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Pyserini's catalogue, with ``msmarco-v1-passage`` described as the tiny index is."""
+    """Pyserini's catalogue, with ``msmarco-v1-passage`` and two of MIRACL's described as the tiny index is."""
     info: Any = lucene._catalogue()
     stats = index._searcher.index_reader.stats()
     entry = {
@@ -46,11 +47,11 @@ def catalogue(index: LuceneIndex, monkeypatch: pytest.MonkeyPatch) -> dict[str, 
         **{key: stats[key] for key in ("documents", "unique_terms", "total_terms")},
     }
     if isinstance(info, dict):
-        monkeypatch.setitem(info, "msmarco-v1-passage", entry)
-        monkeypatch.setitem(info, "msmarco-passage", entry)
+        for name in (*PREBUILT, "msmarco-passage"):
+            monkeypatch.setitem(info, name, entry)
     else:
         # Since 2.4 a read-only mapping over lists from the network, with aliases of its own.
-        monkeypatch.setattr(info, "_sources", ({"msmarco-v1-passage": entry},))
+        monkeypatch.setattr(info, "_sources", (dict.fromkeys(PREBUILT, entry),))
     return entry
 
 
@@ -144,6 +145,20 @@ def test_prebuilt_index_planted_in_the_cache(
     assert (index.name, len(index)) == ("msmarco-v1-passage", 11)
     assert index.fetch(["7"])["7"].title == "Alan Turing"
     assert capfd.readouterr().out == ""
+
+
+def test_a_prebuilt_index_is_searched_in_its_own_language(
+    catalogue: dict[str, Any], cache: Path, tiny_index: Path
+) -> None:
+    """That of words in Yoruba are words as they are written; this one's are of English, in lower case."""
+    shutil.copytree(tiny_index, cache / "indexes" / f"{NAME}.{catalogue['md5']}")
+    asked = {"1": Topic("1", "Enigma"), "2": Topic("2", "enigma")}
+    found = {name: dict(open_index(name).search(asked)) for name in PREBUILT}
+    assert {name: [len(hits) for hits in one.values()] for name, one in found.items()} == {
+        "msmarco-v1-passage": [1, 1],
+        "miracl-v1.0-en": [1, 1],
+        "miracl-v1.0-yo": [0, 1],
+    }
 
 
 def test_old_name_where_pyserini_knows_only_the_new(

@@ -6,6 +6,7 @@ from qpeft_rerank.collection.names import (
     bm25_parameters,
     canonical_index_name,
     default_topics,
+    query_language,
     same_name,
     suggestion,
 )
@@ -37,6 +38,25 @@ def test_aliases_and_default_topics() -> None:
 )
 def test_bm25_parameters(index: str, expected: tuple[float, float]) -> None:
     assert bm25_parameters(index) == expected
+
+
+@pytest.mark.parametrize(
+    ("index", "expected"),
+    [
+        ("miracl-v1.0-zh", "zh"),
+        ("mrtydi-v1.1-ar", "ar"),
+        ("mrtydi-v1.1-arabic", "ar"),
+        ("ciral-v1.0-ha", "ha"),
+        ("ciral-v1.0-ha-en", "en"),
+        ("neuclir22-fa", "fa"),
+        ("neuclir22-fa-en", "en"),
+        ("msmarco-v1-passage", "en"),
+        ("wikipedia-dpr-100w", "en"),
+        ("my/index-zh", "en"),
+    ],
+)
+def test_query_language(index: str, expected: str) -> None:
+    assert query_language(index) == expected
 
 
 @pytest.mark.parametrize(
