@@ -11,7 +11,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 #: The top of the repository, but for dot files.
-MEANT = {"LICENSE", "Makefile", "README.md", "eval", "pyproject.toml", "qpeft_rerank", "runs", "setup.cfg", "tests"}
+MEANT = {
+    "LICENSE",
+    "MANIFEST.in",
+    "Makefile",
+    "README.md",
+    "eval",
+    "pyproject.toml",
+    "qpeft_rerank",
+    "runs",
+    "setup.cfg",
+    "tests",
+}
 
 
 @pytest.mark.parametrize(
@@ -53,6 +64,16 @@ def test_what_shipped_files_say() -> None:
         data = {path for path in folder.rglob("*") if path.suffix in (".yaml", ".jsonl") and path.is_file()}
         data = {path for path in data if path.parent.parent == folder}
         assert data <= {path for pattern in globs for path in folder.glob(pattern)}
+
+
+def test_a_source_distribution_holds_the_package_alone(tmp_path: Path) -> None:
+    code = "import setuptools; setuptools.setup()"
+    command = [sys.executable, "-c", code, "--quiet", "egg_info", "--egg-base", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+    (listed,) = tmp_path.glob("*/SOURCES.txt")
+    mine = [line for line in listed.read_text("utf-8").splitlines() if str(tmp_path) not in line]
+    tops = {line.partition("/")[0] for line in mine}
+    assert tops - {"LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.cfg"} == {"qpeft_rerank"}
 
 
 @pytest.mark.parametrize(
