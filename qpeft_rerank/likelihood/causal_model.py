@@ -13,6 +13,7 @@ from torch import Tensor
 from qpeft_rerank.likelihood.body import Body
 from qpeft_rerank.likelihood.compiling import refused
 from qpeft_rerank.likelihood.float32 import whole_products
+from qpeft_rerank.likelihood.forked import outlive_forks
 from qpeft_rerank.likelihood.head import log_probs
 from qpeft_rerank.likelihood.linears import change_products, keeps_weights, products_of
 from qpeft_rerank.likelihood.mapped import give_back
@@ -79,6 +80,7 @@ class CausalModel(ABC):
         attention: Attention,
         stock: bool = False,
     ) -> None:
+        outlive_forks()
         #: Held while a batch is read: an adapter in the layers, precision and what is kept of a prompt are the model's.
         self.lock = threading.RLock()
         self.source = source
