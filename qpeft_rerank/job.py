@@ -14,6 +14,7 @@ from qpeft_rerank.collection.passages import Passages
 from qpeft_rerank.console import check_stdin, say
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.fusion import check_alpha
+from qpeft_rerank.likelihood.device_faults import faults_told
 from qpeft_rerank.likelihood.int8 import check_int8
 from qpeft_rerank.likelihood.journal import Journal
 from qpeft_rerank.likelihood.language_model import pick_device
@@ -86,7 +87,8 @@ class Job:
     def run(self) -> int:
         """Do the job; return the exit status."""
         try:
-            return self._run()
+            with faults_told("what was scored is kept, and the same command goes on from there"):
+                return self._run()
         except UnjoinedError as error:
             place = locate(self.args.run, error.topic, error.docid) if self.args.run else ""
             raise InputError(f"{place}{error}") from None

@@ -19,9 +19,9 @@ from qpeft_rerank.adapters.vectors_check import refuse_vectors
 from qpeft_rerank.adapters.virtual_check import refuse_virtual
 from qpeft_rerank.errors import InputError, first_line
 from qpeft_rerank.likelihood.body import Body
+from qpeft_rerank.likelihood.device_faults import pass_on_faults
 from qpeft_rerank.likelihood.kv_cache import cache_argument
 from qpeft_rerank.likelihood.language_model import LanguageModel
-from qpeft_rerank.likelihood.out_of_memory import pass_on_out_of_memory
 from qpeft_rerank.likelihood.seeds import seeded
 from qpeft_rerank.prompt.segments import Sequence
 
@@ -75,7 +75,7 @@ class PeftAdapter(nn.Module):
             try:
                 tuned = PeftModelForCausalLM(model.model, config)
             except Exception as error:  # PEFT looks at few of its settings before it uses them
-                pass_on_out_of_memory(error)
+                pass_on_faults(error)
                 raise InputError(
                     f"peft cannot put {config.peft_type.value} on this model: {first_line(error)}"
                 ) from None
@@ -111,7 +111,7 @@ class PeftAdapter(nn.Module):
         except InputError:
             raise
         except Exception as error:  # PEFT and safetensors raise whatever comes; nothing of it is ours
-            pass_on_out_of_memory(error)
+            pass_on_faults(error)
             raise InputError(f"adapter {name} does not load on {model.source.name}: {first_line(error)}") from None
         return cls._checked(model, tuned, check, name)
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from qpeft_rerank.errors import REFUSALS, InputError, first_line
+from qpeft_rerank.likelihood.device_faults import pass_on_faults
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.linears import plain_products
-from qpeft_rerank.likelihood.out_of_memory import pass_on_out_of_memory
 
 # A long row, and a shorter one with its padding.
 _IDS = [[5, 6, 7, 8, 9], [7, 6, 5, 0, 0]]
@@ -63,7 +63,7 @@ class PeftCheck:
                     f"adapter {name}: {adapter.kind}, as it is set, changes the model's own layers for good"
                 )
         except REFUSALS as error:
-            pass_on_out_of_memory(error)
+            pass_on_faults(error)
             raise InputError(
                 f"adapter {name} cannot be computed on {model.source.name} in {model.precision}: {first_line(error)}"
             ) from None

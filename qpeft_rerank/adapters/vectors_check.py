@@ -7,7 +7,7 @@ from torch import Tensor
 
 from qpeft_rerank.errors import REFUSALS, InputError
 from qpeft_rerank.likelihood.causal_model import CausalModel
-from qpeft_rerank.likelihood.out_of_memory import pass_on_out_of_memory
+from qpeft_rerank.likelihood.device_faults import pass_on_faults
 from qpeft_rerank.likelihood.precision import ROUNDING
 from qpeft_rerank.prompt.segments import Segment, Sequence
 
@@ -30,7 +30,7 @@ def refuse_vectors(model: CausalModel, name: str) -> None:
             gap = (model.target_log_probs(_TOKENS, _kept) - model.target_log_probs(_TOKENS)).abs().max()
         alike = bool(gap <= ROUNDING.get(model.precision, ROUNDING["float32"]))
     except REFUSALS as error:
-        pass_on_out_of_memory(error)
+        pass_on_faults(error)
         alike = False
     if not alike:
         raise InputError(

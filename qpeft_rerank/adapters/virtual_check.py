@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from qpeft_rerank.errors import REFUSALS, InputError, first_line
+from qpeft_rerank.likelihood.device_faults import pass_on_faults
 from qpeft_rerank.likelihood.language_model import LanguageModel
-from qpeft_rerank.likelihood.out_of_memory import pass_on_out_of_memory
 from qpeft_rerank.likelihood.seeds import seeded
 from qpeft_rerank.prompt.segments import Segment, Sequence
 
@@ -36,7 +36,7 @@ def refuse_virtual(model: LanguageModel, adapter: Any, encoder: nn.Module, name:
                 parameter.add_(torch.randn(parameter.shape).to(parameter))
         changed = model.target_log_probs(_ROWS, adapter)
     except REFUSALS as error:
-        pass_on_out_of_memory(error)
+        pass_on_faults(error)
         raise InputError(
             f"adapter {name}: {adapter.kind} cannot be computed on {model.source.name}: {first_line(error)}"
         ) from None

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from qpeft_rerank.errors import REFUSALS
 from qpeft_rerank.likelihood.compiling import compiled, leave_out_packed
+from qpeft_rerank.likelihood.device_faults import pass_on_faults
 from qpeft_rerank.likelihood.exactly import exact_states
 from qpeft_rerank.likelihood.float32 import whole_products
 from qpeft_rerank.likelihood.layer import Layer
 from qpeft_rerank.likelihood.operations import causal, masked, normed
-from qpeft_rerank.likelihood.out_of_memory import pass_on_out_of_memory
 from qpeft_rerank.likelihood.packed import Attended, Packed, Tree, joined, row_by_row, saves
 
 # Largest difference of a state from the model's own, over the largest state there is.
@@ -62,7 +62,7 @@ class Body:
             body = cls(decoder)
             return body if body.agrees() else None
         except REFUSALS as error:
-            pass_on_out_of_memory(error)
+            pass_on_faults(error)
             return None
 
     @whole_products()

@@ -8,7 +8,8 @@ from torch import Tensor
 from qpeft_rerank.errors import REFUSALS, InputError
 from qpeft_rerank.likelihood.causal_model import ModelChanger
 from qpeft_rerank.likelihood.compiling import compile_layers, refusal
-from qpeft_rerank.likelihood.out_of_memory import fitting, pass_on_out_of_memory
+from qpeft_rerank.likelihood.device_faults import pass_on_faults
+from qpeft_rerank.likelihood.out_of_memory import fitting
 from qpeft_rerank.likelihood.precision import ROUNDING
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.likelihood.shared import PROBE
@@ -36,7 +37,7 @@ def compile_scorers(scorers: ListLike[Scorer]) -> None:
                 gap = float((_log_probs(scorer) - own).abs().max())
             # Compilers and drivers that are not there, and what they do not know, fail in as many ways.
             except (*REFUSALS, ImportError, OSError) as error:
-                pass_on_out_of_memory(error)
+                pass_on_faults(error)
                 raise refusal(model.source.name, error) from None
         if not gap <= ROUNDING.get(model.precision, ROUNDING["float32"]):
             raise InputError(

@@ -10,8 +10,9 @@ from typing import Any
 from qpeft_rerank.cache import cache_dir
 from qpeft_rerank.console import say
 from qpeft_rerank.errors import InputError, first_line
+from qpeft_rerank.likelihood.device_faults import pass_on_faults
 from qpeft_rerank.likelihood.identity import file_digest
-from qpeft_rerank.likelihood.out_of_memory import fitting, pass_on_out_of_memory
+from qpeft_rerank.likelihood.out_of_memory import fitting
 
 # Raised when a change here makes folders converted earlier wrong.
 _FORMAT = 2
@@ -73,7 +74,7 @@ def _convert(path: Path, target: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(**place)
         loaded = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
     except Exception as error:  # a damaged file fails in as many ways as it has bytes
-        pass_on_out_of_memory(error)
+        pass_on_faults(error)
         raise InputError(f"{path}: cannot be read as a causal language model ({first_line(error)})") from None
     config = loaded.config
     if hasattr(config, "quantization_config"):

@@ -8,6 +8,7 @@ from torch import Tensor
 from qpeft_rerank.errors import InputError, first_line
 from qpeft_rerank.likelihood.body import Body
 from qpeft_rerank.likelihood.causal_model import CausalModel
+from qpeft_rerank.likelihood.device_faults import pass_on_faults
 from qpeft_rerank.likelihood.head import log_probs
 from qpeft_rerank.likelihood.heap import keep_heap_small
 from qpeft_rerank.likelihood.int8 import quantize_layers
@@ -191,9 +192,8 @@ def _probe(model: Any, source: ModelSource, precision: str) -> bool:
     try:
         logits = model(input_ids=some, use_cache=False).logits
         followed = model(input_ids=ids, use_cache=False).logits[:, : some.shape[1]]
-    except torch.AcceleratorError:  # the device is at fault
-        raise
     except RuntimeError as error:
+        pass_on_faults(error)
         # Layers in another dtype than the rest, which the architecture multiplies by itself.
         raise InputError(f"{source.name}: cannot be computed in {precision} ({first_line(error)})") from None
     if not logits.isfinite().all():
@@ -208,5 +208,6 @@ def _probe(model: Any, source: ModelSource, precision: str) -> bool:
         return False
     try:
         return torch.equal(logits, head(body(input_ids=some, use_cache=False).last_hidden_state))
-    except (RuntimeError, AttributeError):
+    except (RuntimeError, AttributeError) as error:
+        pass_on_faults(error)
         return False

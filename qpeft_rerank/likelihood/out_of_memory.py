@@ -49,7 +49,8 @@ def fitting_model(model: str, precision: str, device: torch.device) -> Iterator[
         try:
             yield
         except torch.AcceleratorError as error:
-            pass_on_out_of_memory(error)
+            if is_out_of_memory(error):
+                raise
             raise InputError(f"{device}: cannot be used ({first_line(error)}); take another --device") from None
 
 
@@ -77,12 +78,3 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _TOLD)
-
-
-def pass_on_out_of_memory(error: BaseException) -> None:
-    """Raise an error again that means so: it is no answer to whether something can be computed.
-
-    Taken for one, it would make what a job computes depend on how much memory there was.
-    """
-    if is_out_of_memory(error):
-        raise error

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from qpeft_rerank.console import say
 from qpeft_rerank.errors import REFUSALS, InputError
-from qpeft_rerank.likelihood.out_of_memory import attempt, fitting, pass_on_out_of_memory
+from qpeft_rerank.likelihood.device_faults import pass_on_faults
+from qpeft_rerank.likelihood.out_of_memory import attempt, fitting
 from qpeft_rerank.likelihood.precision import ROUNDING
 from qpeft_rerank.likelihood.scorer import BatchScorer, summed
 from qpeft_rerank.likelihood.scores import Score
@@ -76,7 +77,7 @@ class SharedScorer:
         # transformers refuses a mask, positions or embeddings in as many ways as it has architectures; whichever
         # it is, such a model is read plainly, and a fault of its own then shows in that reading.
         except REFUSALS as error:
-            pass_on_out_of_memory(error)
+            pass_on_faults(error)
             return False
         gap = (torch.cat(found) - torch.cat(expected)).abs().max()
         return bool(gap <= ROUNDING.get(model.precision, ROUNDING["float32"]))

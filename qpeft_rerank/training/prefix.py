@@ -17,9 +17,9 @@ from torch import Tensor
 
 from qpeft_rerank.console import say
 from qpeft_rerank.errors import REFUSALS
+from qpeft_rerank.likelihood.device_faults import pass_on_faults
 from qpeft_rerank.likelihood.kv_cache import cache_argument, compute_cache
 from qpeft_rerank.likelihood.language_model import LanguageModel
-from qpeft_rerank.likelihood.out_of_memory import pass_on_out_of_memory
 from qpeft_rerank.likelihood.precision import ROUNDING
 from qpeft_rerank.likelihood.scorer import Hinter
 from qpeft_rerank.likelihood.seeds import seeded
@@ -162,7 +162,7 @@ def prefix_works(
         # transformers refuses a cache made elsewhere in as many ways as it has architectures; whichever it is,
         # such a model trains plainly, and a fault of its own then shows in that training.
         except REFUSALS as error:
-            pass_on_out_of_memory(error)
+            pass_on_faults(error)
             return False
         gap = (found - means(model, sequences, hinter)).abs().max()
     return bool(gap <= _TOLERANCE.get(model.precision, _TOLERANCE["float32"]) + (_ROUNDED if store else 0.0))

@@ -16,6 +16,7 @@ from qpeft_rerank.console import say
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.files import as_text, write_whole
 from qpeft_rerank.launched import started
+from qpeft_rerank.likelihood.device_faults import faults_told
 from qpeft_rerank.likelihood.language_model import LanguageModel, pick_device
 from qpeft_rerank.prompt.templates import Template
 from qpeft_rerank.training.checkpoints import Checkpoints
@@ -84,7 +85,8 @@ class Session:
             # What its users set for mixed precision is for models that it prepares, and may not suit this device.
             accelerator = Accelerator(cpu=self.device == "cpu", mixed_precision="no")
         workers = Workers(accelerator)
-        with WorkFolder(self.output, self.overwrite, workers.main) as work:
+        goes_on = "the same command goes on from the last checkpoint"
+        with WorkFolder(self.output, self.overwrite, workers.main) as work, faults_told(goes_on):
             # Data first: it is read in seconds, a model may take minutes.
             dev = self.dev() if self.dev else None
             device = self.device
