@@ -63,8 +63,13 @@ class Recipe:
                 f"--negatives {sampling.negatives}: at most {MOST_KEPT} of a question are kept; give fewer"
             )
         alone = sampling.negatives == 0 and not (sampling.in_batch and sampling.queries_per_step > 1)
-        if alone and self.loss != "pointwise":
+        if alone and self.compares:
             raise InputError(f"--loss {self.loss} compares with negatives; set --negatives 1 or --in-batch")
+
+    @property
+    def compares(self) -> bool:
+        """Whether the loss looks at negatives."""
+        return self.loss != "pointwise"
 
     def group_loss(self) -> GroupLoss:
         """The loss as a function of ``[groups, 1 + n]``."""

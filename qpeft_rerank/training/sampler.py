@@ -44,10 +44,13 @@ class EpochSampler:
 
     An epoch's steps depend on the examples, the sampling, the seed and the epoch's number alone, so
     a training that was restarted draws what it would have drawn.
+
+    :param compares: whether the loss looks at negatives; where it does not, none are given to be read.
     """
 
-    def __init__(self, examples: Sequence[Example], sampling: Sampling, seed: int) -> None:
+    def __init__(self, examples: Sequence[Example], sampling: Sampling, seed: int, compares: bool = True) -> None:
         self.examples = examples
+        self.compares = compares
         self.sampling = sampling
         self.seed = seed
 
@@ -61,7 +64,9 @@ class EpochSampler:
         for start in range(0, len(order), size):
             groups = self._groups([self.examples[index] for index in order[start : start + size]], draw)
             steps += self._split(groups)
-        return steps
+        return (
+            steps if self.compares else [[Group(group.query, group.passages[:1]) for group in step] for step in steps]
+        )
 
     def _groups(self, batch: list[Example], draw: random.Random) -> list[Group]:
         positives = [

@@ -111,7 +111,7 @@ class Session:
                 raise InputError(f"--gradient-checkpointing: {student.no_checkpointing}; leave it out")
             trainer = Trainer(
                 student,
-                EpochSampler(examples, self.recipe.sampling, self.recipe.seed),
+                EpochSampler(examples, self.recipe.sampling, self.recipe.seed, self.recipe.compares),
                 self.recipe,
                 self._running(work.path, model),
                 self._settings(model, student, dev),
@@ -271,7 +271,7 @@ class Session:
 def check_files(files: Sequence[TrainingFile], recipe: Recipe) -> int:
     """Refuse files without negatives where the loss compares with some; count the questions that have none."""
     examples = [example for file in files for example in file.examples]
-    if recipe.loss == "pointwise":
+    if not recipe.compares:
         return 0
     groups = [group for step in EpochSampler(examples, recipe.sampling, recipe.seed).epoch(1) for group in step]
     bare = sum(len(group.passages) == 1 for group in groups)

@@ -11,6 +11,7 @@ from qpeft_rerank.adapters.store import load_adapter
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.prompt.templates import load_template
 from qpeft_rerank.training import logbook, prefix, session
+from qpeft_rerank.training.student import Student
 from tests.train.words import command
 
 
@@ -131,3 +132,16 @@ def test_one_process_asks_accelerate_nothing(files, model_folder, monkeypatch):
 
     monkeypatch.setattr("accelerate.Accelerator", refused)
     assert train.main(command(files, model_folder, "--epochs", 1)) == 0
+
+
+def test_what_a_loss_does_not_look_at_is_not_read(files, model_folder, monkeypatch):
+    read = []
+    original = Student.encode
+
+    def watched(self, groups):
+        read.extend(len(group.passages) for group in groups)
+        return original(self, groups)
+
+    monkeypatch.setattr(Student, "encode", watched)
+    assert train.main(command(files, model_folder, "--loss", "pointwise", "--epochs", 1)) == 0
+    assert set(read) == {1}

@@ -264,3 +264,13 @@ def test_random_positive_on_demand():
     sampler = EpochSampler([example("a")], Sampling(any_positive=True), 1)
     drawn = {docids(sampler.epoch(number)[0][0])[0] for number in range(1, 30)}
     assert drawn == {"a+", "a++"}
+
+
+@pytest.mark.parametrize(
+    "sampling", [Sampling(2, 2), Sampling(4, 1, True, pairs_per_step=2), Sampling(any_positive=True)]
+)
+def test_no_negatives_are_read_for_a_loss_that_looks_at_none(sampling):
+    whole, alone = EpochSampler(FOUR, sampling, 3).epoch(2), EpochSampler(FOUR, sampling, 3, compares=False).epoch(2)
+    assert [[(group.query, group.passages[:1]) for group in step] for step in whole] == [
+        [(group.query, group.passages) for group in step] for step in alone
+    ]
