@@ -135,8 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(args: argparse.Namespace, command: str, team: "Team | None" = None) -> int:
-    if team:
-        team.device(args.device)  # refuses what cannot be each one's own
+    device = team.training_device(args.device) if team else args.device
     options = _options(args)
     recipe = _recipe(args)
     if args.queries < 0:
@@ -169,7 +168,7 @@ def _train(args: argparse.Namespace, command: str, team: "Team | None" = None) -
         recipe=recipe,
         output=Path(args.output),
         dtype=args.dtype,
-        device=args.device,
+        device=device,
         batch_tokens=args.batch_tokens,
         max_passage_tokens=args.max_passage_tokens,
         checkpoint_steps=args.checkpoint_steps,

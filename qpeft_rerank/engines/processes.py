@@ -112,6 +112,16 @@ class Team:
             raise InputError(f"{place + 1} processes on a machine with {gpus} GPUs: start one for each")
         return f"cuda:{place}"
 
+    def training_device(self, asked: str) -> str:
+        """The same for a training, whose gradients travel between processors where there is no CUDA.
+
+        :raises InputError: as :meth:`device` does, and for MPS, from which they cannot.
+        """
+        own = self.device(asked)
+        if own == "mps":
+            raise InputError("--device mps: is for one process alone; leave the launcher out, or give cpu")
+        return "cpu" if own == "auto" and on_cpu(asked) else own
+
     def add(self, scores: int) -> int:
         """Count scores that this process has done; return how many all have.
 

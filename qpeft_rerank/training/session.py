@@ -17,7 +17,7 @@ from qpeft_rerank.errors import InputError
 from qpeft_rerank.files import as_text, write_whole
 from qpeft_rerank.launched import started
 from qpeft_rerank.likelihood.device_faults import faults_told
-from qpeft_rerank.likelihood.language_model import LanguageModel, pick_device
+from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.prompt.templates import Template
 from qpeft_rerank.training.checkpoints import Checkpoints
 from qpeft_rerank.training.data import TrainingFile
@@ -44,6 +44,7 @@ class Session:
 
     :param adapter: its name; ``options`` and ``preset`` make its configuration.
     :param dev: makes the dev set, or None for a training without one.
+    :param device: this process's own, where several train together.
     :param prefix_cache: a folder for the states of passages, ``off``, or ``auto``: in the work folder if on a CPU.
     :param bare: questions without a negative, to be told (:func:`check_files`).
     :param half: save the adapter's numbers in float16.
@@ -89,11 +90,7 @@ class Session:
         with WorkFolder(self.output, self.overwrite, workers.main) as work, faults_told(goes_on):
             # Data first: it is read in seconds, a model may take minutes.
             dev = self.dev() if self.dev else None
-            device = self.device
-            if accelerator is not None:
-                pick_device(device)  # refuses what is none
-                device = str(accelerator.device)
-            model = LanguageModel.load(self.model, self.dtype, device)
+            model = LanguageModel.load(self.model, self.dtype, self.device)
             examples = [example for file in self.files for example in file.examples]
             student = make_student(
                 self.adapter,
