@@ -4,7 +4,7 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,10 @@ from qpeft_rerank import console, neighbours
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.launched import started
 from qpeft_rerank.likelihood.precision import STATES
+from qpeft_rerank.unheeded import check_training
 
 if TYPE_CHECKING:
     from qpeft_rerank.engines.processes import Team
-    from qpeft_rerank.training.dev import DevSet
     from qpeft_rerank.training.recipe import Recipe
 
 
@@ -64,8 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument("--dev-corpus", metavar="FILE", help="its passages as JSONL or TSV")
     data.add_argument("--dev-index", metavar="NAME", help="or an index that holds them")
     data.add_argument("--dev-qrels", metavar="NAME", help="judgements (default: the topics' answers)")
-    data.add_argument("--dev-depth", type=console.positive, default=20, metavar="N", help="candidates a dev topic (20)")
-    data.add_argument("--dev-queries", type=console.positive, default=64, metavar="N", help="dev questions (64)")
+    data.add_argument("--dev-depth", type=console.positive, metavar="N", help="candidates a dev topic (20)")
+    data.add_argument("--dev-queries", type=console.positive, metavar="N", help="dev questions (64)")
     data.add_argument("--max-passage-tokens", type=console.positive, metavar="N", help="cut passages to N tokens")
     how = parser.add_argument_group("how (defaults: by preset)")
     how.add_argument("--loss", help="pointwise+hinge (default), pointwise, hinge or contrastive")
@@ -141,20 +141,30 @@ def _train(args: argparse.Namespace, command: str, team: "Team | None" = None) -
     if args.queries < 0:
         raise InputError(f"--queries {args.queries}: give a number, 0 for all")
     _check_output(args)
-    dev = _dev(args, speaks=team is None or team.main)
+    check_training(args, recipe.loss)
+    _check_streams(args, team is not None)
     from qpeft_rerank.likelihood.int8 import check_int8
+    from qpeft_rerank.likelihood.language_model import pick_device
+    from qpeft_rerank.likelihood.sources import find_model
     from qpeft_rerank.prompt.templates import load_template
     from qpeft_rerank.training.data import read_training_file
+    from qpeft_rerank.training.dev_source import dev_source
     from qpeft_rerank.training.session import Session, check_files
     from qpeft_rerank.training.students import check_adapter
+    from qpeft_rerank.trec.lines import check_there
 
     # First of all: files of gigabytes are read next, and then a model.
+    pick_device(device)
     check_int8(args.dtype)
     check_adapter(args.adapter, options)
     # The authors' preset is for their prompt.
     template = load_template(args.prompt or ("qpeft" if args.preset == "faithful" else "plain"))
     if twice := next((path for at, path in enumerate(args.train) if path in args.train[:at]), None):
         raise InputError(f"--train {twice}: is given twice; once is enough")
+    for path in (*args.train, *_listed(args.dev)):
+        check_there(path)  # the last as well, before the first is read
+    find_model(args.model, weights=False)
+    dev = dev_source(args, speaks=team is None or team.main)
     files = tuple(read_training_file(path, args.queries or None, args.seed, recipe.sampling) for path in args.train)
     bare = check_files(files, recipe)
     Session(
@@ -205,6 +215,19 @@ def _check_output(args: argparse.Namespace) -> None:
     checked_output(args.output, args.overwrite)
 
 
+def _check_streams(args: argparse.Namespace, together: bool) -> None:
+    """Refuse stdin for two inputs, and for several processes whatever gives to one what another then lacks."""
+    names = ("train", "dev", "dev_topics", "dev_run", "dev_qrels")
+    given = [(f"--{name.replace('_', '-')}", value) for name in names for value in _listed(getattr(args, name))]
+    if [value for _, value in given].count("-") > 1:
+        raise InputError(
+            f"{', '.join(dict.fromkeys(flag for flag, _ in given))}: only one of them can come from stdin (-)"
+        )
+    for flag, value in given if together else ():
+        if value == "-" or (os.path.exists(value) and not os.path.isfile(value) and not os.path.isdir(value)):
+            raise InputError(f"{flag} {value}: is a stream, which several processes cannot all read; give a file")
+
+
 def _listed(given: str | list[str] | None) -> list[str]:
     return given if isinstance(given, list) else [given] if given else []
 
@@ -250,46 +273,6 @@ def _recipe(args: argparse.Namespace) -> "Recipe":
         "clip",
     )
     return Recipe(**values | given(*names), seed=args.seed)
-
-
-def _dev(args: argparse.Namespace, speaks: bool) -> "Callable[[], DevSet] | None":
-    """What makes the dev set, once everything cheaper has been checked."""
-    by_run = (args.dev_topics, args.dev_run)
-    if args.dev and any(by_run):
-        raise InputError("--dev and --dev-run are two ways to give dev questions; give one")
-    if any(by_run) != all(by_run):
-        raise InputError("--dev-topics and --dev-run go together; give both")
-    for name in ("dev_corpus", "dev_index", "dev_qrels"):
-        if getattr(args, name) is not None and not args.dev_run:
-            raise InputError(f"--{name.replace('_', '-')}: belongs to --dev-run, which is not there; add it")
-    if args.dev:
-        return lambda: _dev_from_triples(args, speaks)
-    if args.dev_run and not (args.dev_corpus or args.dev_index):
-        raise InputError("--dev-run names passages but does not hold them; add --dev-corpus FILE or --dev-index NAME")
-    return (lambda: _dev_from_run(args)) if args.dev_run else None
-
-
-def _dev_from_triples(args: argparse.Namespace, speaks: bool) -> "DevSet":
-    from qpeft_rerank.training.data import read_training_file
-    from qpeft_rerank.training.dev import dev_from_examples
-
-    file = read_training_file(args.dev, args.dev_queries, args.seed)
-    if speaks:
-        console.say(f"dev: {file.summary}")
-    return dev_from_examples(file.examples, args.dev)
-
-
-def _dev_from_run(args: argparse.Namespace) -> "DevSet":
-    from qpeft_rerank.sources import find_passages, find_qrels, find_topics
-    from qpeft_rerank.training.dev import dev_from_run
-    from qpeft_rerank.trec.runs import read_run
-
-    topics, run = find_topics(args.dev_topics), read_run(args.dev_run)
-    passages = find_passages(args.dev_index, args.dev_corpus)
-    judged = None if args.dev_qrels in (None, "answers") else find_qrels(args.dev_qrels, run, topics, passages)
-    if judged is not None and judged.keys().isdisjoint(run):
-        raise InputError(f"--dev-qrels {args.dev_qrels}: none of the dev run's topics is judged there; give theirs")
-    return dev_from_run(run, topics, passages, args.dev_depth, args.dev_queries, judged)
 
 
 if __name__ == "__main__":

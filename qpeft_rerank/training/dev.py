@@ -58,18 +58,10 @@ class DevSet:
         return evaluate(run, self.qrels, [MEASURE]).mean[MEASURE]
 
 
-def dev_from_run(
-    run: Run,
-    topics: Mapping[str, Topic],
-    passages: Passages,
-    depth: int,
-    queries: int | None,
-    qrels: Qrels | None,
-) -> DevSet:
-    """A dev set from the first ``depth`` of a run, judged by ``qrels`` or by the topics' answers.
+def counted(run: Run, topics: Mapping[str, Topic], queries: int | None, qrels: Qrels | None) -> list[str]:
+    """The topics that a dev set from a run averages over; see :func:`dev_from_run`.
 
-    :param queries: take the first so many of the run's topics that count, or all. With ``qrels``, judged ones count.
-    :raises InputError: if topics and run do not belong together, or a passage is missing.
+    :raises InputError: if topics, run and judgements do not belong together.
     """
     known = [topic for topic in run if topic in topics]
     if not known:
@@ -82,6 +74,28 @@ def dev_from_run(
         if not known:
             raise InputError("none of the dev topics in the run is judged by --dev-qrels; give their judgements")
     known = known[:queries]
+    lacking = next((topic for topic in known if qrels is None and not topics[topic].answers), None)
+    if lacking is not None:
+        raise InputError(f"dev topic {lacking} has no answers; add them to its file, or give judgements by --dev-qrels")
+    return known
+
+
+def dev_from_run(
+    run: Run,
+    topics: Mapping[str, Topic],
+    passages: Passages,
+    depth: int,
+    queries: int | None,
+    qrels: Qrels | None,
+    regex: bool = False,
+) -> DevSet:
+    """A dev set from the first ``depth`` of a run, judged by ``qrels`` or by the topics' answers.
+
+    :param queries: take the first so many of the run's topics that count, or all. With ``qrels``, judged ones count.
+    :param regex: whether answers are regular expressions.
+    :raises InputError: if topics and run do not belong together, or a passage is missing.
+    """
+    known = counted(run, topics, queries, qrels)
     hits = {topic: run[topic][:depth] for topic in known}
     wanted = list(dict.fromkeys(hit.docid for listed in hits.values() for hit in listed))
     passages.prepare(wanted)
@@ -93,7 +107,7 @@ def dev_from_run(
         )
     if qrels is None:
         texts = {docid: passage.text for docid, passage in found.items()}
-        judged = qrels_from_answers({topic: topics[topic] for topic in known}, hits, texts)
+        judged = qrels_from_answers({topic: topics[topic] for topic in known}, hits, texts, regex)
     else:
         judged = {topic: qrels[topic] for topic in known}
     listed = {topic: [Candidate(topics[topic], found[hit.docid]) for hit in hits[topic]] for topic in judged}

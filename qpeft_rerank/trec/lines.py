@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import sys
 import zlib
 from collections.abc import Iterator
@@ -30,14 +31,7 @@ def read_lines(path: str) -> Iterator[tuple[int, str]]:
     """
     name = display_name(path)
     number, first = 0, b""
-    try:
-        stream = _open(path)
-    except FileNotFoundError:
-        raise InputError(f"{name}: no such file; check the path") from None
-    except IsADirectoryError:
-        raise InputError(f"{name}: is a directory; name a file") from None
-    except OSError as error:
-        raise InputError(f"{name}: cannot be read ({error.strerror}); check its permissions") from None
+    stream = _open(path)
     try:
         for number, raw in enumerate(_plain(stream), 1):
             if number == 1:
@@ -57,6 +51,12 @@ def read_lines(path: str) -> Iterator[tuple[int, str]]:
             stream.close()
 
 
+def check_there(path: str) -> None:
+    """Refuse a file that :func:`read_lines` could not open; a stream is left as it is."""
+    if path != "-" and (os.path.isfile(path) or os.path.isdir(path) or not os.path.exists(path)):
+        _open(path).close()
+
+
 def _remedy(first: bytes) -> str:
     """What makes UTF-8 of a file that begins with this line and is none."""
     if packer := next((name for magic, name in _PACKERS.items() if first.startswith(magic)), None):
@@ -69,7 +69,14 @@ def _remedy(first: bytes) -> str:
 def _open(path: str) -> io.BufferedReader:
     """Open ``path`` in a way that allows a look at the first bytes, on pipes too."""
     if path != "-":
-        return open(path, "rb")
+        try:
+            return open(path, "rb")
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such file; check the path") from None
+        except IsADirectoryError:
+            raise InputError(f"{path}: is a directory; name a file") from None
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
     if sys.stdin is None:
         raise InputError("stdin is closed; name a file instead of -")
     # Only its read methods are used, which every binary stream has.
