@@ -196,7 +196,8 @@ class Chain:
             return self._fetched(dataset.train, f"{dataset.name}.train")
         words = ("--index", self._index(), "--topics", self._file(f"topics.{dataset.folder}.train.jsonl"))
         limit = ("--limit", str(queries)) if queries else ()
-        rest = (*limit, *kept, "--seed", str(self.scale.seed), "--output", OUTPUT)
+        seed = ("--seed", str(self.scale.seed)) if queries else ()
+        rest = (*limit, *kept, *seed, "--output", OUTPUT)
         return self._step("mine", dataset.name, "qpeft_rerank.mine", (*words, *rest), "mined.jsonl")
 
     def _fetched(self, address: str, label: str) -> Any:

@@ -13,7 +13,13 @@ _POSITIVES = 4
 _DEFAULT = "pointwise+hinge"
 # A setting says nothing under a loss that does not use it.
 _LOSS_OF = {"margin": _DEFAULT, "temperature": "contrastive"}
-_USES = {"margin": ("hinge", "pointwise+hinge"), "temperature": ("contrastive",)}
+_COMPARE = ("hinge", "pointwise+hinge", "contrastive")
+_USES = {
+    "margin": ("hinge", "pointwise+hinge"),
+    "temperature": ("contrastive",),
+    "negatives": _COMPARE,
+    "in_batch": _COMPARE,
+}
 
 
 def recipe_of(condition: Condition, scale: Scale) -> dict[str, Any]:
@@ -29,7 +35,9 @@ def recipe_of(condition: Condition, scale: Scale) -> dict[str, Any]:
     loss = _LOSS_OF.get(condition.setting or "")
     if loss and (found["loss"] or _DEFAULT) not in _USES[str(condition.setting)]:
         found["loss"] = loss
-    return {name: value for name, value in found.items() if value is not None}
+    # Under a loss that has none of it a setting would be refused.
+    unused = [name for name, losses in _USES.items() if (found["loss"] or _DEFAULT) not in losses]
+    return {name: value for name, value in found.items() if value is not None and name not in unused}
 
 
 def train_words(recipe: Mapping[str, Any]) -> list[str]:

@@ -29,6 +29,7 @@ from qpeft_rerank.trec.measures import parse_measure
 from qpeft_rerank.trec.qrels import Qrels
 from qpeft_rerank.trec.runs import Run, locate, read_run
 from qpeft_rerank.trec.topics import Topic
+from qpeft_rerank.unheeded import check_reranking
 
 if TYPE_CHECKING:
     from qpeft_rerank.engines.processes import Team
@@ -62,6 +63,7 @@ class Job:
         if self.index is None and args.run is None and args.corpus is None:
             self.index = sources.EMBEDDED
         check_alpha(args.alpha)
+        check_reranking(args)
         pick_device(args.device)
         check_int8(args.dtype)
         checked_limit(args.max_passage_tokens)
@@ -77,8 +79,6 @@ class Job:
             raise InputError("a run's topics have no text of their own; add --topics FILE or NAME")
         self.topics_name: str = args.topics or sources.topics_of_index(str(self.index))
         check_stdin(args, "run", "topics", "qrels")
-        if args.explain_topic is not None and not args.explain:
-            raise InputError("--explain-topic: is the topic of a page; add --explain F.html")
         self.outputs = Outputs(args, self.index, self.topics_name, self.prompt)
         self.outputs.check_names()
         if not args.dry_run:

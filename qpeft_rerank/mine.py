@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 from qpeft_rerank import console
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.trec.output import check_output
+from qpeft_rerank.unheeded import check_mining
 
 if TYPE_CHECKING:
     from qpeft_rerank.training.mining import Miner
+
+_SEED = 42
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -38,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--limit", type=console.positive, help="stop after so many triples, of questions in random order"
     )
-    parser.add_argument("--seed", type=int, default=42, help="decides that order (default: 42)")
+    parser.add_argument("--seed", type=int, metavar="N", help="decides that order (default: 42)")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing or unfinished output")
     return parser
 
@@ -57,6 +60,8 @@ def _mine(args: argparse.Namespace) -> int:
     read = console.inputs(args, "index", "run", "corpus", "topics", "qrels")
     check_output(args.output, args.overwrite, inputs=read)
     console.check_stdin(args, "run", "topics", "qrels")
+    check_mining(args)
+    args.seed = _SEED if args.seed is None else args.seed
     if args.run and not args.corpus:
         raise InputError("--run names passages but does not hold them; add --corpus FILE")
     if args.qrels == "answers-regex":
