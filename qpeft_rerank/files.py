@@ -5,7 +5,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -96,7 +96,7 @@ def replacing(path: str) -> Iterator[IO[bytes]]:
             yield direct
         return
     final, temporary = os.path.realpath(path), temporary_name(path)
-    with _held(temporary, f"{path}: another process is writing it; wait for it, or name another file") as stream:
+    with held(temporary, f"{path}: another process is writing it; wait for it, or name another file") as stream:
         try:
             stream.truncate(0)
             yield stream
@@ -116,18 +116,38 @@ def temporary_name(path: str) -> str:
     return os.path.join(folder, f".{name}.tmp")
 
 
-def _held(temporary: str, refusal: str) -> IO[bytes]:
-    """The temporary file, open and this process's alone; a writer that was killed holds none."""
+def held(path: str | Path, refusal: str) -> IO[bytes]:
+    """A file, made if absent, open to be read and appended to, and this process's alone until it is closed.
+
+    A process that was killed holds none.
+
+    :raises InputError: with ``refusal`` if another process holds it.
+    :raises OSError: if it cannot be opened.
+    """
     while True:
-        stream = open(temporary, "ab")  # noqa: SIM115 (open until the file has its name)
+        stream = open(path, "a+b")  # noqa: SIM115 (open for as long as it is held)
         try:
             hold(stream, refusal)
-            if os.path.exists(temporary) and os.path.samestat(os.stat(temporary), os.fstat(stream.fileno())):
+            if is_open(stream, path):
                 return stream
         except BaseException:
             stream.close()
             raise
-        stream.close()  # a writer that has just ended has given this one its name, or removed it
+        stream.close()  # a process that has just ended has given it another name, or removed it
+
+
+def is_open(stream: IO[bytes], path: str | Path) -> bool:
+    """Whether a path is that of an open file, and not of another or none by now."""
+    return os.path.exists(path) and os.path.samestat(os.stat(path), os.fstat(stream.fileno()))
+
+
+def release(stream: IO[bytes], path: str | Path, unused: bool) -> None:
+    """Close a file that :func:`held` gave; one that came to nothing is removed."""
+    if unused:
+        with suppress(OSError):  # an open file, where that cannot be: it stays
+            if is_open(stream, path):
+                os.unlink(path)
+    stream.close()
 
 
 def _let_rename(stream: IO[bytes]) -> None:

@@ -129,7 +129,7 @@ def collect(journal: Journal, count: int = 1) -> None:
         if count == 1 or not path.name.endswith(f"of{count}.journal"):
             with Journal(path) as left:
                 journal.absorb(path.name, left.written())
-            path.unlink()
+            path.unlink(missing_ok=True)
 
 
 def _stem(path: Path) -> str:

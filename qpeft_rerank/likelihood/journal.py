@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.files import append, hold, parse_json
+from qpeft_rerank.files import append, held, parse_json, release
 from qpeft_rerank.likelihood.scores import Score
 
 _FORMAT = 1
@@ -35,7 +35,7 @@ def score_key(scorer: str, query: str, title: str, text: str) -> str:
 
 
 class Journal:
-    """Scores on disk, by key. Use it in a ``with`` block: it holds a lock on its file.
+    """Scores on disk, by key. Use it in a ``with`` block: it holds a lock on its file, and leaves none without scores.
 
     :param path: the journal's file; made if absent, a torn last line is cut off.
     :param known: scores of another journal, taken for this one's earlier ones but not written to it.
@@ -51,16 +51,13 @@ class Journal:
         self._writing: list[str] | None = None
         #: How many candidates an engine has done with scores that were here, for who tells its speed.
         self.spared = 0
+        busy = f"{path}: another process is computing this output; wait for it or choose another --output"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file: IO[bytes] = path.open("a+b")
+            self._file: IO[bytes] = held(path, busy)
         except OSError as error:
             raise InputError(f"{path}: cannot be written ({error.strerror}); choose another --output") from None
         try:
-            hold(
-                self._file,
-                f"{path}: another process is computing this output; wait for it or choose another --output",
-            )
             self._read()
         except BaseException:
             self._file.close()
@@ -72,7 +69,8 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        # Stopped, or refused, before its first batch, it holds nothing to go on with.
+        release(self._file, self.path, unused=not (self._kept or self._section or self._writing))
 
     def _read(self) -> None:
         self._file.seek(0)

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.files import append, hold
+from qpeft_rerank.files import append, held, release
 from qpeft_rerank.training.mining import Mined, Tally
 from qpeft_rerank.trec.output import write_lines
 
@@ -30,12 +31,12 @@ class MineFile:
         self.output = output
         self.path = output.with_name(f".{output.name}.work")
         self._settings = {"mine": _FORMAT} | settings
+        busy = f"{output}: another process is mining it; wait or choose another --output"
         try:
-            self._file: IO[bytes] = self.path.open("a+b")
+            self._file: IO[bytes] = held(self.path, busy)
         except OSError as error:
             raise InputError(f"{output}: cannot be written ({error.strerror}); choose another --output") from None
         try:
-            hold(self._file, f"{output}: another process is mining it; wait or choose another --output")
             self._begin(overwrite)
         except BaseException:
             self._file.close()
@@ -45,7 +46,8 @@ class MineFile:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._file.close()
+        # Stopped, or refused, before its first topic, it holds nothing to go on with.
+        release(self._file, self.path, unused=len(list(islice(self._lines(), 2))) < 2)
 
     def _begin(self, overwrite: bool) -> None:
         good = 0
