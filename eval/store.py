@@ -18,6 +18,7 @@ from eval.steps import FORMAT, Step
 from qpeft_rerank import __version__
 from qpeft_rerank.errors import InputError
 
+from qpeft_rerank.training.workfolder import clear_finished
 _RECORD = "step.json"
 # A journal is keyed by content itself, so what is in it stays true.
 _KEPT = (".journal",)
@@ -143,6 +144,8 @@ class Store:
         }
         path = step.folder(self.work) / _RECORD
         fresh = path.with_name(f".{_RECORD}.{os.getpid()}")
+        if step.form == "adapter":
+            clear_finished(step.place(self.work))  # by a training that was killed between its output and its end
         fresh.write_text(json.dumps(described | values, indent=2) + "\n", "utf-8")
         fresh.replace(path)
 

@@ -2,12 +2,13 @@
 
 import os
 import shutil
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import IO
 
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.files import hold
+from qpeft_rerank.files import held, release
 from qpeft_rerank.trec.lines import is_text
 
 
@@ -23,6 +24,7 @@ class Kept(StrEnum):
     PREFIXES = "prefixes"
     MADE = "made"
     REPLACED = "replaced"
+    FINISHED = "finished"
 
 
 def checked_output(output: str | Path, overwrite: bool) -> Path:
@@ -44,6 +46,7 @@ def checked_output(output: str | Path, overwrite: bool) -> Path:
     if not is_text(str(whole)):
         # Checkpoints are read by safetensors, which opens no other path.
         raise InputError(f"--output {whole}: the path is not valid UTF-8; name another folder")
+    clear_finished(whole)
     full = whole.is_dir() and any(whole.iterdir())
     if os.path.lexists(whole) and not whole.is_dir():
         raise InputError(f"--output {whole}: is a file; name another folder")
@@ -59,6 +62,25 @@ def checked_output(output: str | Path, overwrite: bool) -> Path:
             f"--output {output}: is made in {work}, which holds something else ({foreign[0]}); name another folder"
         )
     return whole
+
+
+def clear_finished(output: Path) -> None:
+    """Remove what a training left that was killed after it had made its output, and before it had removed the rest."""
+    work = _work_of(output)
+    if not (work / Kept.FINISHED).is_file() or (work / Kept.MADE / output.name).exists():
+        return
+    with suppress(InputError, OSError), held(work / Kept.LOCK, ""):  # another training is at work there
+        _remove(work)
+
+
+def _remove(work: Path) -> None:
+    """Remove a work folder, and last what tells that its training has finished."""
+    for path in work.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != Kept.FINISHED:
+            path.unlink(missing_ok=True)
+    shutil.rmtree(work, ignore_errors=True)
 
 
 def _work_of(output: Path) -> Path:
@@ -87,23 +109,26 @@ class WorkFolder:
         self._lock: IO[bytes] | None = None
         if not main:
             return
+        busy = f"--output {output}: another process trains it; wait or name another folder"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.path / Kept.LOCK).open("wb")
+            self._lock = held(self.path / Kept.LOCK, busy)
+            # One that was killed just before its output had its name goes on.
+            (self.path / Kept.FINISHED).unlink(missing_ok=True)
         except OSError as error:
             raise InputError(f"--output {output}: cannot be made ({error.strerror}); name another folder") from None
-        try:
-            hold(self._lock, f"--output {output}: another process trains it; wait or name another folder")
-        except InputError:
-            self._lock.close()
-            raise
 
     def __enter__(self) -> "WorkFolder":
         return self
 
     def __exit__(self, *exception: object) -> None:
         if self._lock is not None:
-            self._lock.close()
+            # Refused before anything was made in it.
+            unused = self.path.is_dir() and [path.name for path in self.path.iterdir()] == [Kept.LOCK]
+            release(self._lock, self.path / Kept.LOCK, unused)
+            if unused:
+                with suppress(OSError):
+                    self.path.rmdir()
 
     def finish(self) -> None:
         """Move :attr:`made`, which is complete now, to the output; remove the rest."""
@@ -117,5 +142,6 @@ class WorkFolder:
             # Moved away first: a folder cannot be renamed over a full one. Nor over what a killed process left of that.
             shutil.rmtree(self.path / Kept.REPLACED, ignore_errors=True)
             os.rename(self.output, self.path / Kept.REPLACED)
+        (self.path / Kept.FINISHED).touch()
         os.rename(made, self.output)
-        shutil.rmtree(self.path, ignore_errors=True)
+        _remove(self.path)
