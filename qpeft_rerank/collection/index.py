@@ -3,7 +3,7 @@
 import math
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
@@ -43,11 +43,20 @@ def _visit(ask: Callable[_Asked, _Told]) -> Callable[_Asked, _Told]:
 class LuceneIndex:
     """An open Lucene index: a first stage, and a source of passages (:class:`.passages.Passages`)."""
 
-    def __init__(self, name: str, searcher: Any, fixed_order: Callable[[str], list[str]]) -> None:
-        """Wrap Pyserini's searcher; ``fixed_order`` gives the ids of a topic set that keeps its file's order."""
+    def __init__(
+        self,
+        name: str,
+        searcher: Any,
+        fixed_order: Callable[[str], list[str]],
+        excluded: Callable[[], Mapping[str, Collection[str]]] = dict,
+    ) -> None:
+        """Wrap Pyserini's searcher; ``fixed_order`` gives the ids of a topic set that keeps its file's order, ``excluded``
+        the docids that a topic shall not find, by topic; it is asked when there is something to search for.
+        """
         self.name = name
         self._searcher = searcher
         self._fixed_order = fixed_order
+        self._excluded = excluded
         # Found docids that a run holds without the white space around them, as Pyserini writes it.
         self._stripped: dict[str, str] = {}
         # Searches may be gone through in turns, or in threads, while Lucene's searcher has one set of parameters.
@@ -139,13 +148,14 @@ class LuceneIndex:
         with self._turn:
             self._set_to(*how)
             found = self._found(batch, hits, threads)
-        return [
-            (
-                topic.id,
-                [Hit(self._word(hit.docid), float(hit.score), rank) for rank, hit in enumerate(found[topic.id], 1)],
-            )
-            for topic in batch
-        ]
+        excluded = self._excluded()
+        ranked = []
+        for topic in batch:
+            left_out = excluded.get(topic.id, ())
+            pairs = [(self._word(hit.docid), float(hit.score)) for hit in found[topic.id]]
+            kept = [pair for pair in pairs if pair[0] not in left_out]
+            ranked.append((topic.id, [Hit(docid, score, rank) for rank, (docid, score) in enumerate(kept, 1)]))
+        return ranked
 
     def _found(self, batch: list[Topic], hits: int, threads: int) -> Mapping[str, Iterable[Any]]:
         """What Lucene finds for each of some topics."""

@@ -14,8 +14,9 @@ The only file that imports Pyserini, inside functions, for it takes ten seconds.
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
+from functools import cache
 from http.client import HTTPException
 from pathlib import Path
 from types import ModuleType
@@ -41,6 +42,8 @@ from qpeft_rerank.trec.topics import Topic, parse_answers
 
 # Fields of Pyserini's named topics that hold their text: TREC-COVID's rounds have no title.
 _TOPIC_TEXTS = ("title", "query", "question")
+# What names of indexes hold of which Pyserini knows docids that a topic must not find.
+_BRIGHT = "bright-"
 
 __all__ = [
     "LuceneIndex",
@@ -66,7 +69,7 @@ def open_folder(folder: Path, name: str) -> LuceneIndex:
             searcher = searcher_class(str(folder))
     except Exception as error:
         raise InputError(f"{folder}: this Lucene cannot read the index ({one_line(error)}); build it again") from None
-    return LuceneIndex(name, searcher, fixed_order)
+    return LuceneIndex(name, searcher, fixed_order, _excluded(str(folder)))
 
 
 def open_index(name: str | os.PathLike[str]) -> LuceneIndex:
@@ -136,7 +139,25 @@ def _open_prebuilt(name: str, known: str) -> LuceneIndex:
         )
     if (language := query_language(known)) != "en":
         searcher.set_language(language)
-    return LuceneIndex(canonical_index_name(name), searcher, fixed_order)
+    return LuceneIndex(canonical_index_name(name), searcher, fixed_order, _excluded(name))
+
+
+def _excluded(name: str) -> Callable[[], Mapping[str, Collection[str]]]:
+    """What tells the docids that each topic of an index leaves out: three sets of BRIGHT have such, by their names."""
+
+    @cache
+    def look() -> Mapping[str, Collection[str]]:
+        try:
+            with _stdout_to_stderr(), unwarned():
+                found = _search_base().get_bright_excluded_ids(name)
+            return {str(topic): {str(docid) for docid in docids} for topic, docids in found.items()}
+        except Exception as error:  # of the hub, or of whichever library carries it
+            raise InputError(
+                f"index {name}: which passages its topics leave out cannot be had ({one_line(error)}); check the network, "
+                "or give a run with --run"
+            ) from None
+
+    return look if _BRIGHT in name else dict
 
 
 def _unpacked_name(entry: Mapping[str, Any]) -> str:
