@@ -70,10 +70,12 @@ def choose(path: str, lines: Lines) -> Callable[[Lines], Iterator[Record]]:
 
 
 def read_tsv(lines: Lines) -> Iterator[Record]:
-    """``id<TAB>text``; a further tab is white space of the text.
+    """``id<TAB>text``; a further tab is white space of the text, unless all lines have it.
 
-    A first line that names the columns is left out, and of more than two only those of id and text are read.
+    A first line that names the columns is left out, and of more than two only those of id and text are read. Without it,
+    more than two are refused: read as text, the third would be part of every query.
     """
+    widths = {line.rstrip().count("\t") for _, line in lines}
     others = False
     for place, (number, line) in enumerate(lines):
         id_, *cells = line.split("\t")
@@ -82,6 +84,12 @@ def read_tsv(lines: Lines) -> Iterator[Record]:
         if place == 0 and _column(id_) in _ID_COLUMNS and _column(cells[0]) in _TEXT_COLUMNS:
             others = len(cells) > 1
             continue
+        if place == 0 and len(lines) > 1 and len(widths) == 1 and max(widths) > 1:
+            raise FormatError(
+                number,
+                f"{max(widths) + 1} columns, and topics have 2; name them in a first line (qid<TAB>query<TAB>...), or take two "
+                "(cut -f1,2)",
+            )
         yield Record(number, id_, cells[0] if others else " ".join(cells))
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.trec.topics import Topic, parse_answers, read_topics
+from tests.refusal import refusal
 
 TOPICS = [Topic("10", "who wrote it"), Topic("9", "what's a “run”?"), Topic("x-1", "naïve café")]
 AS_DICTS = [{"id": t.id, "question": t.text} for t in TOPICS]
@@ -230,3 +231,18 @@ def test_what_may_be_an_id_is_not_replaced_by_a_position(tmp_path: Path) -> None
 def test_one_question_over_several_lines_is_one_topic(tmp_path: Path) -> None:
     text = json.dumps({"question": "who discovered radium", "answer": ["Marie Curie"]}, indent=1)
     assert read_topics(put(tmp_path, "t.json", text)) == {"0": Topic("0", "who discovered radium", ("Marie Curie",))}
+
+
+def test_a_third_column_is_no_part_of_the_queries(tmp_path: Path) -> None:
+    table = "".join(f"{t.id}\t{t.text}\tan answer\n" for t in TOPICS)
+    said = refusal(read_topics, put(tmp_path, "t.tsv", table))
+    assert (
+        "t.tsv:1: 3 columns, and topics have 2; name them in a first line (qid<TAB>query<TAB>...), or take two" in said
+    )
+    assert list(read_topics(put(tmp_path, "t.tsv", f"qid\tquery\tanswer\n{table}")).values()) == TOPICS
+
+
+@pytest.mark.parametrize("more", ["\t", "\t\t ", "\t\r"])
+def test_empty_columns_at_the_end_are_none(tmp_path: Path, more: str) -> None:
+    table = "".join(f"{t.id}\t{t.text}{more}\n" for t in TOPICS)
+    assert list(read_topics(put(tmp_path, "t.tsv", table)).values()) == TOPICS
