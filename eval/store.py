@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,11 +18,13 @@ from typing import Any
 from eval.steps import FORMAT, Step
 from qpeft_rerank import __version__
 from qpeft_rerank.errors import InputError
-
 from qpeft_rerank.training.workfolder import clear_finished
+
 _RECORD = "step.json"
 # A journal is keyed by content itself, so what is in it stays true.
 _KEPT = (".journal",)
+# Seconds after which another change of a file is sure to show in its time.
+_SETTLED = 5.0
 
 
 class Store:
@@ -29,6 +32,8 @@ class Store:
 
     def __init__(self, work: Path) -> None:
         self.work = work
+        # Each of hundreds of steps asks for all that it follows from.
+        self._digests: dict[tuple[str, int, int, int], str] = {}
 
     def is_done(self, step: Step) -> bool:
         """Tell whether the output is complete, as it was made, and made from the inputs as they are."""
@@ -65,7 +70,7 @@ class Store:
         """Digest of a step's output as it is now; None if it is absent or incomplete."""
         place = step.place(self.work)
         if step.form == "file":
-            return _file_digest(place) if place.is_file() else None
+            return self._file_digest(place) if place.is_file() else None
         if not place.is_dir():
             return None
         if step.form == "index":
@@ -78,9 +83,22 @@ class Store:
 
             # Not the card and the log, which tell the time that the training took.
             files = [place / name for name in (CONFIG, WEIGHTS, STAMP) if (place / name).is_file()]
-            described = [[path.name, _file_digest(path)] for path in files]
+            described = [[path.name, self._file_digest(path)] for path in files]
             whole = (place / CONFIG).is_file() and (place / WEIGHTS).is_file()
         return hashlib.sha256(json.dumps(described).encode()).hexdigest() if whole else None
+
+    def _file_digest(self, path: Path) -> str:
+        """Digest of a file; that of one which has not been touched for a while is remembered."""
+        from qpeft_rerank.likelihood.identity import file_digest
+
+        state = path.stat()
+        seen = (str(path), state.st_ino, state.st_size, state.st_mtime_ns)
+        if seen not in self._digests:
+            digest = file_digest(path)
+            if time.time() - state.st_mtime < _SETTLED:
+                return digest
+            self._digests[seen] = digest
+        return self._digests[seen]
 
     def begin(self, step: Step) -> bool:
         """Get ready to run a step; return whether it goes on after an earlier start.
@@ -126,6 +144,8 @@ class Store:
         :param seconds: that it took, None if it was not one whole run; ``peak``: its memory in bytes, if known;
             ``jobs``: how many commands had their turn at a time; ``threads``: their ``OMP_NUM_THREADS``.
         """
+        if step.form == "adapter":
+            clear_finished(step.place(self.work))  # by a training that was killed between its output and its end
         output = self.digest(step)
         if output is None:
             raise InputError(f"{step.kind} {step.label}: ended without its output {step.place(self.work)}")
@@ -144,8 +164,6 @@ class Store:
         }
         path = step.folder(self.work) / _RECORD
         fresh = path.with_name(f".{_RECORD}.{os.getpid()}")
-        if step.form == "adapter":
-            clear_finished(step.place(self.work))  # by a training that was killed between its output and its end
         fresh.write_text(json.dumps(described | values, indent=2) + "\n", "utf-8")
         fresh.replace(path)
 
@@ -179,9 +197,3 @@ class Store:
                 shutil.rmtree(path)
             elif not path.name.endswith(_KEPT):
                 path.unlink()
-
-
-def _file_digest(path: Path) -> str:
-    from qpeft_rerank.likelihood.identity import file_digest
-
-    return file_digest(path)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 
 import pytest
@@ -11,6 +12,7 @@ from eval.commands import shell
 from eval.steps import OUTPUT, Source, Step, file_source, model_source, name_source, ordered, prompt_source
 from eval.store import Store
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.likelihood import identity
 
 
 def writer(text, *needs, kind="write", fails="pass"):
@@ -169,3 +171,36 @@ def test_what_a_failed_command_leaves_is_no_result(tmp_path, monkeypatch, capsys
         "(out / 'adapter_config.json').write_text('{}')\n"
     )
     assert runner.run([step], store) == 1 and store.is_done(step)
+
+
+def test_a_file_that_stays_is_digested_once(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    base = writer("base ")
+    tops = [writer(f"top {n}", base) for n in range(3)]
+    runner.run(ordered(tops), store)
+    for step in (base, *tops):
+        os.utime(step.place(tmp_path), (1e9, 1e9))
+    digested, digest = [], identity.file_digest
+    monkeypatch.setattr(identity, "file_digest", lambda path: digested.append(path) or digest(path))
+    for _ in range(2):
+        assert all(map(store.is_done, tops))
+    assert sorted(digested) == sorted(step.place(tmp_path) for step in (base, *tops))
+    # Of the same length, and so soon that its time may be the same.
+    for text in ("BASE ", "base "):
+        base.place(tmp_path).write_text(text)
+        assert store.is_done(base) == (text == "base ")
+
+
+def test_what_a_killed_training_left_goes_with_the_note_of_its_end(tmp_path):
+    step = Step("train", "nq.qpeft-a", "trains", ("--output", OUTPUT), "adapter", "adapter")
+    store = Store(tmp_path)
+    store.begin(step)
+    place = step.place(tmp_path)
+    place.mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (place / name).write_text("{}")
+    left = place.with_name("adapter.training")
+    left.mkdir()
+    (left / "finished").touch()
+    assert runner.run([step], store) == 0 and store.is_done(step)
+    assert place.is_dir() and not left.exists()
