@@ -236,9 +236,9 @@ class Chain:
         return self._once(model_source, str(condition.get("model", self.scale.model)))
 
     def _prompt(self, condition: Condition) -> Source:
-        name = str(condition.get("prompt", self.scale.prompt))
+        name = condition.prompt(self.scale)
         if condition.get("hints", "after") == "before":
-            path = self.prompts / f"{name}-hints-first.yaml"
+            path = self.prompts / f"{name}.yaml"
             if not path.is_file():
                 raise InputError(f"{condition.name}: no prompt {path} with hints before the passage")
             # As it would be typed here: commands are published.

@@ -54,6 +54,11 @@ class Condition:
             return self.value
         return self.method.settings.get(name, default)
 
+    def prompt(self, scale: Scale) -> str:
+        """The name of the prompt that it is read with: with hints before the passage, one of the matrix's own."""
+        name = str(self.get("prompt", scale.prompt))
+        return f"{name}-hints-first" if self.get("hints", "after") == "before" else name
+
 
 def conditions_of(matrix: Matrix, table: Table) -> list[Condition]:
     """A table's conditions, dataset by dataset. A method that the varied setting does not concern comes once."""

@@ -46,6 +46,7 @@ def _own(condition: Condition, scale: Scale) -> dict[str, object]:
         for name, value in scale.described().items()
         if name in recipe or name not in RECIPE
     }
+    own["prompt"] = condition.prompt(scale)
     if condition.method.kind == "ready":
         own["prompt"] = adapter_prompt(condition.method.adapter) or "its adapter's"
     return own

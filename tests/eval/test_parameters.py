@@ -1,6 +1,7 @@
 """Parameters are told as each row had them."""
 
 import dataclasses
+from pathlib import Path
 
 from eval.chain import Chain
 from eval.conditions import conditions_of, parse_condition
@@ -41,3 +42,14 @@ def test_stored_figures_have_the_prompt_that_was_read(data):
     upr, soft, plain = (parameters_of(one, chain) for one in conditions("zero-shot-upr", "soft-prompt", "qpeft-a"))
     assert (upr["prompt"], soft["prompt"], plain["prompt"]) == ("upr", "qpeft", "plain")
     assert "queries" not in upr and soft["queries"] == 160
+
+
+def test_hints_before_the_passage_are_another_prompt(data):
+    chain = Chain(MINI, data, FOLDER / "prompts")
+    rows = conditions("qpeft-a", "qpeft-a-before", "qpeft-r.hints-before", "qpeft-r.hints-after")
+    told = said(rows, MINI)["prompt"]
+    assert told == "plain (qpeft-a-before, qpeft-r.hints-before: plain-hints-first)"
+    for one in rows:
+        step = chain.adapter(one)
+        read = next(word for flag, word in zip(step.words, step.words[1:], strict=False) if flag == "--prompt")
+        assert parameters_of(one, chain)["prompt"] == Path(read.text).stem
