@@ -36,13 +36,15 @@ def _save(args: argparse.Namespace) -> int:
     from qpeft_rerank.adapters.registry import create_adapter, find_kind
     from qpeft_rerank.adapters.store import save_adapter
     from qpeft_rerank.likelihood.language_model import LanguageModel
+    from qpeft_rerank.likelihood.out_of_memory import fitting_adapter
     from qpeft_rerank.prompt.templates import load_template
 
     template = load_template(args.prompt)
     find_kind(args.adapter).config.preset(args.preset, **options)  # before the model, which may be large
     # On the CPU: nothing is computed, and no number depends on it.
     model = LanguageModel.load(args.model, "auto", "cpu")
-    adapter = create_adapter(args.adapter, model, template, args.preset, seed=args.seed, **options)
+    with fitting_adapter(f"--adapter {args.adapter}", model.device):
+        adapter = create_adapter(args.adapter, model, template, args.preset, seed=args.seed, **options)
     save_adapter(adapter, model, template, Path(args.output))
     console.say(f"wrote {args.output}")
     return 0

@@ -13,6 +13,7 @@ from eval.benchmarks.scoring import Texts
 from eval.benchmarks.workloads import Pair
 from qpeft_rerank import Passage, Reranker
 from qpeft_rerank.likelihood.language_model import DTYPES, LanguageModel
+from qpeft_rerank.likelihood.out_of_memory import fitting
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.likelihood.sources import find_model
 from qpeft_rerank.prompt.templates import load_template
@@ -66,7 +67,8 @@ def random_model(name: str, shape: str) -> LanguageModel:
         tie_word_embeddings=True,
     )
     torch.manual_seed(0)
-    return LanguageModel(source, LlamaForCausalLM(config).to(DTYPES["float32"]), tokenizer)
+    with fitting(f"a model of {shape} parameters does not fit into memory; leave --large out"):
+        return LanguageModel(source, LlamaForCausalLM(config).to(DTYPES["float32"]), tokenizer)
 
 
 def _scored(reranker: Reranker, pairs: list[Pair]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from qpeft_rerank import Passage, Reranker
 from qpeft_rerank.likelihood.causal_model import CausalModel
 from qpeft_rerank.likelihood.compile_scorers import compile_scorers
 from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.likelihood.out_of_memory import fitting_adapter
 from qpeft_rerank.likelihood.quick import load_for_scoring
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.prompt.segments import Sequence
@@ -95,7 +96,8 @@ def reranker(model: str, adapter: str | None = None, dtype: str = "float32", **s
         if adapter is not None:
             from qpeft_rerank.adapters.registry import create_adapter
 
-            made = Scorer(loaded, template, create_adapter(adapter, loaded, template, seed=42))
+            with fitting_adapter(f"adapter {adapter}", loaded.device):
+                made = Scorer(loaded, template, create_adapter(adapter, loaded, template, seed=42))
         if compiled:
             compile_scorers([made])
         return made

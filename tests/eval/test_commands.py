@@ -125,6 +125,16 @@ def test_untrained_adapters_load_again(model, tmp_path, preset, capsys):
     assert call(untrained.main, *other, "--option", "k") == 2 and "NAME=VALUE" in one_line(capsys)
 
 
+def test_an_untrained_adapter_that_does_not_fit_is_one_line(model, tmp_path, monkeypatch, capsys):
+    def full(*given, **settings):
+        raise MemoryError
+
+    monkeypatch.setattr("qpeft_rerank.adapters.qpeft_r.module.QPeftR.__init__", full)
+    words = ("--adapter", "qpeft-r", "--model", model, "--output", tmp_path / "a")
+    assert call(untrained.main, *words) == 2
+    assert one_line(capsys).startswith("error: --adapter qpeft-r: does not fit into the memory of cpu beside the model")
+
+
 def test_fetch(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("no_proxy", "*")
 
