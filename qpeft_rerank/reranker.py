@@ -10,7 +10,6 @@ from typing import NamedTuple
 from qpeft_rerank.candidates import candidates, check_asked
 from qpeft_rerank.certify import Name, certify
 from qpeft_rerank.collection.passages import Passages
-from qpeft_rerank.engines.joint import JointEngine
 from qpeft_rerank.engines.local import Candidate, LocalEngine
 from qpeft_rerank.errors import InputError, check_count
 from qpeft_rerank.fusion import check_alpha
@@ -65,7 +64,6 @@ class Reranker:
         self._exact_scorer = None if exact is None else cache(exact)
         self.methods = Methods([scorer, *compared], share_passages)
         self._alone = Methods([scorer], share_passages) if compared else self.methods
-        self.shared = self._alone.apart[0]
         self.batch_tokens = batch_size(batch_tokens, scorer.model.device)
 
     @classmethod
@@ -122,8 +120,9 @@ class Reranker:
         """Log-likelihood of each query given its passage, in the order given; passages as in :meth:`rerank`."""
         candidates = list(paired(pairs))
         order = grouped([candidate.texts[1:] for candidate in candidates])
-        engine = LocalEngine(self.scorer, self.batch_tokens, shared=self.shared)
-        scores = dict(zip(order, engine.score(candidates[place] for place in order), strict=True))
+        engine = LocalEngine(self._alone, self.batch_tokens)
+        found = engine.score(candidates[place] for place in order)
+        scores = {place: score for place, (score,) in zip(order, found, strict=True)}
         return [scores[place] for place in range(len(candidates))]
 
     def rerank(self, query: str, passages: ListLike[Readable]) -> list[Ranked]:
@@ -207,14 +206,14 @@ class Reranker:
         check_asked([self.scorer], run, topics, passages, depth, missing)
         self._exact()  # before hours of scoring: a second model may not fit into memory
         absent: list[tuple[str, str]] = []
-        engine = JointEngine(self._alone, self.batch_tokens, journal)
+        engine = LocalEngine(self._alone, self.batch_tokens, journal)
         if journal:
             journal.begin(f"{_digest(engine, run, depth)} first {first}")
         result = RerankedRun({}, missing=absent)
         (result.pairs,) = self._scored(engine, run, topics, passages, depth, missing, absent, progress)
         sure: dict[Name, Score] = {}
         with self.in_float32() as scorer:
-            exact = JointEngine(Methods([scorer], self.shared.mode), self.batch_tokens, journal)
+            exact = LocalEngine(Methods([scorer], self.methods.mode), self.batch_tokens, journal)
 
             def rescore(wanted: set[Name]) -> dict[Name, float]:
                 again(len(wanted))
@@ -257,7 +256,7 @@ class Reranker:
     ) -> list[RerankedRun]:
         check_alpha(alpha)
         check_asked(methods.scorers, run, topics, passages, depth, missing)
-        engine = JointEngine(methods, self.batch_tokens, journal)
+        engine = LocalEngine(methods, self.batch_tokens, journal)
         if journal:
             journal.begin(_digest(engine, run, depth))
         absent: list[tuple[str, str]] = []
@@ -266,7 +265,7 @@ class Reranker:
 
     def _scored(
         self,
-        engine: JointEngine,
+        engine: LocalEngine,
         run: Run,
         topics: Mapping[str, Topic],
         passages: Passages,
@@ -285,7 +284,7 @@ class Reranker:
                 yield candidate
 
         found: list[list[ScoredPair]] = [[] for _ in engine.methods.scorers]
-        for scores in engine.score_all(remembered(), progress):
+        for scores in engine.score(remembered(), progress):
             candidate = waiting.popleft()
             for pairs, score in zip(found, scores, strict=True):
                 pairs.append(ScoredPair(candidate.topic.id, candidate.passage.docid, score))
@@ -294,5 +293,5 @@ class Reranker:
         return [in_order(run, depth, pairs) for pairs in found]
 
 
-def _digest(engine: JointEngine, run: Run, depth: int) -> str:
+def _digest(engine: LocalEngine, run: Run, depth: int) -> str:
     return engine.run_digest(listed(run, depth, engine.by_passage))

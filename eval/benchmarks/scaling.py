@@ -75,7 +75,7 @@ def _scored(reranker: Reranker, pairs: list[Pair]) -> dict[str, Any]:
     listed = [(pair.query, Passage(*pair.texts)) for pair in pairs]
     reranker.score([*listed[:2], (f"{listed[0][0]} then", listed[0][1])])
     sequences = reranker.scorer.encode((pair.query, pair.title, pair.text) for pair in pairs)
-    amount = work.whole(sequences) if reranker.shared.mode == "off" else work.distinct(sequences)
+    amount = work.whole(sequences) if reranker.methods.mode == "off" else work.distinct(sequences)
     clock = Clock()
     reranker.score(listed)
     took = clock.lap()

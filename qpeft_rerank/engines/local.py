@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 from qpeft_rerank.collection.passages import Passage
 from qpeft_rerank.engines.ahead import ahead
+from qpeft_rerank.likelihood.joint import Methods
 from qpeft_rerank.likelihood.journal import Journal, score_key
-from qpeft_rerank.likelihood.scorer import Scorer, refuse_nan
+from qpeft_rerank.likelihood.scorer import refuse_nan
 from qpeft_rerank.likelihood.scores import Score
-from qpeft_rerank.likelihood.shared import SharedScorer
-from qpeft_rerank.likelihood.sharing import Batch, plan_plain
 from qpeft_rerank.prompt.segments import Sequence
 from qpeft_rerank.trec.topics import Topic
 
@@ -40,7 +39,7 @@ class Unit:
     """One candidate to be scored by one of several methods."""
 
     candidate: Candidate
-    owner: int = 0
+    owner: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,64 +77,64 @@ def shards(candidates: Iterable[Candidate], shared: bool = False) -> Iterator[li
 
 
 class LocalEngine:
-    """Scores candidates in this process.
+    """Scores candidates in this process, by one method or several, all of them in one journal.
 
-    :param scorer: what scores them.
+    :param methods: what scores them.
     :param batch_tokens: tokens in one forward pass, padding included.
     :param journal: where scores are kept, or None.
-    :param shared: reads a passage once for several topics where that pays; None never does.
     """
 
-    def __init__(
-        self, scorer: Scorer, batch_tokens: int, journal: Journal | None = None, shared: SharedScorer | None = None
-    ) -> None:
-        self.scorer = scorer
+    def __init__(self, methods: Methods, batch_tokens: int, journal: Journal | None = None) -> None:
+        self.methods = methods
         self.batch_tokens = batch_tokens
         self.journal = journal
-        self.shared = shared if shared is not None and shared.mode != "off" else None
 
     @property
     def by_passage(self) -> bool:
         """Whether candidates should come passage by passage, so that each meets all its topics in one shard."""
-        return self.shared is not None
+        return self.methods.mode != "off"
 
     def run_digest(self, candidates: Iterable[tuple[str, str]]) -> str:
-        """A digest of the plan: the scorer, the ids in order, and what decides the batches."""
+        """A digest of the plan: the scorers, the ids in order, and what decides the batches."""
+        first, *others = self.methods.scorers
         digest = hashlib.blake2b(digest_size=16)
-        digest.update(f"{self.scorer.fingerprint} {self.batch_tokens} {FIRST} {GROWTH} {SHARD}".encode("ascii"))
-        if self.scorer.model.compiled:
+        digest.update(f"{first.fingerprint} {self.batch_tokens} {FIRST} {GROWTH} {SHARD}".encode("ascii"))
+        if first.model.compiled:
             digest.update(b" compiled")
-        if self.shared:
-            digest.update(f" by passage {self.shared.mode}".encode("ascii"))
+        if self.by_passage:
+            digest.update(f" by passage {self.methods.mode}".encode("ascii"))
         for topic, docid in candidates:
             digest.update(f"{topic}\t{docid}\n".encode("utf-8", "surrogatepass"))
-        return digest.hexdigest()
+        if not others:
+            return digest.hexdigest()
+        named = " ".join([digest.hexdigest(), *(scorer.fingerprint for scorer in others)])
+        return hashlib.blake2b(named.encode("ascii"), digest_size=16).hexdigest()
 
     def score(
         self, candidates: Iterable[Candidate], progress: Callable[[int], object] = lambda done: None
-    ) -> Iterator[Score]:
-        """The score of each candidate, in the order given.
+    ) -> Iterator[tuple[Score, ...]]:
+        """The scores of each candidate by all methods, in the order given.
 
-        :param progress: called with the number of candidates done, after each batch.
+        :param progress: called with the number of scores done, after each batch.
         :raises InputError: if the model gives NaN; batches scored before stay in the journal.
         """
-        with closing(self._read(candidates, 1)) as read:
+        with closing(self._read(candidates)) as read:
             for shard in read:
-                yield from self._score_shard(shard, progress)
+                scores = self._score_shard(shard, progress)
+                each = len(scores) // len(self.methods.scorers)
+                yield from zip(*(scores[start : start + each] for start in range(0, len(scores), each)), strict=True)
 
-    def _read(self, candidates: Iterable[Candidate], methods: int) -> Generator[Shard, None, None]:
-        """Shards, the next one fetched and tokenised while the one before is scored.
-
-        :param methods: by how many each candidate is scored.
-        """
-        listed = enumerate(shards(candidates, self.shared is not None))
+    def _read(self, candidates: Iterable[Candidate]) -> Generator[Shard, None, None]:
+        """Shards, the next one fetched and tokenised while the one before is scored."""
+        owners = range(len(self.methods.scorers))
         return ahead(
-            self._encoded(number, [Unit(candidate, owner) for owner in range(methods) for candidate in shard])
-            for number, shard in listed
+            self._encoded(number, [Unit(candidate, owner) for owner in owners for candidate in shard])
+            for number, shard in enumerate(shards(candidates, self.by_passage))
         )
 
     def _encoded(self, number: int, units: list[Unit]) -> Shard:
-        keys = [score_key(self._fingerprint(unit), *unit.candidate.texts) for unit in units]
+        scorers = self.methods.scorers
+        keys = [score_key(scorers[unit.owner].fingerprint, *unit.candidate.texts) for unit in units]
         found: dict[str, Score] = {}
         fresh: dict[str, Unit] = {}
         for key, unit in zip(keys, units, strict=True):
@@ -144,14 +143,15 @@ class LocalEngine:
                 found[key] = earlier
             else:
                 fresh.setdefault(key, unit)
-        return Shard(number, keys, found, fresh, self._encode(fresh.values()))
+        sequences = self.methods.encode((unit.owner, unit.candidate.texts) for unit in fresh.values())
+        return Shard(number, keys, found, fresh, sequences)
 
     def _score_shard(self, shard: Shard, progress: Callable[[int], object]) -> list[Score]:
         number, found, sequences = shard.number, shard.found, shard.sequences
         pending = list(shard.fresh)
         self._spare(len(shard.keys) - len(pending))
         progress(len(shard.keys) - len(pending))
-        for planned in self._plan(sequences):
+        for planned in self.methods.plan(sequences, self.batch_tokens):
             batch = planned.indices
             known = [self.journal.mine(pending[index], number) if self.journal else None for index in batch]
             scores = {index: score for index, score in zip(batch, known, strict=True) if score is not None}
@@ -159,7 +159,7 @@ class LocalEngine:
                 self._spare(len(batch))
             else:
                 # All of the batch, so that it is the batch that it was; a kill may have left a part of it.
-                anew = dict(zip(batch, self._score_batch(planned, sequences), strict=True))
+                anew = dict(zip(batch, self.methods.score(planned, sequences), strict=True))
                 lost = {index: score for index, score in anew.items() if index not in scores}
                 for index, score in lost.items():
                     candidate = shard.fresh[pending[index]].candidate
@@ -174,19 +174,3 @@ class LocalEngine:
     def _spare(self, count: int) -> None:
         if self.journal:
             self.journal.spared += count
-
-    def _fingerprint(self, unit: Unit) -> str:
-        return self.scorer.fingerprint
-
-    def _encode(self, units: Iterable[Unit]) -> list[Sequence]:
-        return self.scorer.encode(unit.candidate.texts for unit in units)
-
-    def _plan(self, sequences: list[Sequence]) -> list[Batch]:
-        if self.shared:
-            return self.shared.plan(sequences, self.batch_tokens)
-        return plan_plain(sequences, self.batch_tokens)
-
-    def _score_batch(self, batch: Batch, sequences: list[Sequence]) -> list[Score]:
-        if self.shared and batch.shares:
-            return self.shared.score([[sequences[index] for index in row] for row in batch.rows])
-        return self.scorer.score([sequences[index] for index in batch.indices])

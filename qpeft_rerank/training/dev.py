@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from qpeft_rerank.collection.passages import Passage, Passages
 from qpeft_rerank.engines.local import Candidate, LocalEngine
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.likelihood.joint import Methods
 from qpeft_rerank.likelihood.scorer import NotFiniteError, Scorer
 from qpeft_rerank.training.examples import Example
-from qpeft_rerank.training.prefix_scorer import PrefixEngine, PrefixScorer
+from qpeft_rerank.training.prefix_scorer import PrefixMethods, PrefixScorer
 from qpeft_rerank.training.workers import Workers
 from qpeft_rerank.trec.answers import qrels_from_answers
 from qpeft_rerank.trec.measures import evaluate
@@ -159,10 +160,9 @@ def _dev_set(listed: Mapping[str, list[Candidate]], qrels: Qrels, first_stage: f
 
 def score_dev(dev: DevSet, scorer: Scorer, batch_tokens: int, share: slice = slice(None)) -> list[float]:
     """Log-likelihood in nats of the candidates in ``share``, in order."""
-    engine = (
-        PrefixEngine(scorer, batch_tokens) if isinstance(scorer, PrefixScorer) else LocalEngine(scorer, batch_tokens)
-    )
-    return [score.total for score in engine.score(dev.candidates[share])]
+    methods = PrefixMethods if isinstance(scorer, PrefixScorer) else Methods
+    engine = LocalEngine(methods([scorer], "off"), batch_tokens)
+    return [score.total for (score,) in engine.score(dev.candidates[share])]
 
 
 def judge(dev: DevSet, scorer: Scorer, batch_tokens: int, workers: Workers) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Sequence as ListLike
 import torch
 from torch import Tensor
 
-from qpeft_rerank.engines.local import LocalEngine
+from qpeft_rerank.likelihood.joint import Methods
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.scorer import Hinter, Scorer
 from qpeft_rerank.likelihood.sharing import Batch
@@ -53,11 +53,12 @@ def scorer_after_prefix(
     return PrefixScorer(model, template, hinter, max_passage_tokens, store)
 
 
-class PrefixEngine(LocalEngine):
-    """Batches what comes after the prefixes: rows with as many tokens of their own together."""
+class PrefixMethods(Methods):
+    """A :class:`PrefixScorer` alone: batches hold rows with as many tokens of their own, after the prefixes, together."""
 
-    def _plan(self, sequences: list[Sequence]) -> list[Batch]:
-        return plan_suffixes(sequences, self.batch_tokens)
+    def plan(self, sequences: ListLike[Sequence], batch_tokens: int) -> list[Batch]:
+        """See :func:`plan_suffixes`."""
+        return plan_suffixes(sequences, batch_tokens)
 
 
 def plan_suffixes(sequences: ListLike[Sequence], batch_tokens: int) -> list[Batch]:

@@ -4,9 +4,25 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from qpeft_rerank.likelihood.joint import Methods
 from qpeft_rerank.likelihood.journal import Journal
+from qpeft_rerank.likelihood.scorer import Scorer
 
 NEVER = 10**9
+
+
+class Dying(Methods):
+    """Counts the batches that it scores, and may die after some."""
+
+    def __init__(self, scorers: list[Scorer], mode: str = "auto", dies_after: int = NEVER) -> None:
+        super().__init__(scorers, mode)
+        self.dies_after, self.batches = dies_after, 0
+
+    def score(self, batch, sequences):
+        if self.batches == self.dies_after:
+            raise KeyboardInterrupt
+        self.batches += 1
+        return super().score(batch, sequences)
 
 
 def until_done(

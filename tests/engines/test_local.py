@@ -12,20 +12,24 @@ import qpeft_rerank.engines.local as local
 from qpeft_rerank.collection.passages import Passage
 from qpeft_rerank.engines.local import Candidate, LocalEngine
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.likelihood.joint import Methods
 from qpeft_rerank.likelihood.journal import Journal
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.likelihood.scores import Score
-from qpeft_rerank.likelihood.shared import SharedScorer
 from qpeft_rerank.prompt import load_template
 from qpeft_rerank.trec.topics import Topic
-from tests.engines.resuming import until_done
+from tests.engines.resuming import Dying, until_done
 
 
 @pytest.fixture(scope="module")
 def scorer(tmp_path_factory: pytest.TempPathFactory) -> Scorer:
     folder = tiny.save_model(tmp_path_factory.mktemp("model"))
     return Scorer(LanguageModel.load(str(folder), "float32", "cpu"), load_template("plain"))
+
+
+def alone(scorer: Scorer, batch_tokens: int, journal: Journal | None = None, mode: str = "off") -> LocalEngine:
+    return LocalEngine(Methods([scorer], mode), batch_tokens, journal)
 
 
 def some(count: int, same: int = 1000) -> list[Candidate]:
@@ -45,7 +49,8 @@ class Counting:
     def __init__(self, scorer: Scorer, dies_after: int = 10**9) -> None:
         self.inner, self.dies_after = scorer, dies_after
         self.sizes: list[int] = []
-        self.model, self.fingerprint, self.encode = scorer.model, scorer.fingerprint, scorer.encode
+        self.model, self.hinter = scorer.model, scorer.hinter
+        self.fingerprint, self.encode = scorer.fingerprint, scorer.encode
 
     def score(self, sequences):
         if self.batches == self.dies_after:
@@ -67,10 +72,10 @@ def test_scores_come_in_the_order_given(scorer: Scorer, monkeypatch: pytest.Monk
     monkeypatch.setattr(local, "SHARD", shard)
     given_candidates = some(40)
     done: list[int] = []
-    scores = list(LocalEngine(scorer, 128).score(given_candidates, done.append))
-    for candidate, score in zip(given_candidates, scores, strict=True):
-        alone = scorer.score(scorer.encode([candidate.texts]))[0]
-        assert score.total == pytest.approx(alone.total, abs=1e-3)
+    scores = list(alone(scorer, 128).score(given_candidates, done.append))
+    for candidate, (score,) in zip(given_candidates, scores, strict=True):
+        reference = scorer.score(scorer.encode([candidate.texts]))[0]
+        assert score.total == pytest.approx(reference.total, abs=1e-3)
     assert sum(done) == len(given_candidates)
 
 
@@ -78,16 +83,16 @@ def test_equal_texts_of_a_shard_are_scored_once(scorer: Scorer, monkeypatch: pyt
     monkeypatch.setattr(local, "FIRST", 60)
     counting = Counting(scorer)
     candidates = some(60, same=3)
-    scores = list(LocalEngine(counting, 256).score(candidates))
+    scores = list(alone(counting, 256).score(candidates))
     assert counting.sequences == len({candidate.texts for candidate in candidates}) < len(candidates)
     assert len(scores) == 60
 
 
 @cache
-def uninterrupted(scorer: Scorer, shard: int) -> tuple[list[Score], int]:
+def uninterrupted(scorer: Scorer, shard: int) -> tuple[list[tuple[Score, ...]], int]:
     """The scores and the number of batches, in shards of the size that is set."""
     counting = Counting(scorer)
-    return list(LocalEngine(counting, 160).score(some(50, same=11))), counting.batches
+    return list(alone(counting, 160).score(some(50, same=11))), counting.batches
 
 
 @given(stops=st.lists(st.integers(0, 12), max_size=5), shard=st.sampled_from([9, 25, 1000]))
@@ -103,7 +108,7 @@ def test_stopped_anywhere_and_resumed_gives_the_very_same_scores(
 
         def start(journal: Journal, dies_after: int):
             counting = Counting(scorer, dies_after)
-            engine = LocalEngine(counting, 160, journal)
+            engine = alone(counting, 160, journal)
             journal.begin(engine.run_digest((c.topic.id, c.passage.docid) for c in candidates))
             return counting, lambda: list(engine.score(candidates))
 
@@ -121,9 +126,9 @@ def test_a_journal_torn_inside_a_batch_becomes_what_it_was(
     candidates = some(50, same=11)
     path = tmp_path_factory.mktemp("torn") / "journal"
 
-    def run(counting: Counting) -> list[Score]:
+    def run(counting: Counting) -> list[tuple[Score, ...]]:
         with Journal(path) as journal:
-            engine = LocalEngine(counting, 160, journal)
+            engine = alone(counting, 160, journal)
             journal.begin(engine.run_digest((c.topic.id, c.passage.docid) for c in candidates))
             scores = list(engine.score(candidates))
             assert journal.spared == len(candidates) - counting.sequences
@@ -148,7 +153,7 @@ def test_a_deeper_run_reuses_what_a_shallow_one_scored(scorer: Scorer, tmp_path:
         counting = Counting(scorer)
         candidates = [Candidate(Topic("1", "query"), Passage(str(n), "", f"text {n}")) for n in range(count)]
         with Journal(tmp_path / "journal") as journal:
-            engine = LocalEngine(counting, 128, journal)
+            engine = alone(counting, 128, journal)
             journal.begin(engine.run_digest((c.topic.id, c.passage.docid) for c in candidates))
             scores = list(engine.score(candidates))
         assert counting.sequences == fresh
@@ -163,7 +168,7 @@ def test_nan_stops_the_run_with_the_pair_named_and_keeps_the_batches_before(scor
             return scores if self.batches < 3 else [Score(float("nan"), 1) for _ in scores]
 
     with Journal(tmp_path / "journal") as journal, pytest.raises(InputError, match=r"nan for topic \d+, passage \d+"):
-        list(LocalEngine(Broken(scorer), 128, journal).score(some(40)))
+        list(alone(Broken(scorer), 128, journal).score(some(40)))
     assert (tmp_path / "journal").read_text("utf-8").count('"sum"') > 0
     assert "NaN" not in (tmp_path / "journal").read_text("utf-8")
 
@@ -176,20 +181,6 @@ def repeating(count: int) -> list[Candidate]:
     ]
 
 
-class CountingShared(SharedScorer):
-    """Counts the batches that it shares, and may die after some."""
-
-    def __init__(self, scorer: Scorer, mode: str = "auto", dies_after: int = 10**9) -> None:
-        super().__init__(scorer, mode)
-        self.dies_after, self.batches = dies_after, 0
-
-    def score(self, rows):
-        if self.batches == self.dies_after:
-            raise KeyboardInterrupt
-        self.batches += 1
-        return super().score(rows)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["auto", "on"])
 @given(stops=st.lists(st.integers(0, 5), max_size=4), shard=st.sampled_from([12, 15, 1000]))
@@ -200,21 +191,21 @@ def test_shared_passages_resume_to_the_very_same_scores(
     candidates = repeating(72)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(local, "SHARD", shard)
-        uninterrupted = CountingShared(scorer, mode)
-        expected = list(LocalEngine(scorer, 160, shared=uninterrupted).score(candidates))
+        uninterrupted = Dying([scorer], mode)
+        expected = list(LocalEngine(uninterrupted, 160).score(candidates))
         path = tmp_path_factory.mktemp("resume") / "journal"
 
         def start(journal: Journal, dies_after: int):
-            shared = CountingShared(scorer, mode, dies_after)
-            engine = LocalEngine(scorer, 160, journal, shared)
+            methods = Dying([scorer], mode, dies_after)
+            engine = LocalEngine(methods, 160, journal)
             journal.begin(engine.run_digest((c.topic.id, c.passage.docid) for c in candidates))
-            return shared, lambda: list(engine.score(candidates))
+            return methods, lambda: list(engine.score(candidates))
 
         scores, batches = until_done(path, stops, start)
     assert scores == expected
     assert batches == uninterrupted.batches > 0  # nothing that was written is computed again
-    plain = LocalEngine(scorer, 160).score(candidates)
-    for one, other in zip(scores, plain, strict=True):
+    plain = alone(scorer, 160).score(candidates)
+    for (one,), (other,) in zip(scores, plain, strict=True):
         assert one.mean == pytest.approx(other.mean, abs=1e-4)
 
 
@@ -223,21 +214,17 @@ def test_the_run_digest_tells_how_passages_are_shared_and_scores_serve_either_wa
 ) -> None:
     candidates = repeating(36)
     ids = [(c.topic.id, c.passage.docid) for c in candidates]
-    digests = {
-        mode: LocalEngine(scorer, 160, shared=SharedScorer(scorer, mode)).run_digest(ids)
-        for mode in ("auto", "on", "off")
-    }
-    assert len(set(digests.values())) == 3
-    assert digests["off"] == LocalEngine(scorer, 160).run_digest(ids)
+    digests = {alone(scorer, 160, mode=mode).run_digest(ids) for mode in ("auto", "on", "off")}
+    assert len(digests) == 3
     found = {}
     for mode in ("on", "off"):
-        counting = Counting(scorer)
+        methods = Dying([scorer], mode)
         with Journal(tmp_path / "journal") as journal:
-            engine = LocalEngine(counting, 160, journal, SharedScorer(scorer, mode))
+            engine = LocalEngine(methods, 160, journal)
             journal.begin(engine.run_digest(ids))
             found[mode] = list(engine.score(candidates))
     assert found["on"] == found["off"]
-    assert counting.sequences == 0
+    assert methods.batches == 0
 
 
 def test_shards_end_with_a_passage_where_that_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:

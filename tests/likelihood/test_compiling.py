@@ -22,6 +22,7 @@ from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood import causal_model, compiling, linears
 from qpeft_rerank.likelihood.body import Body
 from qpeft_rerank.likelihood.compile_scorers import compile_scorers
+from qpeft_rerank.likelihood.joint import Methods
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.layer import Layer
 from qpeft_rerank.likelihood.packed import Attended
@@ -226,7 +227,7 @@ def test_a_compiled_run_is_another_plan(scorer: Scorer) -> None:
     """As with other --batch-tokens: scores that are there stay, and no batch is half of each kind."""
     digests = []
     for scorer.model.compiled in (False, True):
-        digests.append(LocalEngine(scorer, 1024).run_digest([("1", "d")]))
+        digests.append(LocalEngine(Methods([scorer]), 1024).run_digest([("1", "d")]))
     assert len(set(digests)) == 2
 
 
