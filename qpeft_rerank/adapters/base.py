@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from collections.abc import Sequence as ListLike
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import ClassVar, Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -54,16 +54,6 @@ class TrainablePart:
     parameter: nn.Parameter
     role: Role
     decay: bool
-
-
-def parameter_groups(parts: dict[str, TrainablePart], weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups for an optimizer, without empty ones."""
-    groups: list[dict[str, Any]] = []
-    for decay in (True, False):
-        parameters = [part.parameter for part in parts.values() if part.decay is decay]
-        if parameters:
-            groups.append({"params": parameters, "weight_decay": weight_decay if decay else 0.0})
-    return groups
 
 
 class SoftPrompt(nn.Module):
@@ -146,10 +136,6 @@ class Adapter(nn.Module, ABC, Generic[Config]):
             if parameter.requires_grad:
                 parts[name] = TrainablePart(parameter, "embedding" if vectors else "matrix", everything or not vectors)
         return parts
-
-    def trainable_parameters(self, weight_decay: float = 0.0) -> list[dict[str, Any]]:
-        """The same as groups for an optimizer: those that decay, and those that do not."""
-        return parameter_groups(self.trainable_parts(), weight_decay)
 
     def weights(self) -> dict[str, Tensor]:
         """What is saved: tensors by name, on the CPU."""

@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from qpeft_rerank.adapters.base import TrainablePart, parameter_groups
+from qpeft_rerank.adapters.base import TrainablePart
 from qpeft_rerank.adapters.peft_check import PeftCheck
 from qpeft_rerank.adapters.peft_refusals import PREFIX, PROMPT, VIRTUAL, refuse_settings, refuse_unused, tuner_layers
 from qpeft_rerank.adapters.vectors_check import refuse_vectors
@@ -201,10 +201,6 @@ class PeftAdapter(nn.Module):
             decays = self.in_layers and not vectors
             parts[name] = TrainablePart(parameter, "embedding" if vectors else "matrix", decays)
         return parts
-
-    def trainable_parameters(self, weight_decay: float = 0.0) -> list[dict[str, Any]]:
-        """The same as groups for an optimizer."""
-        return parameter_groups(self.trainable_parts(), weight_decay)
 
     def save(self, folder: Path, base: str) -> None:
         """Write PEFT's own files; ``base`` is what they call the base model, whose tokenizer they may name as well."""

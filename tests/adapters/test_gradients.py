@@ -86,22 +86,21 @@ def test_soft_prompt(model, qpeft):
     assert (adapter.soft.vectors.grad.abs().sum(1) > 0).all()
 
 
-def test_groups(model, qpeft):
+def test_what_decays_and_what_lives_among_embeddings(model, qpeft):
     adapter = create_adapter("qpeft-a", model, qpeft, soft_prompt=True)
-    decaying, others = adapter.trainable_parameters(0.01)
-    assert (decaying["weight_decay"], others["weight_decay"]) == (0.01, 0.0)
-    assert {id(p) for p in decaying["params"]} == {
+    parts = adapter.trainable_parts()
+    assert {id(part.parameter) for part in parts.values() if part.decay} == {
         id(adapter.mlp.net[0].weight),
         id(adapter.mlp.net[2].weight),
         id(adapter.attention.in_proj_weight),
         id(adapter.attention.out_proj.weight),
     }
-    embeddings = {name for name, part in adapter.trainable_parts().items() if part.role == "embedding"}
+    embeddings = {name for name, part in parts.items() if part.role == "embedding"}
     biases = {name for name, value in adapter.named_parameters() if name.endswith("bias")}
     assert len(biases) == 4
     assert embeddings == {"table.rows", "soft.vectors", "start", "gate"} | biases
     faithful = create_adapter("qpeft-a", model, qpeft, "faithful")
-    assert [group["weight_decay"] for group in faithful.trainable_parameters(0.01)] == [0.01]
+    assert all(part.decay for part in faithful.trainable_parts().values())
 
 
 def arithmetic(size, d, attention):
@@ -111,7 +110,7 @@ def arithmetic(size, d, attention):
 def test_parameters_are_those_of_the_method(model, qpeft):
     for name, attention in (("qpeft-r", False), ("qpeft-a", True)):
         adapter = create_adapter(name, model, qpeft, "faithful")
-        count = sum(p.numel() for group in adapter.trainable_parameters() for p in group["params"])
+        count = sum(part.parameter.numel() for part in adapter.trainable_parts().values())
         assert count == arithmetic(512, 32, attention)
     assert arithmetic(32000, 4096, False) == 164_634_624
     assert arithmetic(32000, 4096, True) == 231_759_872

@@ -173,7 +173,7 @@ def test_training_touches_the_adapter_only(kind, model, plain):
     bare, scorer = Scorer(target, plain), Scorer(target, plain, adapter)
     sequences = scorer.encode(PAIRS)
     before, identity = [score.total for score in bare.score(sequences)], adapter.identity
-    optimizer = torch.optim.AdamW(adapter.trainable_parameters(0.01), lr=1e-2)
+    optimizer = torch.optim.AdamW([part.parameter for part in parts.values()], lr=1e-2)
     losses = []
     adapter.train()
     for _ in range(4):

@@ -61,7 +61,7 @@ def test_loaded_adapters_train_on(folder, adapter, model):
     back.cover(range(100))
     assert back.identity == adapter.identity
     assert torch.equal(back.table(torch.arange(512)), adapter.table(torch.arange(512)))
-    assert back.trainable_parameters() and not back.training
+    assert back.trainable_parts() and not back.training
 
 
 def test_whole_and_rows_are_the_same(model, qpeft, tmp_path):
