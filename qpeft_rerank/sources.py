@@ -154,7 +154,6 @@ def _judge_by_answers(
         hits = {topic: run.get(topic, [])[:depth] for topic in some}
         found = passages.fetch(list(dict.fromkeys(hit.docid for listed in hits.values() for hit in listed)))
         # What the collection lacks cannot be judged; whether that is a fault, the reranker decides.
-        hits = {topic: [hit for hit in listed if hit.docid in found] for topic, listed in hits.items()}
         texts = {docid: passage.text for docid, passage in found.items()}
         qrels.update(qrels_from_answers(some, hits, texts, regex))
     return qrels

@@ -67,41 +67,26 @@ class AnswerMatcher:
         return any(answer in line for answer in self._lines)
 
 
-def has_answer(answers: Sequence[str], text: str, regex: bool = False) -> bool:
-    """Tell whether one of ``answers`` occurs in ``text`` (title excluded), as DPR decides it.
-
-    For many passages of one question make an :class:`AnswerMatcher` once.
-    """
-    return AnswerMatcher(answers, regex).matches(text)
-
-
 def qrels_from_answers(
     topics: Mapping[str, Topic],
     run: Mapping[str, Iterable[Hit]],
     texts: Mapping[str, str],
     regex: bool = False,
 ) -> Qrels:
-    """Judge every retrieved passage by :func:`has_answer`: grade 1 or 0.
+    """Judge every retrieved passage that has a text, as DPR does: grade 1 or 0.
 
     ``texts`` maps docid to passage text without title. Every topic of ``topics`` is in the result,
     with no judgements when the run lacks it, so that an average over the qrels is one over all
     questions. Topics of the run that are not in ``topics`` are left out. :class:`InputError` for a
-    topic without answers and for a docid without text.
+    topic without answers.
     """
     qrels: Qrels = {}
     for topic in topics.values():
         if not topic.answers:
             raise InputError(f"topic {topic.id} has no answers; add them to the topics file")
         matcher = AnswerMatcher(topic.answers, regex)
-        judged = qrels[topic.id] = {}
-        for hit in run.get(topic.id, ()):
-            try:
-                text = texts[hit.docid]
-            except KeyError:
-                raise InputError(
-                    f"topic {topic.id}: docid {hit.docid} has no text; give the collection of the run"
-                ) from None
-            judged[hit.docid] = int(matcher.matches(text))
+        docids = [hit.docid for hit in run.get(topic.id, ()) if hit.docid in texts]
+        qrels[topic.id] = {docid: int(matcher.matches(texts[docid])) for docid in docids}
     return qrels
 
 
