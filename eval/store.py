@@ -7,7 +7,6 @@ exchanged file is noticed, and what follows from it with it.
 
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from typing import Any
 from eval.steps import FORMAT, Step
 from qpeft_rerank import __version__
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.files import write_whole
 from qpeft_rerank.training.workfolder import clear_finished
 
 _RECORD = "step.json"
@@ -162,10 +162,7 @@ class Store:
             "operations": step.operations,
             "command": ["python", *step.command(self.work)],
         }
-        path = step.folder(self.work) / _RECORD
-        fresh = path.with_name(f".{_RECORD}.{os.getpid()}")
-        fresh.write_text(json.dumps(described | values, indent=2) + "\n", "utf-8")
-        fresh.replace(path)
+        write_whole(step.folder(self.work) / _RECORD, (json.dumps(described | values, indent=2) + "\n").encode())
 
     @contextmanager
     def alone(self) -> Iterator[None]:

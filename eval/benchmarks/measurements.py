@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from eval.benchmarks.processes import ROOT, run_job
 from eval.benchmarks.worker import KINDS
 from qpeft_rerank.console import say
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.files import write_whole
 
 _FORMAT = 1
 _HERE = Path(__file__).parent
@@ -69,10 +69,8 @@ class Measurements:
         """
         self.found[key] = value
         record = {"format": _FORMAT, "machine": self.machine, "measurements": self.found}
-        fresh = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
-            fresh.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-            fresh.replace(self.path)
+            write_whole(self.path, (json.dumps(record, indent=1) + "\n").encode())
         except OSError as error:
             raise InputError(f"{self.path}: cannot be written ({error.strerror}); choose another --output") from None
 

@@ -6,13 +6,12 @@ their own download fails. The files are fetched here, from the new folders first
 
 import http.client
 import os
-import tempfile
 import urllib.request
 from pathlib import Path
 from typing import Any, Literal
 
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.files import at_home
+from qpeft_rerank.files import at_home, write_whole
 
 Kind = Literal["topics", "qrels"]
 
@@ -90,14 +89,5 @@ def _download(url: str, target: Path) -> Path:
     with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
         content = response.read()
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Renamed when complete: a half-written file would be trusted for ever.
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    write_whole(target, content)  # a half-written file would be trusted for ever
     return target

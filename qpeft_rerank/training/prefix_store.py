@@ -11,7 +11,6 @@ the same way whether or not it finds room, so results depend neither on the disk
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import time
 import zlib
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from qpeft_rerank.console import say
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.files import write_whole
 from qpeft_rerank.likelihood.kv_cache import compute_cache
 from qpeft_rerank.likelihood.language_model import LanguageModel
 
@@ -115,16 +115,11 @@ class PrefixStore:
             "shapes": json.dumps([list(part.shape) for part in states]),
             "crc32": str(zlib.crc32(_bytes_of(flat))),
         }
-        fresh = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
         try:
-            if not self._has_room():
-                return
-            # Not forced to the disk: a file that a crash leaves in pieces is recognised.
-            fresh.write_bytes(save({"states": flat}, about))
-            os.replace(fresh, path)
+            if self._has_room():
+                # Not forced to the disk: a file that a crash leaves in pieces is recognised.
+                write_whole(path, save({"states": flat}, about))
         except OSError as error:
-            with contextlib.suppress(OSError):
-                fresh.unlink(missing_ok=True)
             self._stop(error.strerror or str(error))
 
     def _has_room(self) -> bool:
