@@ -7,7 +7,7 @@ no result (device, batch size).
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
@@ -15,7 +15,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from qpeft_rerank import __version__
+from qpeft_rerank.adapters.find import CONFIG, STAMP, WEIGHTS, find_adapter, prompt_name, shipped_adapters
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.likelihood.identity import file_digest, model_identity, tokenizer_identity
+from qpeft_rerank.prompt.templates import load_template
 
 #: Raised when a step's output would be another one for the same words.
 FORMAT = 1
@@ -49,8 +52,6 @@ class Source:
 
 def file_source(path: Path) -> Source:
     """A file, by its content; :class:`InputError` if it is not there."""
-    from qpeft_rerank.likelihood.identity import file_digest
-
     try:
         return Source(str(path), file_digest(path))
     except OSError as error:
@@ -64,27 +65,26 @@ def name_source(name: str) -> Source:
 
 def prompt_source(name: str) -> Source:
     """A prompt, by its pieces."""
-    from qpeft_rerank.prompt.templates import load_template
-
     pieces = {key: value for key, value in load_template(name).to_dict().items() if key != "name"}
     return Source(name, _digest(pieces))
 
 
 def adapter_source(name: str) -> Source:
     """An adapter made elsewhere: a folder or one that ships by content, a hub name by its name."""
-    from qpeft_rerank.adapters.find import CONFIG, STAMP, WEIGHTS
-    from qpeft_rerank.likelihood.identity import file_digest
-
     folder = _adapter_folder(name)
     if folder is None:
         return name_source(name)
-    files = [folder / file for file in (CONFIG, WEIGHTS, STAMP) if (folder / file).is_file()]
-    return Source(name, _digest([[path.name, file_digest(path)] for path in files]))
+    return Source(name, _digest(adapter_digests(folder)))
+
+
+def adapter_digests(folder: Path, digest: Callable[[Path], str] = file_digest) -> list[list[str]]:
+    """Name and digest of each file of an adapter, but for the card and the log, which tell the time of its training."""
+    files = [folder / name for name in (CONFIG, WEIGHTS, STAMP) if (folder / name).is_file()]
+    return [[path.name, digest(path)] for path in files]
 
 
 def adapter_prompt(name: str) -> str | None:
     """The name of the prompt that an adapter made elsewhere reads with; None where only a hub knows."""
-    from qpeft_rerank.adapters.find import prompt_name
     from qpeft_rerank.methods import DEFAULT_PROMPT
 
     folder = _adapter_folder(name)
@@ -92,14 +92,11 @@ def adapter_prompt(name: str) -> str | None:
 
 
 def _adapter_folder(name: str) -> Path | None:
-    from qpeft_rerank.adapters.find import find_adapter, shipped_adapters
-
     return find_adapter(name) if Path(name).is_dir() or name in shipped_adapters() else None
 
 
 def model_source(name: str) -> Source:
     """A model: a folder or the embedded file by content, a hub name by its name (the network stays untouched)."""
-    from qpeft_rerank.likelihood.identity import file_digest, model_identity, tokenizer_identity
     from qpeft_rerank.likelihood.sources import EMBEDDED, embedded_gguf
 
     if name == EMBEDDED:

@@ -14,10 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from eval.steps import FORMAT, Step
+from eval.steps import FORMAT, Step, adapter_digests
 from qpeft_rerank import __version__
+from qpeft_rerank.adapters.find import CONFIG, WEIGHTS
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.files import write_whole
+from qpeft_rerank.likelihood.identity import file_digest
 from qpeft_rerank.training.workfolder import clear_finished
 
 _RECORD = "step.json"
@@ -79,18 +81,12 @@ class Store:
             described: Any = [step.key, [[path.name, path.stat().st_size] for path in files if path.is_file()]]
             whole = any(path.name.startswith("segments_") for path in files)
         else:
-            from qpeft_rerank.adapters.find import CONFIG, STAMP, WEIGHTS
-
-            # Not the card and the log, which tell the time that the training took.
-            files = [place / name for name in (CONFIG, WEIGHTS, STAMP) if (place / name).is_file()]
-            described = [[path.name, self._file_digest(path)] for path in files]
+            described = adapter_digests(place, self._file_digest)
             whole = (place / CONFIG).is_file() and (place / WEIGHTS).is_file()
         return hashlib.sha256(json.dumps(described).encode()).hexdigest() if whole else None
 
     def _file_digest(self, path: Path) -> str:
         """Digest of a file; that of one which has not been touched for a while is remembered."""
-        from qpeft_rerank.likelihood.identity import file_digest
-
         state = path.stat()
         seen = (str(path), state.st_ino, state.st_size, state.st_mtime_ns)
         if seen not in self._digests:
