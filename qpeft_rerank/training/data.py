@@ -5,6 +5,7 @@ import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from qpeft_rerank.errors import InputError
@@ -82,7 +83,7 @@ def _records(path: str, digest: Any) -> Iterator[tuple[int, str, Any]]:
         yield from _array(path, first, lines)
         return
     number = 0
-    for lineno, line in _chain(first, lines):
+    for lineno, line in chain([first], lines):
         if not line.strip():
             continue
         try:
@@ -102,7 +103,7 @@ def _array(path: str, first: tuple[int, str], lines: Iterator[tuple[int, str]]) 
     splitter = _Entries()
     number, lineno = 0, first[0]
     opened = first[1].lstrip()[1:]
-    for lineno, line in _chain((first[0], opened), lines):
+    for lineno, line in chain([(first[0], opened)], lines):
         for begun, text in splitter.feed(lineno, line):
             if not text.startswith("{"):
                 raise InputError(f"{path}:{begun}: {text[:40]!r} in the array is no entry; each is a JSON object")
@@ -174,8 +175,3 @@ def _digested(path: str, digest: Any) -> Iterator[tuple[int, str]]:
         digest.update(line.encode())
         digest.update(b"\n")
         yield lineno, line
-
-
-def _chain(first: tuple[int, str], rest: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
-    yield first
-    yield from rest

@@ -1,8 +1,9 @@
 """Training triples from a first stage: positives by answers or qrels, hard negatives from the top."""
 
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Protocol
 
 from qpeft_rerank.collection.passages import Passage, Passages
@@ -220,19 +221,12 @@ class Miner:
         # A copy of a positive under another docid is no negative.
         same = {passage.text for passage in positives}
         sure = (p for p in listed if p.docid not in relevant | doubtful and p.text not in same)
-        negatives = list(_first(sure, self.mining.negatives))
+        negatives = tuple(islice(sure, self.mining.negatives))
         example = Example(
             topic.id,
             topic.text,
             tuple(topic.answers),
             tuple(positives[: self.mining.positives]),
-            tuple(negatives),
+            negatives,
         )
         return Mined(topic.id, example, "" if negatives else "no negative", len(doubtful), absent)
-
-
-def _first(passages: Iterable[Passage], most: int) -> Iterator[Passage]:
-    for place, passage in enumerate(passages):
-        if place >= most:
-            return
-        yield passage
