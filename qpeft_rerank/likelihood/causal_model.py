@@ -52,6 +52,12 @@ def sent(made: Tensor, device: torch.device) -> Tensor:
     return made.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else made.to(device)
 
 
+def padded(rows: ListLike[ListLike[int]], device: torch.device, value: int = 0) -> Tensor:
+    """``[rows, longest row]``, filled up on the right."""
+    longest = max(map(len, rows))
+    return sent(torch.tensor([[*row, *([value] * (longest - len(row)))] for row in rows]), device)
+
+
 class CausalModel(ABC):
     """What scorers and adapters ask of a language model, however it was loaded.
 
@@ -154,8 +160,7 @@ class CausalModel(ABC):
 
     def _batch_log_probs(self, sequences: ListLike[Sequence], embedder: Embedder | None) -> Tensor:
         rows = [sequence.ids for sequence in sequences]
-        longest = max(map(len, rows))
-        ids = sent(torch.tensor([row + [0] * (longest - len(row)) for row in rows]), self.device)
+        ids = padded(rows, self.device)
         # State t predicts token t + 1.
         where = [
             (row, place - 1)
@@ -170,7 +175,7 @@ class CausalModel(ABC):
             if embedder is not None and not self.takes_ids(embedder):
                 vectors = embedder(sequences, ids, self.embedding(ids))
                 inputs = {"inputs_embeds": vectors, **extra}
-                virtual = vectors.shape[1] - longest
+                virtual = vectors.shape[1] - ids.shape[1]
                 at[:, 1] += virtual
             lengths = [len(row) + virtual for row in rows]
             lead = virtual + min(sequence.prompt_length for sequence in sequences)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from qpeft_rerank.likelihood.causal_model import CausalModel, Embedder, sent
+from qpeft_rerank.likelihood.causal_model import CausalModel, Embedder, padded, sent
 from qpeft_rerank.likelihood.operations import causal
 from qpeft_rerank.likelihood.packed import RowAttend
 from qpeft_rerank.prompt.segments import Sequence, common_length
@@ -205,9 +205,3 @@ def _whole(model: CausalModel, row: ListLike[Sequence], embedder: Embedder, virt
     if vectors.shape[1] != virtual + ids.shape[1]:
         raise NoSharedRowsError("the adapter adds tokens of its own")
     return vectors
-
-
-def padded(rows: ListLike[ListLike[int]], device: torch.device, value: int = 0) -> Tensor:
-    """``[rows, longest row]``, filled up on the right."""
-    longest = max(map(len, rows))
-    return sent(torch.tensor([[*row, *([value] * (longest - len(row)))] for row in rows]), device)

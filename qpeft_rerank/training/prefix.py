@@ -17,13 +17,13 @@ from torch import Tensor
 
 from qpeft_rerank.console import say
 from qpeft_rerank.errors import REFUSALS
+from qpeft_rerank.likelihood.causal_model import padded
 from qpeft_rerank.likelihood.device_faults import pass_on_faults
 from qpeft_rerank.likelihood.kv_cache import cache_argument, compute_cache
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.precision import ROUNDING
 from qpeft_rerank.likelihood.scorer import Hinter
 from qpeft_rerank.likelihood.seeds import seeded
-from qpeft_rerank.likelihood.tree import padded
 from qpeft_rerank.prompt.segments import Sequence
 from qpeft_rerank.training.prefix_store import PrefixStore, States
 
