@@ -8,7 +8,7 @@ from torch import nn
 from qpeft_rerank.errors import REFUSALS, InputError, first_line
 from qpeft_rerank.likelihood.device_faults import pass_on_faults
 from qpeft_rerank.likelihood.language_model import LanguageModel
-from qpeft_rerank.likelihood.seeds import seeded
+from qpeft_rerank.likelihood.seeds import shaken
 from qpeft_rerank.prompt.segments import Segment, Sequence
 
 # A row, and a shorter one with its padding.
@@ -28,21 +28,15 @@ def refuse_virtual(model: LanguageModel, adapter: Any, encoder: nn.Module, name:
     :param adapter: a :class:`~qpeft_rerank.adapters.peft_bridge.PeftAdapter` of prompt learning, in evaluation.
     :param encoder: what makes its vectors; as it was afterwards.
     """
-    kept = [(parameter, parameter.clone()) for parameter in encoder.parameters()]
     try:
         found = model.target_log_probs(_ROWS, adapter)
-        with seeded(0):
-            for parameter, _ in kept:
-                parameter.add_(torch.randn(parameter.shape).to(parameter))
-        changed = model.target_log_probs(_ROWS, adapter)
+        with shaken(encoder.parameters(), 1.0):
+            changed = model.target_log_probs(_ROWS, adapter)
     except REFUSALS as error:
         pass_on_faults(error)
         raise InputError(
             f"adapter {name}: {adapter.kind} cannot be computed on {model.source.name}: {first_line(error)}"
         ) from None
-    finally:
-        for parameter, value in kept:
-            parameter.copy_(value)
     if torch.equal(found, changed):
         raise InputError(
             f"adapter {name}: {adapter.kind} changes no score of {model.source.name}, whose layers keep no keys and "

@@ -1,9 +1,10 @@
-"""Random draws that leave the process's own generators where they were."""
+"""Random draws that leave the process's own generators, and what they are tried on, where they were."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import nn
 
 
 @contextmanager
@@ -14,3 +15,20 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield
+
+
+@contextmanager
+def shaken(parameters: Iterable[nn.Parameter], by: float) -> Iterator[None]:
+    """Inside the context, in which no gradients may be on, parameters are off by random numbers, the same each time.
+
+    :param by: standard deviation of these numbers.
+    """
+    kept = [(parameter, parameter.clone()) for parameter in parameters]
+    try:
+        with seeded(0):
+            for parameter, _ in kept:
+                parameter.add_(torch.randn(parameter.shape).to(parameter) * by)
+        yield
+    finally:
+        for parameter, value in kept:
+            parameter.copy_(value)

@@ -23,7 +23,7 @@ from qpeft_rerank.likelihood.kv_cache import cache_argument, compute_cache
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.precision import ROUNDING
 from qpeft_rerank.likelihood.scorer import Hinter
-from qpeft_rerank.likelihood.seeds import seeded
+from qpeft_rerank.likelihood.seeds import shaken
 from qpeft_rerank.prompt.segments import Sequence
 from qpeft_rerank.training.prefix_store import PrefixStore, States
 
@@ -194,14 +194,8 @@ def _changes_prefix(model: LanguageModel, sequences: ListLike[Sequence], hinter:
     """
     ids = padded([sequence.ids for sequence in sequences], model.device)
     embedded = model.embedding(ids)
-    parameters = list(hinter.parameters()) if isinstance(hinter, torch.nn.Module) else []
-    kept = [parameter.clone() for parameter in parameters]
-    with seeded(0):
-        for parameter in parameters:
-            parameter.add_(torch.randn(parameter.shape).to(parameter) * 0.1)
-    filled = hinter(sequences, ids, embedded)
-    for parameter, value in zip(parameters, kept, strict=True):
-        parameter.copy_(value)
+    with shaken(hinter.parameters() if isinstance(hinter, torch.nn.Module) else (), 0.1):
+        filled = hinter(sequences, ids, embedded)
     if filled.shape != embedded.shape:
         return True
     starts = [sequence.shared_length for sequence in sequences]
