@@ -65,8 +65,7 @@ def name_source(name: str) -> Source:
 
 def prompt_source(name: str) -> Source:
     """A prompt, by its pieces."""
-    pieces = {key: value for key, value in load_template(name).to_dict().items() if key != "name"}
-    return Source(name, _digest(pieces))
+    return Source(name, _digest(load_template(name).content))
 
 
 def adapter_source(name: str) -> Source:

@@ -1,7 +1,6 @@
 """From names of adapters to the scorers of one language model."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 
 from qpeft_rerank.adapters.find import find_adapter
 from qpeft_rerank.errors import InputError, check_count
@@ -103,7 +102,7 @@ def load_scorers(
         layered = layered or getattr(found.hinter, "in_layers", False)
         # By what it says: its name may be that of a file.
         own = found.template
-        if place == 0 and own is not None and prompt is not None and replace(prompt, name=own.name) != own:
+        if place == 0 and own is not None and prompt is not None and prompt.content != own.content:
             raise InputError(f"adapter {name} was trained with the prompt {own.name}; leave --prompt out")
         scorers.append(Scorer(base, own or default, found.hinter, max_passage_tokens))
     return scorers

@@ -111,7 +111,7 @@ class Scorer(BatchScorer):
             "model": model.source.identity,
             "tokenizer": model.source.tokenizer_identity,
             "adapter": hinter.identity if hinter else None,
-            "prompt": {key: value for key, value in template.to_dict().items() if key != "name"},
+            "prompt": template.content,
             "dtype": model.precision,
             "max_tokens": max_tokens,
             "max_passage_tokens": max_passage_tokens,

@@ -92,6 +92,11 @@ class Template:
         """The template as plain data, in the keys of a YAML file."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
+    @property
+    def content(self) -> dict[str, Any]:
+        """The same without the name: what decides scores."""
+        return {key: value for key, value in self.to_dict().items() if key != "name"}
+
 
 def render_passage(region: str, title: str, text: str) -> str:
     """Fill the fields of a passage region.

@@ -165,7 +165,7 @@ class Session:
         described: dict[str, Any] = {
             "adapter": [self.adapter, self.preset, self.options, getattr(student.hinter, "identity", "")],
             "model": [model.source.identity, model.source.tokenizer_identity, model.precision],
-            "prompt": {key: value for key, value in self.template.to_dict().items() if key != "name"},
+            "prompt": self.template.content,
             "data": [[file.digest, len(file.examples)] for file in self.files],
             "passage": self.max_passage_tokens,
             "dev": dev.digest if dev else None,
