@@ -83,24 +83,11 @@ def query_language(index: str) -> str:
     return _LANGUAGES.get(last, last) if collection in _IN_LANGUAGES else "en"
 
 
-def spellings(name: str) -> Iterable[str]:
-    """Yield ``name`` as given, then with the old hyphens, then with the dots that came in 2026."""
-    yield name
-    yield name.replace(".", "-")
-    parts = name.split("-")
-    if parts[0] in {"dpr", "nq"}:
-        yield ".".join(parts)
-    if len(parts) > 1:
-        yield "-".join(parts[:-1]) + "." + parts[-1]
-        yield name.replace("-dev-subset", ".dev-subset")
-
-
 def same_name(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that is ``name`` up to dots and hyphens, an exact match first."""
+    """Return the known name that is ``name`` up to dots and hyphens, which changed in 2026; an exact match first."""
     known = list(known)
-    for spelling in spellings(name):
-        if spelling in known:
-            return spelling
+    if name in known:
+        return name
     flat = name.replace(".", "-")
     return next((other for other in known if other.replace(".", "-") == flat), None)
 
