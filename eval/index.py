@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _index(args: argparse.Namespace) -> int:
-    from qpeft_rerank.collection.lucene import build_index
+    from qpeft_rerank.collection.building import build_index
 
     corpus = Path(args.corpus)
     if not corpus.is_file():

@@ -152,6 +152,3 @@ def topics_of(found: "pandas.DataFrame") -> str:
     """How many topics of how many data sets a frame of :func:`eval.results.means` is about, without their mean."""
     counts = found[found.dataset != MEAN].drop_duplicates("dataset")
     return f"{counts.topics.sum():,} topics in {len(counts)} data set{'s' if len(counts) != 1 else ''}"
-
-
-__all__ = ["HTML", "LATEX", "MARKDOWN", "MEAN", "Shown", "caption_of", "latex", "layout", "markdown", "topics_of"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from qpeft_rerank import exactness, explain, report, sources
 from qpeft_rerank.candidates import UnjoinedError, check_passages, check_topics, count_pairs
+from qpeft_rerank.collection import lucene
 from qpeft_rerank.collection.index import LuceneIndex
 from qpeft_rerank.collection.passages import Passages
 from qpeft_rerank.console import check_stdin, say
@@ -74,7 +75,7 @@ class Job:
         check_compared(args.adapter, args.compare)
         exactness.settle(args, team.count if team else 1)
         if self.index is not None:
-            sources.check_index(self.index)
+            lucene.check_index(self.index)
         if args.topics is None and self.index is None:
             raise InputError("a run's topics have no text of their own; add --topics FILE or NAME")
         self.topics_name: str = args.topics or sources.topics_of_index(str(self.index))
@@ -217,10 +218,11 @@ class Job:
         say(f"searching {self.index} with {len(topics):,} topics of {self.topics_name}")
         # What is searched knows how it spells the docids that it found: passages are fetched from it, not from another.
         passages = self.passages
-        index = passages if isinstance(passages, LuceneIndex) else sources.find_index(self.index)
+        index = passages if isinstance(passages, LuceneIndex) else lucene.open_index(self.index)
         topics = self._limited(topics)
         hits = self.args.hits or max(_HITS, self.args.depth)
-        run = sources.search(index, topics, hits, self.args.threads or 1, self.topics_name)
+        found = index.search(topics, hits=hits, threads=self.args.threads or 1, order=self.topics_name)
+        run = {topic: listed for topic, listed in found if listed}
         if not run:
             raise InputError(f"index {self.index} finds nothing for any topic of {self.topics_name}")
         return run

@@ -108,7 +108,8 @@ def _of_split(topics: str, split: str | None) -> str:
 
 
 def _miner(args: argparse.Namespace) -> tuple["Miner", dict[str, Any]]:
-    from qpeft_rerank.sources import find_index, find_passages, find_topics, named_qrels
+    from qpeft_rerank.collection.lucene import open_index
+    from qpeft_rerank.sources import find_passages, find_topics, named_qrels
     from qpeft_rerank.training.mining import Miner, Mining
     from qpeft_rerank.trec.runs import read_run
 
@@ -124,7 +125,7 @@ def _miner(args: argparse.Namespace) -> tuple["Miner", dict[str, Any]]:
     if args.run:
         first = read_run(args.run)
     elif args.corpus:
-        first = find_index(args.index)
+        first = open_index(args.index)
     settings = {name: getattr(args, name) for name in ("hits", "negatives", "positives", "limit", "seed")}
     # In order: a mining that was stopped goes on after so many topics.
     settings["topics"] = _digest((topic.id, topic.text, topic.answers) for topic in topics.values())

@@ -1,11 +1,11 @@
-"""From what the user typed to topics, first stages, passages and judgments."""
+"""From what the user typed to topics, passages and judgments."""
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from qpeft_rerank.collection import irdatasets
-from qpeft_rerank.collection.index import LuceneIndex
+from qpeft_rerank.collection.names import default_topics
 from qpeft_rerank.collection.passages import Passages
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.trec.qrels import Qrels, read_qrels
@@ -53,36 +53,10 @@ def _absence(name: str, what: str) -> str:
 
 def topics_of_index(index: str) -> str:
     """The name of the topics that go with an index when none are named."""
-    if index == EMBEDDED:
-        return EMBEDDED
-    from qpeft_rerank.collection.lucene import default_topics
-
     name = default_topics(index)
     if name is None:
         raise InputError(f"index {index} has no default topics; name some with --topics")
     return name
-
-
-def check_index(name: str) -> None:
-    """Refuse a misspelt index before its topics are looked for."""
-    from qpeft_rerank.collection.lucene import check_index
-
-    check_index(name)
-
-
-def find_index(name: str) -> LuceneIndex:
-    """An index to search, downloaded if need be."""
-    from qpeft_rerank.collection.lucene import open_index
-
-    return open_index(name)
-
-
-def search(
-    index: LuceneIndex, topics: Mapping[str, Topic], hits: int, threads: int = 1, order: str | None = None
-) -> Run:
-    """The BM25 first stage of an index, with Pyserini's parameters for it."""
-    found = index.search(topics, hits=hits, threads=threads, order=order)
-    return {topic: listed for topic, listed in found if listed}
 
 
 def find_passages(index: str | None, corpus: str | None) -> Passages:
@@ -98,7 +72,9 @@ def find_passages(index: str | None, corpus: str | None) -> Passages:
         return CorpusFile(corpus)
     if index is None:
         raise InputError("a run names passages but does not hold them; add --corpus FILE or --index NAME")
-    return find_index(index)
+    from qpeft_rerank.collection.lucene import open_index
+
+    return open_index(index)
 
 
 def find_qrels(name: str, run: Run, topics: Mapping[str, Topic], passages: Passages, depth: int | None = None) -> Qrels:

@@ -6,6 +6,7 @@ import pytest
 
 from qpeft_rerank import sources
 from qpeft_rerank.collection.jsonl import CorpusFile
+from qpeft_rerank.collection.lucene import check_index
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.trec.runs import Hit
 from qpeft_rerank.trec.topics import Topic
@@ -49,7 +50,7 @@ def test_a_folder_called_as_a_set_does_not_stand_for_it(tmp_path: Path, monkeypa
     for name in ("embedded", "mine.tsv"):
         (tmp_path / name).mkdir()
     assert len(sources.find_topics("embedded")) > 100
-    sources.check_index("embedded")
+    check_index("embedded")
     for find in (sources.find_topics, sources.named_qrels):
         with pytest.raises(InputError, match=r"mine\.tsv: is a directory; give a file"):
             find("mine.tsv")

@@ -23,40 +23,21 @@ from types import ModuleType
 from typing import Any
 
 from qpeft_rerank.collection import jvm
-from qpeft_rerank.collection.building import build_index, is_index
+from qpeft_rerank.collection.building import is_index
 from qpeft_rerank.collection.evalfiles import OFFLINE, Kind, evaluation_file, pyserini_cache
 from qpeft_rerank.collection.index import LuceneIndex, sorted_ids
-from qpeft_rerank.collection.names import (
-    ALIASES,
-    canonical_index_name,
-    default_topics,
-    query_language,
-    same_name,
-    suggestion,
-)
+from qpeft_rerank.collection.names import ALIASES, canonical_index_name, query_language, same_name, suggestion
 from qpeft_rerank.collection.offline import answered_offline
 from qpeft_rerank.console import unwarned
 from qpeft_rerank.errors import InputError, MissingError, one_line
+from qpeft_rerank.trec.answer_lists import parse_answers
 from qpeft_rerank.trec.qrels import Qrels, read_qrels
-from qpeft_rerank.trec.topics import Topic, parse_answers
+from qpeft_rerank.trec.topics import Topic
 
 # Fields of Pyserini's named topics that hold their text: TREC-COVID's rounds have no title.
 _TOPIC_TEXTS = ("title", "query", "question")
 # What names of indexes hold of which Pyserini knows docids that a topic must not find.
 _BRIGHT = "bright-"
-
-__all__ = [
-    "LuceneIndex",
-    "build_index",
-    "canonical_index_name",
-    "check_index",
-    "default_topics",
-    "fixed_order",
-    "load_qrels",
-    "load_topics",
-    "open_folder",
-    "open_index",
-]
 
 
 def open_folder(folder: Path, name: str) -> LuceneIndex:

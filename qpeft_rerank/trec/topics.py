@@ -5,11 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.trec.answer_lists import parse_answers
 from qpeft_rerank.trec.lines import display_name, is_text, read_lines
 from qpeft_rerank.trec.topic_formats import FormatError, choose
-
-__all__ = ["Topic", "check_topics", "parse_answers", "read_topics"]
 
 
 @dataclass(frozen=True, slots=True)

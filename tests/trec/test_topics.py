@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.trec.topics import Topic, parse_answers, read_topics
+from qpeft_rerank.trec.answer_lists import parse_answers
+from qpeft_rerank.trec.topics import Topic, read_topics
 from tests.refusal import refusal
 
 TOPICS = [Topic("10", "who wrote it"), Topic("9", "what's a “run”?"), Topic("x-1", "naïve café")]
