@@ -13,13 +13,11 @@ class Card:
     :param data: the training data, in a sentence.
     :param command: the command that trained it.
     :param metrics: measured figures by name, such as ``R@10 (NQ test)``.
-    :param notes: anything else, in markdown.
     """
 
     data: str = ""
     command: str = ""
     metrics: Mapping[str, float | str] = field(default_factory=dict)
-    notes: str = ""
 
 
 def render(
@@ -59,8 +57,6 @@ def render(
         parts += [f"| {_cell(name)} | {_cell(value)} |" for name, value in card.metrics.items()]
     if card.command:
         parts += ["", "## Made by", "", "```", card.command.replace("```", "` ` `"), "```"]
-    if card.notes:
-        parts += ["", card.notes]
     parts += [
         "",
         "Made with " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",

@@ -31,14 +31,10 @@ FORMAT = 1
 class LoadedAdapter:
     """An adapter with the prompt that it was trained with.
 
-    :param name: as it was asked for.
-    :param kind: its ``peft_type``.
     :param hinter: what the scorer takes.
     :param template: its prompt; None for one that other software saved, which names none.
     """
 
-    name: str
-    kind: str
     hinter: "Adapter[Any] | PeftAdapter"
     template: Template | None
 
@@ -155,7 +151,7 @@ def _load(name: str, folder: Path, model: CausalModel) -> LoadedAdapter:
         template = _check_stamp(stamp, name, folder / STAMP, folder, model)
     if not isinstance(model, LanguageModel):
         raise InputError(f"adapter {name}: PEFT's methods need a model that LanguageModel.load loaded")
-    return LoadedAdapter(name, peft_type, PeftAdapter.load(model, folder, name), template)
+    return LoadedAdapter(PeftAdapter.load(model, folder, name), template)
 
 
 def in_layers(name: str) -> bool:
@@ -183,7 +179,7 @@ def _load_own(name: str, folder: Path, config: dict[str, Any], kind: Kind, model
     except (SafetensorError, OSError) as error:
         raise InputError(f"{folder / WEIGHTS}: damaged ({first_line(error)})") from None
     adapter.load_weights(weights, str(folder / WEIGHTS))
-    return LoadedAdapter(name, kind.peft_type, adapter, template)
+    return LoadedAdapter(adapter, template)
 
 
 def _check_stamp(stamp: Mapping[str, Any], name: str, source: Path, folder: Path, model: CausalModel) -> Template:

@@ -20,7 +20,7 @@ def test_names(folder, model, monkeypatch, tmp_path):
     assert find.shipped_adapters() == []
     shutil.copytree(folder, shipped / "tiny-r")
     assert find.shipped_adapters() == ["tiny-r"]
-    assert load_adapter("tiny-r", model).kind == "QPEFT_R"
+    assert load_adapter("tiny-r", model).hinter.config.name == "qpeft-r"
     assert "did you mean tiny-r?" in refused("tiny-rr", model)
 
 
@@ -35,7 +35,7 @@ def test_hub_names(folder, model, monkeypatch):
         return str(folder)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    assert load_adapter("someone/adapter", model).kind == "QPEFT_R"
+    assert load_adapter("someone/adapter", model).hinter.config.name == "qpeft-r"
     assert asked["name"] == "someone/adapter" and not any("bin" in pattern for pattern in asked["patterns"])
     for error, words in (
         (LocalEntryNotFoundError("x"), "cannot be reached"),
