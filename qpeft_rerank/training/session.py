@@ -26,7 +26,6 @@ from qpeft_rerank.training.logbook import can_draw, draw
 from qpeft_rerank.training.loop import Running, Trainer
 from qpeft_rerank.training.outcome import Diverged, Outcome
 from qpeft_rerank.training.prefix_scorer import scorer_after_prefix
-from qpeft_rerank.training.prefix_store import PrefixStore
 from qpeft_rerank.training.recipe import Recipe
 from qpeft_rerank.training.sampler import EpochSampler
 from qpeft_rerank.training.student import Student
@@ -60,21 +59,21 @@ class Session:
     template: Template
     recipe: Recipe
     output: Path
-    dtype: str = "auto"
-    device: str = "auto"
-    batch_tokens: int | None = None
-    max_passage_tokens: int | None = None
-    checkpoint_steps: int = 50
-    gradient_checkpointing: bool = False
-    tensorboard: bool = False
-    overwrite: bool = False
-    prefix_cache: str = "auto"
-    half: bool = False
-    bare: int = 0
-    command: str = ""
+    dtype: str
+    device: str
+    batch_tokens: int | None
+    max_passage_tokens: int | None
+    checkpoint_steps: int
+    gradient_checkpointing: bool
+    tensorboard: bool
+    overwrite: bool
+    prefix_cache: str
+    half: bool
+    bare: int
+    command: str
     _notes: dict[str, float] = field(default_factory=dict)
 
-    def run(self) -> Outcome:
+    def run(self) -> None:
         """Train, and leave the adapter in ``output``.
 
         :raises InputError: with one line saying what is wrong.
@@ -116,43 +115,43 @@ class Session:
                 workers,
             )
             if workers.main:
-                self._announce(student, dev, trainer.store, workers.count)
+                self._announce(trainer)
             if dev:
-                zero_shot = self._notes["zero-shot"] = self._zero_shot(student, dev, work, trainer.store, workers)
+                zero_shot = self._notes["zero-shot"] = self._zero_shot(trainer, dev, work)
                 if workers.main:
                     first = f"first stage {dev.first_stage:.4f}, " if dev.first_stage is not None else ""
                     say(f"dev {MEASURE} of {dev.topics} questions: {first}zero-shot {zero_shot:.4f}")
             try:
                 outcome = trainer.train()
             except Diverged as error:
-                kept = Checkpoints(work.path / Kept.CHECKPOINTS).newest()
-                told = f"; the last good checkpoint is {kept}" if kept else ""
-                if error.best:
-                    told = f"; {self.output} holds the adapter of epoch {error.best}"
-                    if workers.main:
-                        trainer.load_epoch(error.best)
-                        self._save(work, student, dev, trainer.outcome(error.best))
+                left = self._left(error, trainer, work)
                 # Where one ends with a fault, a launcher stops the others.
                 workers.wait()
-                raise InputError(f"{error}{told}") from None
+                raise InputError(f"{error}{left}") from None
             if workers.main:
-                self._save(work, student, dev, outcome)
+                self._save(trainer, work, outcome)
             workers.wait()
-            return outcome
+
+    def _left(self, error: Diverged, trainer: Trainer, work: WorkFolder) -> str:
+        """Save what a training that diverged has of an adapter; return what to say of that, or of its checkpoint."""
+        if error.best:
+            if trainer.workers.main:
+                trainer.load_epoch(error.best)
+                self._save(trainer, work, trainer.outcome(error.best))
+            return f"; {self.output} holds the adapter of epoch {error.best}"
+        kept = Checkpoints(work.path / Kept.CHECKPOINTS).newest()
+        return f"; the last good checkpoint is {kept}" if kept else ""
 
     def _running(self, folder: Path, model: LanguageModel) -> Running:
         return Running(
             folder,
-            self._batch_tokens(model),
+            self.batch_tokens or BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cpu"]),
             self.checkpoint_steps,
             self.gradient_checkpointing,
             self.tensorboard,
             self.overwrite,
             self._prefixes(folder, model.device.type),
         )
-
-    def _batch_tokens(self, model: LanguageModel) -> int:
-        return self.batch_tokens or BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cpu"])
 
     def _prefixes(self, folder: Path, device: str) -> Path | None:
         """The folder for passages' states. On a GPU they are computed sooner than read."""
@@ -172,7 +171,8 @@ class Session:
         }
         return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode("utf-8")).hexdigest()
 
-    def _announce(self, student: Student, dev: DevSet | None, store: PrefixStore | None, count: int) -> None:
+    def _announce(self, trainer: Trainer) -> None:
+        student, count = trainer.student, trainer.workers.count
         for file in self.files:
             say(file.summary)
         if self.bare:
@@ -181,20 +181,19 @@ class Session:
             )
         team = f", in {count} processes" if count > 1 else ""
         say(f"{self.adapter} on {student.model.source.name}: {student.trained:,} parameters learn{team}")
-        if store is None and self.prefix_cache not in ("auto", "off"):
+        if trainer.store is None and self.prefix_cache not in ("auto", "off"):
             say("--prefix-cache: not used, for the adapter, the model or gradient checkpointing does not allow it")
         if told := exactness.notice(student.model.precision, student.model.device):
             say(told)
-        if dev is None:
+        if trainer.dev is None:
             say("no dev set: the last epoch is kept")
         if not can_draw():
             say("no training.png will be drawn: matplotlib is not installed (pip install matplotlib)")
 
-    def _zero_shot(
-        self, student: Student, dev: DevSet, work: WorkFolder, store: PrefixStore | None, workers: Workers
-    ) -> float:
+    def _zero_shot(self, trainer: Trainer, dev: DevSet, work: WorkFolder) -> float:
         """The dev metric without the adapter; kept, as a resumed training need not compute it again."""
-        plain = scorer_after_prefix(student.model, self.template, None, self.max_passage_tokens, store)
+        model, workers = trainer.student.model, trainer.workers
+        plain = scorer_after_prefix(model, self.template, None, self.max_passage_tokens, trainer.store)
         path, key, kept = work.path / Kept.ZERO_SHOT, f"{plain.fingerprint} {dev.digest}", None
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # none, or damaged: computed again
             found = json.loads(path.read_text("ascii"))
@@ -203,12 +202,13 @@ class Session:
         kept = workers.from_main(kept)
         if kept is not None:
             return kept
-        value = judge(dev, plain, self._batch_tokens(student.model), workers)
+        value = judge(dev, plain, trainer.running.batch_tokens, workers)
         if workers.main:
             write_whole(path, json.dumps({"of": key, "value": value}).encode("ascii"))
         return value
 
-    def _save(self, work: WorkFolder, student: Student, dev: DevSet | None, outcome: Outcome) -> None:
+    def _save(self, trainer: Trainer, work: WorkFolder, outcome: Outcome) -> None:
+        student, dev = trainer.student, trainer.dev
         made = work.made
         shutil.rmtree(made, ignore_errors=True)
         made.parent.mkdir(exist_ok=True)
