@@ -129,7 +129,7 @@ class Job:
                 journal.path.unlink()  # nothing is left to resume, and there is no output to keep it beside
         for path in [*self.outputs.compared_runs, self.outputs.run]:
             say(f"wrote {'stdout' if path == '-' else path}")
-        self._report(run, [*others, result], topics, self.passages, given.qrels)
+        self._report(given, [*others, result])
         return 0
 
     @cached_property
@@ -274,17 +274,11 @@ class Job:
         if cut:
             say(f"{cut:,} passages were cut to fit; --scores tells which")
 
-    def _report(
-        self,
-        run: Run,
-        results: list[RerankedRun],
-        topics: dict[str, Topic],
-        passages: Passages,
-        qrels: Qrels,
-    ) -> None:
+    def _report(self, given: Inputs, results: list[RerankedRun]) -> None:
+        run, topics, qrels = given.run, given.topics, given.qrels
         # stdout belongs to the run, or to the scores, when they go there.
         out = sys.stdout if self.outputs.is_file and self.args.scores != "-" else sys.stderr
-        for line in report.before_and_after(run, results[-1].run, topics, passages, qrels, self.args.show):
+        for line in report.before_and_after(run, results[-1].run, topics, self.passages, qrels, self.args.show):
             print(line, file=out)
         if not qrels:
             return

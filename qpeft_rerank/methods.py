@@ -39,7 +39,6 @@ def check_compared(adapter: str | None, compare: Iterable[str]) -> None:
 
     :param adapter: the adapter that is compared with the others, or None for the model alone.
     """
-    adapter = named_adapter(adapter)
     main = find_adapter(adapter).resolve() if adapter else None
     taken = {main}
     for name in compare:

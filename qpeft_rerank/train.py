@@ -260,19 +260,8 @@ def _recipe(args: argparse.Namespace) -> "Recipe":
     values["sampling"] = dataclasses.replace(
         sampling, **given("queries_per_step", "negatives", "in_batch", "any_positive")
     )
-    names = (
-        "loss",
-        "margin",
-        "temperature",
-        "lr",
-        "epochs",
-        "patience",
-        "warmup",
-        "decay",
-        "weight_decay",
-        "clip",
-    )
-    return Recipe(**values | given(*names), seed=args.seed)
+    names = (one.name for one in dataclasses.fields(Recipe) if one.name != "sampling")
+    return Recipe(**values | given(*names))
 
 
 if __name__ == "__main__":
