@@ -1,6 +1,6 @@
 """Conditions: one dataset, first stage and method, perhaps with one setting changed, and their names."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +73,14 @@ def conditions_of(matrix: Matrix, table: Table) -> list[Condition]:
                     continue
                 for value in table.vary["values"]:
                     found.append(Condition(base.dataset, base.first_stage, method, table.vary["setting"], value))
+    return found
+
+
+def by_list(conditions: Iterable[Condition]) -> dict[tuple[str, str], dict[str, Condition]]:
+    """By data set and first stage, then by row."""
+    found: dict[tuple[str, str], dict[str, Condition]] = {}
+    for condition in conditions:
+        found.setdefault((condition.dataset.name, condition.first_stage.name), {})[condition.row] = condition
     return found
 
 

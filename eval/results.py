@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy
 
 from eval import significance
-from eval.conditions import Condition
+from eval.conditions import Condition, by_list
 from eval.values import CONVENTIONS, Convention, Values
 
 if TYPE_CHECKING:
@@ -35,9 +35,6 @@ class Group:
 
 def groups(measured: Mapping[Condition, Values]) -> list[Group]:
     """Group conditions; where several data sets have the same rows, their mean comes last."""
-    found: dict[tuple[str, str], dict[str, Condition]] = {}
-    for condition in measured:
-        found.setdefault((condition.dataset.name, condition.first_stage.name), {})[condition.row] = condition
     listed = [
         Group(
             dataset,
@@ -46,7 +43,7 @@ def groups(measured: Mapping[Condition, Values]) -> list[Group]:
             rows,
             {row: [measured[condition]] for row, condition in rows.items()},
         )
-        for (dataset, stage), rows in found.items()
+        for (dataset, stage), rows in by_list(measured).items()
     ]
     for stage in dict.fromkeys(group.first_stage for group in listed):
         same = [group for group in listed if group.first_stage == stage]

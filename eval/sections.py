@@ -2,11 +2,11 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from eval import costs, fusion, parameters, tables
-from eval.conditions import Condition
+from eval.conditions import Condition, by_list
 from eval.design import Table, within
 from eval.figures import ablation, curves, gains, scatter, sweeps, training
 from eval.mixing import Fused, fuse, scored_of
@@ -90,7 +90,7 @@ def curve_section(material: Material, cuts: Sequence[int]) -> Section | None:
 def gain_section(material: Material) -> Section | None:
     """What each reranker does to single topics: the reference against the first stage, the others against it."""
     grids, reference = [], material.reference
-    for (dataset, stage), rows in _by_list(material.plain).items():
+    for (dataset, stage), rows in by_list(material.plain).items():
         base = next((c for c in rows.values() if c.method.kind == "first-stage"), None)
         panels = []
         for row, condition in rows.items():
@@ -114,7 +114,7 @@ def gain_section(material: Material) -> Section | None:
 def scatter_section(material: Material) -> Section | None:
     """First stage by likelihood, for the reference and the best of the others."""
     grids, reference = [], material.reference
-    for (dataset, stage), rows in _by_list(material.plain).items():
+    for (dataset, stage), rows in by_list(material.plain).items():
         rerankers = [condition for condition in rows.values() if condition.method.kind != "first-stage"]
         others = [condition for condition in rerankers if condition.row != reference]
         measure = next(iter(rows.values())).dataset.measure(material.measure)
@@ -180,7 +180,7 @@ def training_section(material: Material) -> Section | None:
     """Loss and dev curves of the adapters."""
     losses, devs, present = [], [], []
     seen: set[str] = set()
-    for (dataset, stage), rows in _by_list(material.plain).items():
+    for (dataset, stage), rows in by_list(material.plain).items():
         # A data set that takes another's adapters has nothing of its own to show, if that one is here.
         keys = {row: material.chain.adapter(c).key for row, c in rows.items() if c.method.kind == "trained"}
         trained = {row: rows[row] for row, key in keys.items() if key not in seen}
@@ -227,14 +227,6 @@ def _cell(text: str, words: bool) -> str:
     if words or marks is None:
         return text
     return f'{text[: marks.start()]}<span class="m">{marks[0]}</span>'
-
-
-def _by_list(conditions: Iterable[Condition]) -> dict[tuple[str, str], dict[str, Condition]]:
-    """Rows by data set and first stage."""
-    found: dict[tuple[str, str], dict[str, Condition]] = {}
-    for condition in conditions:
-        found.setdefault((condition.dataset.name, condition.first_stage.name), {})[condition.row] = condition
-    return found
 
 
 def _measures(material: Material) -> str:
