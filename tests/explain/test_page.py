@@ -12,7 +12,7 @@ import torch
 from qpeft_rerank import explain
 from qpeft_rerank.adapters.registry import create_adapter
 from qpeft_rerank.adapters.store import load_adapter
-from qpeft_rerank.explain import TokenText
+from qpeft_rerank.labels import TokenText
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.prompt.templates import load_template
