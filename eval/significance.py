@@ -10,6 +10,8 @@ import numpy
 from scipy import stats
 
 ROUNDS = 10_000
+_SEED = 42
+_LEVEL = 0.95
 # Up to so many topics all sign patterns are tried; for more there are too many (2^13 is 8,192).
 _EXACT = 13
 # Numbers of one block of random draws in memory.
@@ -33,10 +35,10 @@ def paired_t(differences: numpy.ndarray) -> numpy.ndarray:
     return result
 
 
-def randomisation(differences: numpy.ndarray, rounds: int = ROUNDS, seed: int = 42) -> numpy.ndarray:
+def randomisation(differences: numpy.ndarray) -> numpy.ndarray:
     """Two-sided p-values of the paired randomisation test: under the null, a topic's sign is a coin's.
 
-    Exact for few topics; else ``rounds`` draws, and the observed one counts as a draw.
+    Exact for few topics; else :data:`ROUNDS` draws, and the observed one counts as a draw.
 
     :param differences: ``[topics, comparisons]``.
     :return: ``[comparisons]``.
@@ -51,12 +53,12 @@ def randomisation(differences: numpy.ndarray, rounds: int = ROUNDS, seed: int = 
         patterns = (numpy.arange(1 << topics)[:, None] >> numpy.arange(topics)) & 1
         exceeding += (numpy.abs((1 - 2 * patterns) @ differences) >= limit).sum(axis=0)
         return exceeding / (1 << topics)
-    draw = numpy.random.default_rng(seed)
+    draw = numpy.random.default_rng(_SEED)
     size = max(1, _BLOCK // topics)
-    for start in range(0, rounds, size):
-        signs = 1.0 - 2.0 * draw.integers(0, 2, (min(size, rounds - start), topics), dtype=numpy.int8)
+    for start in range(0, ROUNDS, size):
+        signs = 1.0 - 2.0 * draw.integers(0, 2, (min(size, ROUNDS - start), topics), dtype=numpy.int8)
         exceeding += (numpy.abs(signs @ differences) >= limit).sum(axis=0)
-    return (exceeding + 1) / (rounds + 1)
+    return (exceeding + 1) / (ROUNDS + 1)
 
 
 def holm(p_values: "Sequence[float] | numpy.ndarray") -> list[float]:
@@ -69,27 +71,25 @@ def holm(p_values: "Sequence[float] | numpy.ndarray") -> list[float]:
     return result
 
 
-def bootstrap_intervals(
-    strata: Sequence[numpy.ndarray], level: float = 0.95, rounds: int = ROUNDS, seed: int = 42
-) -> tuple[numpy.ndarray, numpy.ndarray]:
-    """Percentile intervals of means; of several strata (data sets), of the mean of their means.
+def bootstrap_intervals(strata: Sequence[numpy.ndarray]) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """95 % percentile intervals of means; of several strata (data sets), of the mean of their means.
 
     :param strata: ``[topics, columns]`` each; topics are drawn again within their stratum, the same for
         every column.
     :return: low and high, ``[columns]``; not a number where a stratum is empty.
     """
-    draw = numpy.random.default_rng(seed)
+    draw = numpy.random.default_rng(_SEED)
     columns = strata[0].shape[1]
     if not all(map(len, strata)):
         return numpy.full(columns, numpy.nan), numpy.full(columns, numpy.nan)
-    means = numpy.zeros((rounds, columns))
+    means = numpy.zeros((ROUNDS, columns))
     for values in strata:
         topics = len(values)
         size = max(1, _BLOCK // topics)
-        for start in range(0, rounds, size):
-            rows = min(size, rounds - start)
+        for start in range(0, ROUNDS, size):
+            rows = min(size, ROUNDS - start)
             chosen = draw.integers(0, topics, (rows, topics)) + topics * numpy.arange(rows)[:, None]
             times = numpy.bincount(chosen.ravel(), minlength=rows * topics).reshape(rows, topics)
             means[start : start + rows] += times @ numpy.asarray(values, float) / topics
-    low, high = numpy.quantile(means / len(strata), [(1 - level) / 2, (1 + level) / 2], axis=0)
+    low, high = numpy.quantile(means / len(strata), [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2], axis=0)
     return low, high

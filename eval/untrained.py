@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _save(args: argparse.Namespace) -> int:
-    options = console.settings("--option", args.option)
+    options = console.settings(args.option)
     if Path(args.output).exists():
         raise InputError(f"--output {args.output}: exists; name another folder")
     from qpeft_rerank.adapters.registry import create_adapter, find_kind

@@ -60,9 +60,9 @@ def checked_limit(max_passage_tokens: int | None) -> int | None:
 def load_scorers(
     load: Callable[[bool], CausalModel],
     adapter: str | None,
-    compare: Sequence[str] = (),
-    prompt: Template | None = None,
-    max_passage_tokens: int | None = None,
+    compare: Sequence[str],
+    prompt: Template | None,
+    max_passage_tokens: int | None,
 ) -> list[Scorer]:
     """The scorer of an adapter, then those that it is compared with, in their order.
 

@@ -5,6 +5,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +127,7 @@ def _miner(args: argparse.Namespace) -> tuple["Miner", dict[str, Any]]:
         first = read_run(args.run)
     elif args.corpus:
         first = open_index(args.index)
-    settings = {name: getattr(args, name) for name in ("hits", "negatives", "positives", "limit", "seed")}
+    settings: dict[str, Any] = asdict(mining)
     # In order: a mining that was stopped goes on after so many topics.
     settings["topics"] = _digest((topic.id, topic.text, topic.answers) for topic in topics.values())
     # By what they hold: a pipe has neither a size nor a time that tells it again.

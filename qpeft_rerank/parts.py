@@ -57,7 +57,7 @@ def divide(run: Run, depth: int, count: int) -> list[Run]:
     return parts
 
 
-def assemble(run: Run, depth: int, parts: Iterable[Part], alpha: float = 1.0) -> list[RerankedRun]:
+def assemble(run: Run, depth: int, parts: Iterable[Part], alpha: float) -> list[RerankedRun]:
     """What one process would have found: a result for each method, in the order of the first stage."""
     parts = list(parts)
     absent = {name for part in parts for name in part.missing}
@@ -119,7 +119,7 @@ class Share:
         self.path.unlink(missing_ok=True)
 
 
-def collect(journal: Journal, count: int = 1) -> None:
+def collect(journal: Journal, count: int) -> None:
     """Take over what another number of processes left when they were stopped.
 
     :raises InputError: if one of them still writes.

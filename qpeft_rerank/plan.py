@@ -50,7 +50,7 @@ def plan_lines(
     passages: Passages,
     args: argparse.Namespace,
     template: Template,
-    methods: Methods | None = None,
+    methods: Methods | None,
 ) -> Iterator[str]:
     """The plan, a line a fact. Tokens are counted on about 32,768 pairs at most.
 

@@ -11,15 +11,6 @@ from qpeft_rerank.trec.output import check_output, write_lines
 from qpeft_rerank.trec.runs import Hit
 from qpeft_rerank.trec.topics import Topic
 
-TAG = "Anserini"
-
-
-def run_lines(results: Iterable[tuple[str, Sequence[Hit]]], tag: str = TAG) -> Iterator[str]:
-    """Yield the lines of a run as Pyserini writes them: its order, its ranks, six decimals, its tag."""
-    for topic, hits in results:
-        for hit in hits:
-            yield f"{topic} Q0 {hit.docid} {hit.rank} {hit.score:.6f} {tag}\n"
-
 
 def _parser() -> argparse.ArgumentParser:
     parser = console.Parser(
@@ -62,15 +53,20 @@ def _retrieve(args: argparse.Namespace) -> int:
     console.say(f"searching {index.name} ({len(index):,} passages) with {len(topics):,} topics")
     results = index.search(topics, hits=args.hits, k1=args.k1, b=args.b, rm3=args.rm3, threads=args.threads, order=name)
     counts: dict[str, int] = {}
-    write_lines(args.output, run_lines(_counted(results, counts)))
+    write_lines(args.output, _run_lines(results, counts))
     _report(topics, counts, args.output)
     return 0
 
 
-def _counted(results: Iterable[tuple[str, list[Hit]]], counts: dict[str, int]) -> Iterator[tuple[str, list[Hit]]]:
+def _run_lines(results: Iterable[tuple[str, Sequence[Hit]]], counts: dict[str, int]) -> Iterator[str]:
+    """Lines of a run as Pyserini writes them: its order, its ranks, six decimals, its tag.
+
+    :param counts: receives the number of each topic's hits.
+    """
     for topic, hits in results:
         counts[topic] = len(hits)
-        yield topic, hits
+        for hit in hits:
+            yield f"{topic} Q0 {hit.docid} {hit.rank} {hit.score:.6f} Anserini\n"
 
 
 def _report(topics: Mapping[str, Topic], counts: Mapping[str, int], output: str) -> None:

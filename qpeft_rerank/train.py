@@ -242,7 +242,7 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
         if value is not None and args.adapter != owner:
             raise InputError(f"--{name} belongs to {owner}, not to {args.adapter}")
         options |= {name: value} if value is not None else {}
-    return options | console.settings("--option", args.option)
+    return options | console.settings(args.option)
 
 
 def _recipe(args: argparse.Namespace) -> "Recipe":

@@ -245,7 +245,7 @@ def test_threads_that_import_at_once_leave_warnings_on() -> None:
 def test_settings_are_json_or_texts() -> None:
     given = ["k=3", "a=[1, 2]", 'b={"c": null}', "d=q_proj", 'e="[qv]_proj"', "f=", "g=.*[qv]_proj", "k=4"]
     found = {"k": 4, "a": [1, 2], "b": {"c": None}, "d": "q_proj", "e": "[qv]_proj", "f": "", "g": ".*[qv]_proj"}
-    assert console.settings("--option", given) == found
+    assert console.settings(given) == found
 
 
 @pytest.mark.parametrize(
@@ -259,9 +259,9 @@ def test_settings_are_json_or_texts() -> None:
 )
 def test_what_begins_as_json_and_is_none_is_refused_with_what_to_write(value: str, meant: list) -> None:
     with pytest.raises(InputError) as refused:
-        console.settings("--option", [f"name={value}"])
+        console.settings([f"name={value}"])
     said = str(refused.value)
     assert said.startswith(f"--option name={value}: {value} is no JSON; write it ") and "\n" not in said
     # The advice, typed into a shell, gives what was meant.
     words = [word.rstrip(",") for word in shlex.split(said.partition("write it ")[2]) if word.startswith("name=")]
-    assert [console.settings("--option", [word])["name"] for word in words] == meant
+    assert [console.settings([word])["name"] for word in words] == meant

@@ -70,8 +70,8 @@ def check_stdin(args: argparse.Namespace, *names: str) -> None:
         raise InputError(f"{', '.join(f'--{name}' for name in names)}: only one of them can come from stdin (-)")
 
 
-def settings(flag: str, given: Iterable[str]) -> dict[str, Any]:
-    """Values given as ``NAME=VALUE``, read as JSON where they are that; of a name given twice the last.
+def settings(given: Iterable[str]) -> dict[str, Any]:
+    """Values of ``--option NAME=VALUE``, read as JSON where they are that; of a name given twice the last.
 
     :raises InputError: for one without a name or a sign of equality, and for one that begins as JSON does and is none:
         taken for a text, it would be what was hardly meant.
@@ -80,12 +80,12 @@ def settings(flag: str, given: Iterable[str]) -> dict[str, Any]:
     for text in given:
         name, equals, value = text.partition("=")
         if not name or not equals:
-            raise InputError(f"{flag} {text}: write NAME=VALUE")
+            raise InputError(f"--option {text}: write NAME=VALUE")
         try:
             found[name] = json.loads(value)
         except ValueError:
             if value.lstrip().startswith(("[", "{")):
-                raise InputError(f"{flag} {text}: {value} is no JSON; {_as_json(name, value)}") from None
+                raise InputError(f"--option {text}: {value} is no JSON; {_as_json(name, value)}") from None
             found[name] = value
     return found
 

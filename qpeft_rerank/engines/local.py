@@ -59,7 +59,7 @@ class Shard:
     sequences: list[Sequence]
 
 
-def shards(candidates: Iterable[Candidate], shared: bool = False) -> Iterator[list[Candidate]]:
+def shards(candidates: Iterable[Candidate], shared: bool) -> Iterator[list[Candidate]]:
     """Cut candidates, in their order, into what is tokenised and planned at a time: few at first, then more.
 
     :param shared: whether passages are shared: a shard then ends with a passage, unless that doubled it.

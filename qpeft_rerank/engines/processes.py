@@ -69,7 +69,7 @@ class Team:
     :raises InputError: if they cannot be joined.
     """
 
-    def __init__(self, cpu: bool = True) -> None:
+    def __init__(self, cpu: bool) -> None:
         from accelerate import PartialState
         from torch.distributed import PrefixStore, distributed_c10d
 
@@ -151,7 +151,7 @@ class Team:
         made: _Made = broadcast_object_list(given)[0]
         return made
 
-    def gather(self, own: _Made, watch: Callable[[], object] = lambda: None) -> list[_Made]:
+    def gather(self, own: _Made, watch: Callable[[], object]) -> list[_Made]:
         """What each process has, in the order of their ranks, once all have it."""
         from accelerate.utils import gather_object
 
@@ -196,7 +196,7 @@ class Team:
             self._end(1)
             return 1
 
-    def leave(self, stay: float = _STAY) -> None:
+    def leave(self, stay: float) -> None:
         """Say good-bye; the main process stays until all others have, for they may still ask its store.
 
         :param stay: seconds that it stays at the most.

@@ -141,7 +141,7 @@ def lay_out(rows: ListLike[ListLike[Sequence]], virtual: int, device: torch.devi
 
 
 def tree_log_probs(
-    model: CausalModel, rows: ListLike[ListLike[Sequence]], embedder: Embedder | None, virtual: int = 0
+    model: CausalModel, rows: ListLike[ListLike[Sequence]], embedder: Embedder | None, virtual: int
 ) -> Tensor:
     """Log-probability of every target token of a batch of rows; see :meth:`CausalModel.target_log_probs`.
 
@@ -164,7 +164,7 @@ def tree_log_probs(
         return model.head_log_probs(states, layout.targets)
 
 
-def begin_alike(model: CausalModel, row: ListLike[Sequence], embedder: Embedder, virtual: int = 0) -> bool:
+def begin_alike(model: CausalModel, row: ListLike[Sequence], embedder: Embedder, virtual: int) -> bool:
     """Whether an embedder gives all sequences of a row the same vectors in what they have in common."""
     with model.changed(embedder, len(row)):
         vectors = _whole(model, row, embedder, virtual)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from qpeft_rerank.collection.passages import Passage, Passages
 from qpeft_rerank.engines.local import Candidate, LocalEngine
@@ -37,8 +37,8 @@ class DevSet:
 
     candidates: tuple[Candidate, ...]
     qrels: Qrels
-    settled: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    first_stage: float | None = None
+    settled: Mapping[str, Sequence[str]]
+    first_stage: float | None
 
     @property
     def digest(self) -> str:

@@ -37,11 +37,11 @@ class Mining:
         takes all topics in their own order.
     """
 
-    hits: int = 100
-    negatives: int = 8
-    positives: int = 1
-    limit: int | None = None
-    seed: int = 42
+    hits: int
+    negatives: int
+    positives: int
+    limit: int | None
+    seed: int
 
 
 @dataclass(slots=True)

@@ -80,8 +80,8 @@ def test_holm_is_the_textbooks(p_values):
         assert found[place] >= p_values[place]
 
 
-def one_interval(*strata, **named):
-    low, high = bootstrap_intervals([column[:, None] for column in strata], **named)
+def one_interval(*strata):
+    low, high = bootstrap_intervals([column[:, None] for column in strata])
     return float(low[0]), float(high[0])
 
 
