@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from qpeft_rerank.errors import InputError
+from qpeft_rerank.errors import InputError, first_line
 
 # Deeper brackets than any file needs, and far fewer than a stack holds.
 _DEEPEST = 500
@@ -170,3 +170,20 @@ def parse_json(text: str, **how: Any) -> Any:
             if depth > _DEEPEST:
                 raise RecursionError(f"brackets {_DEEPEST} deep")
     return json.loads(text, **how)
+
+
+def read_object(path: Path, fix: str) -> dict[str, Any]:
+    """The JSON object that a file holds.
+
+    :param fix: what a message advises.
+    :raises InputError: if it cannot be read, or holds none.
+    """
+    try:
+        found = parse_json(path.read_text("utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {fix}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON ({first_line(error)}); {fix}") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: not a JSON object; {fix}")
+    return found

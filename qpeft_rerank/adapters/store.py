@@ -1,6 +1,5 @@
 """Adapters on disk, in PEFT's layout: ``adapter_config.json`` and ``adapter_model.safetensors``, never a pickle."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -17,7 +16,9 @@ from qpeft_rerank.adapters.find import CARD, CONFIG, STAMP, WEIGHTS, find_adapte
 from qpeft_rerank.adapters.peft_bridge import PeftAdapter
 from qpeft_rerank.adapters.registry import Kind, adapter_kinds, create_adapter, find_kind
 from qpeft_rerank.errors import InputError, first_line, one_line
+from qpeft_rerank.files import read_object
 from qpeft_rerank.likelihood.causal_model import CausalModel
+from qpeft_rerank.likelihood.identity import content_digest
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.out_of_memory import fitting_adapter
 from qpeft_rerank.likelihood.sources import EMBEDDED_HUB
@@ -25,6 +26,7 @@ from qpeft_rerank.prompt.templates import Template, template_from_dict
 
 # Raised when an older release could no longer read what this one writes.
 FORMAT = 1
+_AGAIN = "save or fetch the adapter again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ def _fill(
     if isinstance(adapter, PeftAdapter):
         title = adapter.kind.lower().replace("_", "-")
         adapter.save(folder, model.source.full_name)
-        stamp["weights_sha256"] = _digest(folder / WEIGHTS)
+        stamp["weights_sha256"] = content_digest(folder / WEIGHTS)
         _write_json(folder / STAMP, stamp)
     else:
         title, config = adapter.config.name, adapter.config
@@ -112,7 +114,7 @@ def _fill(
         if half:
             weights = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in weights.items()}
         save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
-        stamp["weights_sha256"] = _digest(folder / WEIGHTS)
+        stamp["weights_sha256"] = content_digest(folder / WEIGHTS)
         described = {
             "peft_type": find_kind(title).peft_type,
             "task_type": "CAUSAL_LM",
@@ -138,7 +140,7 @@ def load_adapter(name: str, model: CausalModel) -> LoadedAdapter:
 
 
 def _load(name: str, folder: Path, model: CausalModel) -> LoadedAdapter:
-    config = _read_json(folder / CONFIG)
+    config = read_object(folder / CONFIG, _AGAIN)
     peft_type = config.get("peft_type")
     if not isinstance(peft_type, str):
         raise InputError(f"{folder / CONFIG}: no peft_type, so it is no adapter's configuration")
@@ -147,7 +149,7 @@ def _load(name: str, folder: Path, model: CausalModel) -> LoadedAdapter:
         return _load_own(name, folder, config, kinds[peft_type], model)
     template = None
     if (folder / STAMP).is_file():
-        stamp = _read_json(folder / STAMP)
+        stamp = read_object(folder / STAMP, _AGAIN)
         template = _check_stamp(stamp, name, folder / STAMP, folder, model)
     if not isinstance(model, LanguageModel):
         raise InputError(f"adapter {name}: PEFT's methods need a model that LanguageModel.load loaded")
@@ -159,7 +161,7 @@ def in_layers(name: str) -> bool:
 
     :raises InputError: if there is none, or its configuration is damaged.
     """
-    config = _read_json(find_adapter(name) / CONFIG)
+    config = read_object(find_adapter(name) / CONFIG, _AGAIN)
     return config.get("peft_type") not in {kind.peft_type for kind in adapter_kinds().values()}
 
 
@@ -199,8 +201,8 @@ def _check_stamp(stamp: Mapping[str, Any], name: str, source: Path, folder: Path
             "differ); give its own with --model"
         )
     if not (folder / WEIGHTS).is_file():
-        raise InputError(f"{folder / WEIGHTS}: is missing; save or fetch the adapter again")
-    if _digest(folder / WEIGHTS) != stamp.get("weights_sha256"):
+        raise InputError(f"{folder / WEIGHTS}: is missing; {_AGAIN}")
+    if content_digest(folder / WEIGHTS) != stamp.get("weights_sha256"):
         raise InputError(f"{folder / WEIGHTS}: damaged (its digest is not the one in {source.name})")
     return template_from_dict(stamp.get("prompt"), f"{source}, prompt")
 
@@ -225,22 +227,5 @@ def push_to_hub(folder: str | Path, repository: str, *, private: bool = False) -
     return f"https://huggingface.co/{full}"
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", "utf-8")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error})") from None
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: not a JSON object")
-    return values

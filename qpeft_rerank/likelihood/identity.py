@@ -3,11 +3,9 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 from qpeft_rerank.cache import cache_dir, keep
-from qpeft_rerank.errors import InputError, first_line
-from qpeft_rerank.files import parse_json
+from qpeft_rerank.files import read_object
 
 # A digest is kept under the file's inode, size and time, so that large weights are read only once; small files are
 # read again sooner than looked up.
@@ -22,17 +20,18 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file's content, in hexadecimal; that of a large one is remembered until it changes."""
     state = path.stat()
     if state.st_size < _LARGE_BYTES:
-        return _digest(path)
+        return content_digest(path)
     seen = f"{state.st_dev}-{state.st_ino}-{state.st_size}-{state.st_mtime_ns}"
     kept = cache_dir() / _KEPT / seen
     if kept.is_file() and len(digest := kept.read_text("ascii").strip()) == 64:
         return digest
-    digest = _digest(path)
+    digest = content_digest(path)
     keep(kept, digest)
     return digest
 
 
-def _digest(path: Path) -> str:
+def content_digest(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -42,7 +41,7 @@ def model_identity(folder: Path) -> str:
 
     :raises InputError: for a configuration that is no JSON object.
     """
-    config = _configuration(folder / "config.json")
+    config = read_object(folder / "config.json", "fetch or save the model again")
     found = [path for path in folder.glob("*.safetensors") if not path.name.startswith(SECOND_COPY)]
     # Where transformers reads no pickles they are a copy, or what a trainer left; from the hub none are fetched then.
     unread = any(path.name.startswith("model") for path in found)
@@ -55,16 +54,6 @@ def model_identity(folder: Path) -> str:
         config.pop(key, None)
     summary.update(json.dumps(config, sort_keys=True).encode("utf-8"))
     return summary.hexdigest()[:32]
-
-
-def _configuration(path: Path) -> dict[str, Any]:
-    try:
-        config = parse_json(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON ({first_line(error)}); fetch or save the model again") from None
-    if not isinstance(config, dict):
-        raise InputError(f"{path}: not a JSON object; fetch or save the model again")
-    return config
 
 
 def tokenizer_identity(folder: Path) -> str:

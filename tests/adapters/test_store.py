@@ -16,6 +16,7 @@ from qpeft_rerank.adapters.peft_bridge import PeftAdapter
 from qpeft_rerank.adapters.registry import create_adapter
 from qpeft_rerank.adapters.store import load_adapter, save_adapter
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.likelihood.identity import content_digest
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from tests.adapters.refusal import refused
 
@@ -29,7 +30,7 @@ def changed(folder, **values):
 def resealed(folder, weights):
     """Write other weights with a digest that fits, as another program could."""
     save_file(weights, folder / "adapter_model.safetensors")
-    changed(folder, weights_sha256=store._digest(folder / "adapter_model.safetensors"))
+    changed(folder, weights_sha256=content_digest(folder / "adapter_model.safetensors"))
 
 
 def test_layout(folder, adapter, model, qpeft):
@@ -224,11 +225,14 @@ def test_damaged_configuration(values, words, folder, model):
     assert words in refused(folder, model)
 
 
-def test_not_json(folder, model):
-    (folder / "adapter_config.json").write_text("{", "utf-8")
-    assert "not JSON" in refused(folder, model)
-    (folder / "adapter_config.json").write_text("[]", "utf-8")
-    assert "not a JSON object" in refused(folder, model)
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("{", "not JSON"), ('{"adapter": ' + "[" * 100_000, "not JSON"), ("[]", "not a JSON object")],
+    ids=["broken", "deep", "list"],
+)
+def test_not_json(folder, model, text, says):
+    (folder / "adapter_config.json").write_text(text, "utf-8")
+    assert f"adapter_config.json: {says}" in refused(folder, model)
 
 
 def test_damaged_weights(folder, model):
@@ -236,7 +240,7 @@ def test_damaged_weights(folder, model):
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     assert "damaged" in refused(folder, model)
-    changed(folder, weights_sha256=store._digest(path))
+    changed(folder, weights_sha256=content_digest(path))
     assert "damaged" in refused(folder, model)
     path.unlink()
     assert "is missing" in refused(folder, model)
