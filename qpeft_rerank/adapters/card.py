@@ -3,7 +3,8 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+
+from qpeft_rerank.likelihood.sources import ModelSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,22 +21,15 @@ class Card:
     metrics: Mapping[str, float | str] = field(default_factory=dict)
 
 
-def render(
-    card: Card,
-    title: str,
-    kind: str,
-    base: str,
-    versions: Mapping[str, str],
-    on_hub: bool = True,
-    gguf: Path | None = None,
-) -> str:
+def render(card: Card, title: str, kind: str, source: ModelSource, versions: Mapping[str, str]) -> str:
     """A model card in markdown, with the hub's metadata on top.
 
-    :param on_hub: whether ``base`` is a name on the hub; the name of a folder could be a stranger's there.
-    :param gguf: the file that ``base`` was converted from, if it was.
+    :param source: the model; one that is not known to be on the hub is not named to it, where its name could be a
+        stranger's.
     """
+    base, gguf = source.full_name, source.gguf
     head = {
-        **({"base_model": base} if on_hub else {}),
+        **({"base_model": base} if source.hub else {}),
         "library_name": "qpeft_rerank",
         "pipeline_tag": "text-ranking",
         "tags": ["qpeft", "reranking", kind],

@@ -121,8 +121,7 @@ def _fill(
             "peft_version": versions["peft"],
         }
         _write_json(folder / CONFIG, {**described, **stamp, "adapter": config.to_dict()})
-    source = model.source
-    text = render(card, name, title, source.full_name, versions, bool(source.hub), source.gguf)
+    text = render(card, name, title, model.source, versions)
     (folder / CARD).write_text(text, "utf-8")
     # safetensors lets nobody but the owner read; an adapter is there to be shared.
     shutil.copymode(folder / CARD, folder / WEIGHTS)

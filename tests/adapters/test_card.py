@@ -1,9 +1,12 @@
 """The model card's head is YAML, whatever the base model is called."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
 from qpeft_rerank.adapters.card import Card, render
+from qpeft_rerank.likelihood.sources import ModelSource
 
 
 @pytest.mark.parametrize(
@@ -22,7 +25,7 @@ from qpeft_rerank.adapters.card import Card, render
     ],
 )
 def test_any_name_survives_the_head(name):
-    text = render(Card(), "mine", "qpeft-a", name, {"torch": "1"})
+    text = render(Card(), "mine", "qpeft-a", ModelSource("model", Path(), name), {"torch": "1"})
     head = text.removeprefix("---\n").partition("\n---\n")[0]
     assert yaml.safe_load(head)["base_model"] == name
     text.encode("utf-8")
