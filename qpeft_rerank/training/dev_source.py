@@ -4,10 +4,11 @@ import argparse
 from collections.abc import Callable
 from functools import partial
 
+from qpeft_rerank.collection.lucene import check_index
 from qpeft_rerank.collection.passages import Passages
 from qpeft_rerank.console import say
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.sources import ANSWERS, ANSWERS_REGEX, check_index, find_passages, find_topics, named_qrels
+from qpeft_rerank.sources import ANSWERS, ANSWERS_REGEX, find_passages, find_topics, named_qrels
 from qpeft_rerank.training.data import read_training_file
 from qpeft_rerank.training.dev import DevSet, counted, dev_from_examples, dev_from_run
 from qpeft_rerank.trec.runs import read_run

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from qpeft_rerank.engines.joint import JointEngine
+
 from qpeft_rerank.rerank import main
 
 FAULTS = {

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-
 from qpeft_rerank.engines.joint import JointEngine
+
 from qpeft_rerank.job import Job
 from qpeft_rerank.likelihood.journal import Journal
 from qpeft_rerank.rerank import main
