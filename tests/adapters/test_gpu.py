@@ -73,7 +73,10 @@ def scores(folder: Path, dtype: str, device: str, make: Make, shares: bool) -> t
 
 @pytest.mark.parametrize(
     ("name", "dtype"),
-    [(name, "float32") for name in ADAPTERS] + [(name, "bfloat16") for name in ("none", "qpeft-a")],
+    [
+        pytest.param(name, dtype, marks=() if name in {"qpeft-r", "qpeft-a", "lora", "prefix"} else pytest.mark.slow)
+        for name, dtype in [*((name, "float32") for name in ADAPTERS), ("none", "bfloat16"), ("qpeft-a", "bfloat16")]
+    ],
 )
 def test_scores_are_the_processor_s(name: str, dtype: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shares = name != "prefix"

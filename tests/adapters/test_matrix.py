@@ -60,7 +60,10 @@ def totals(scorer, sequences):
     return [score.total for score in scorer.score(sequences)]
 
 
-@pytest.fixture(scope="module", params=ADAPTERS, ids=IDS)
+# Every preset is among the quick tests, its options are not.
+@pytest.fixture(
+    scope="module", ids=IDS, params=[pytest.param(row, marks=pytest.mark.slow if row[2] else ()) for row in ADAPTERS]
+)
 def made(request, model, qpeft):
     name, preset, options = request.param
     return stirred(create_adapter(name, model, qpeft, preset, **options))

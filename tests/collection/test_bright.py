@@ -8,7 +8,7 @@ import pytest
 from qpeft_rerank.collection import lucene
 from qpeft_rerank.collection.index import LuceneIndex
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.retrieve import run_lines
+from qpeft_rerank.retrieve import _run_lines
 from qpeft_rerank.trec.topics import Topic
 
 TOPICS = {topic: Topic(topic, "radium") for topic in ("1", "2")}
@@ -44,7 +44,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_they_are_left_out_and_ranks_close_up(asked: list[str], threads: int) -> None:
     index = LuceneIndex("bright-aops", Searcher(), lambda name: [], lucene._excluded("bright-aops"))
     for _ in range(2):
-        lines = list(run_lines(index.search(TOPICS, threads=threads)))
+        lines = list(_run_lines(index.search(TOPICS, threads=threads), {}))
         assert lines[:2] == ["1 Q0 a 1 3.000000 Anserini\n", "1 Q0 c 2 1.000000 Anserini\n"]
         assert [line.split()[2] for line in lines[2:]] == ["a", "b", "c"]
     assert asked == ["bright-aops"]

@@ -22,6 +22,7 @@ from qpeft_rerank.likelihood.quick import note_of
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.likelihood.shared import SharedScorer
 from qpeft_rerank.prompt import load_template
+from tests.slow import slow_but
 
 ALL = {
     **KINDS,
@@ -39,7 +40,7 @@ QUERIES = ["who wrote it", "why?", "what was the first bug, and who found it"]
 PAIRS = [(query, title, text) for query in QUERIES for title, text in PASSAGES]
 
 
-@pytest.fixture(scope="module", params=list(ALL))
+@pytest.fixture(scope="module", params=slow_but(ALL, "smollm2", "llama", "gemma3", "half-turned"))
 def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     return request.param, tiny.save_model(tmp_path_factory.mktemp("model") / request.param, **dict(ALL[request.param]))
 

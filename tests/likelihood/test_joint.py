@@ -19,6 +19,7 @@ from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.likelihood.sharing import total_tokens
 from qpeft_rerank.prompt import load_template
 from qpeft_rerank.prompt.segments import Segment, Sequence, common_length
+from tests.slow import slow_but
 
 # The last one's window is shorter than any prompt, so it never shares.
 MODELS = {
@@ -35,7 +36,7 @@ PAIRS = [
 ]
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(scope="module", params=slow_but(MODELS, "llama"))
 def kind(request: pytest.FixtureRequest) -> str:
     return request.param
 

@@ -20,6 +20,7 @@ from qpeft_rerank.likelihood.quick import QuickModel, load_for_scoring
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.likelihood.shared import SharedScorer
 from qpeft_rerank.prompt import load_template
+from tests.slow import slow_but
 
 # Mistral's window and GELU's curve are nothing that is read from a file.
 QUICK = {"smollm2", "llama", "qwen2", "qwen3", "biased", "scaled", "untied", "glm"}
@@ -49,7 +50,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "mixed"])
-@pytest.mark.parametrize("name", list(KINDS))
+@pytest.mark.parametrize("name", slow_but(KINDS, "smollm2", "mistral", "glm", "scaled", "untied"))
 def test_scores_and_tokens_are_the_whole_model_s(name: str, dtype: str, tmp_path: Path) -> None:
     folder = str(tiny.save_model(tmp_path / "model", **dict(KINDS[name])))
     whole, again = load_for_scoring(folder, dtype, "cpu"), load_for_scoring(folder, dtype, "cpu")

@@ -23,6 +23,7 @@ from qpeft_rerank.likelihood.scorer import Scorer, refuse_nan
 from qpeft_rerank.likelihood.scores import Score
 from qpeft_rerank.likelihood.sources import find_model
 from qpeft_rerank.prompt import load_template
+from tests.slow import slow_but
 
 WORDS = st.text("abcdefgh .?\n", max_size=120)
 # Gemma 2 caps its logits and Granite scales them: there the head is not a plain matrix product.
@@ -42,7 +43,7 @@ KINDS = {
 HERE = KINDS | {"glm": {"kind": "glm"}}
 
 
-@pytest.fixture(scope="module", params=HERE)
+@pytest.fixture(scope="module", params=slow_but(HERE, "smollm2", "gemma3", "gpt2"))
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
     folder = tmp_path_factory.mktemp("model") / request.param
     return LanguageModel.load(str(tiny.save_model(folder, **HERE[request.param])), "float32", "cpu")

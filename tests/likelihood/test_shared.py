@@ -20,6 +20,7 @@ from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.likelihood.shared import SharedScorer
 from qpeft_rerank.likelihood.sharing import Attention, pays, plan_plain, plan_shared, total_tokens
 from qpeft_rerank.prompt import load_template
+from tests.slow import slow_but
 
 WIDE = {
     "gemma3-wide": {"kind": "gemma", "model_type": "gemma3_text", "sliding_window": 200},
@@ -61,7 +62,7 @@ def assert_equals_reference(shared: SharedScorer, pairs: list, budget: int) -> N
             assert (score.tokens, score.truncated) == (len(sequence.target), sequence.truncated)
 
 
-@pytest.fixture(scope="module", params=[*KINDS, *WIDE])
+@pytest.fixture(scope="module", params=slow_but([*KINDS, *WIDE], "smollm2", "gemma3", "gemma3-wide"))
 def kind(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -114,7 +115,7 @@ ADAPTERS = {
 }
 
 
-@pytest.fixture(scope="module", params=ADAPTERS)
+@pytest.fixture(scope="module", params=slow_but(ADAPTERS, "qpeft-r", "qpeft-a", "soft-prompt"))
 def made(request: pytest.FixtureRequest, llama: LanguageModel):
     name, _, preset = request.param.partition(" ")
     preset = preset if preset == "faithful" else "corrected"

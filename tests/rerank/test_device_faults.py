@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from qpeft_rerank.engines.joint import JointEngine
 
+from qpeft_rerank.likelihood.joint import Methods
 from qpeft_rerank.rerank import main
 
 FAULTS = {
@@ -26,15 +26,15 @@ def test_it_is_one_line_and_what_was_scored_is_kept(
     for path in tmp_path.glob("out.trec*"):
         path.unlink()
     words = command(batch_tokens=1, output=output if output == "-" else tmp_path / output)
-    score, calls = JointEngine._score_batch, []
+    score, calls = Methods.score, []
 
-    def failing(self: JointEngine, *given: object) -> object:
+    def failing(self: Methods, *given: object) -> object:
         calls.append(1)
         if len(calls) == 3:
             raise FAULTS[kind]
         return score(self, *given)
 
-    monkeypatch.setattr(JointEngine, "_score_batch", failing)
+    monkeypatch.setattr(Methods, "score", failing)
     capsys.readouterr()
     assert main(words) == 2
     told = capsys.readouterr()

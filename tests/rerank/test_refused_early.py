@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from qpeft_rerank.engines.joint import JointEngine
 
 from qpeft_rerank.job import Job
+from qpeft_rerank.likelihood.joint import Methods
 from qpeft_rerank.likelihood.journal import Journal
 from qpeft_rerank.rerank import main
 
@@ -23,7 +23,7 @@ def test_it_leaves_no_journal(
     def stop(*given: object) -> None:
         raise KeyboardInterrupt
 
-    for owner, name in ((Job, "_reranker"), (JointEngine, "_score_batch")):
+    for owner, name in ((Job, "_reranker"), (Methods, "score")):
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, stop)
             assert main(words) == 130

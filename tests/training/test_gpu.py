@@ -15,6 +15,7 @@ from qpeft_rerank.training.recipe import Recipe
 from qpeft_rerank.training.sampler import EpochSampler, Sampling
 from qpeft_rerank.training.students import make_student
 from tests.gpu import NAME, gpu
+from tests.slow import slow_but
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 RECIPE = Recipe(epochs=1, sampling=Sampling(2, 1), lr=3e-3)
@@ -26,7 +27,9 @@ def student_on(device, adapter, folder, examples, dtype="float32"):
     return make_student(adapter, model, load_template("qpeft"), "corrected", {}, examples, 1)
 
 
-@pytest.mark.parametrize("adapter", ["qpeft-r", "qpeft-a", "soft-prompt", "lora", "prefix-tuning", "p-tuning"])
+@pytest.mark.parametrize(
+    "adapter", slow_but(["qpeft-r", "qpeft-a", "soft-prompt", "lora", "prefix-tuning", "p-tuning"], "qpeft-a", "lora")
+)
 def test_gradients_are_the_processor_s(adapter, model_folder, examples, monkeypatch):
     def added(device):
         student = student_on(device, adapter, model_folder, examples)

@@ -36,7 +36,7 @@ def groups(examples):
 
 
 @pytest.mark.parametrize("loss", ["pointwise+hinge", "contrastive"])
-@pytest.mark.parametrize("batch_tokens", [1, 60, 300, 1200])
+@pytest.mark.parametrize("batch_tokens", [60, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 300, 1200))])
 def test_split_invariance(make_student, groups, batch_tokens, loss):
     whole, expected = grads(make_student(), groups, 10**6, loss)
     added, found = grads(make_student(), groups, batch_tokens, loss)
