@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from qpeft_rerank.errors import InputError, first_line
 from qpeft_rerank.likelihood.language_model import DTYPES, context
 from qpeft_rerank.likelihood.linears import replace_linears
+from qpeft_rerank.likelihood.loading import read_config, read_tokenizer, refusal
 from qpeft_rerank.likelihood.quiet import quiet_transformers
 from qpeft_rerank.likelihood.sharing import Attention
 from qpeft_rerank.likelihood.sources import ModelSource
@@ -44,15 +44,15 @@ def model_shape(source: ModelSource) -> ModelShape:
     :raises InputError: if they are no causal language model's.
     """
     quiet_transformers()
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     try:
-        whole = AutoConfig.from_pretrained(source.folder)
-        tokenizer = AutoTokenizer.from_pretrained(source.folder)
+        whole = read_config(source.folder)
+        tokenizer = read_tokenizer(source.folder)
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(whole)
+            model = AutoModelForCausalLM.from_config(whole, trust_remote_code=False)
     except Exception as error:  # a configuration that is wrong fails in as many ways as it has fields
-        raise InputError(f"{source.folder}: not a causal language model ({first_line(error)})") from None
+        raise refusal(f"{source.folder}: not a causal language model", error) from None
     config = whole.get_text_config()
     table = model.get_input_embeddings().weight.numel()
     head = model.get_output_embeddings()

@@ -12,6 +12,7 @@ from qpeft_rerank.console import say
 from qpeft_rerank.errors import InputError, first_line
 from qpeft_rerank.likelihood.device_faults import pass_on_faults
 from qpeft_rerank.likelihood.identity import file_digest
+from qpeft_rerank.likelihood.loading import read_model, read_tokenizer, refusal
 from qpeft_rerank.likelihood.out_of_memory import fitting
 
 # Raised when a change here makes folders converted earlier wrong.
@@ -67,15 +68,13 @@ def _convert(path: Path, target: Path) -> None:
 
     quiet_transformers()
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    place = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(**place)
-        loaded = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
+        tokenizer = read_tokenizer(path.parent, gguf_file=path.name)
+        loaded = read_model(path.parent, torch.float32, gguf_file=path.name)
     except Exception as error:  # a damaged file fails in as many ways as it has bytes
         pass_on_faults(error)
-        raise InputError(f"{path}: cannot be read as a causal language model ({first_line(error)})") from None
+        raise refusal(f"{path}: cannot be read as a causal language model", error) from None
     config = loaded.config
     if hasattr(config, "quantization_config"):
         # Weights are dequantised now; transformers refuses to save them as long as this is set.

@@ -13,6 +13,7 @@ from qpeft_rerank.likelihood.head import log_probs
 from qpeft_rerank.likelihood.heap import keep_heap_small
 from qpeft_rerank.likelihood.int8 import quantize_layers
 from qpeft_rerank.likelihood.linears import products_of, replace_linears
+from qpeft_rerank.likelihood.loading import read_model, read_tokenizer, refusal
 from qpeft_rerank.likelihood.out_of_memory import fitting_model
 from qpeft_rerank.likelihood.packed import Tree
 from qpeft_rerank.likelihood.precision import STATES
@@ -109,18 +110,14 @@ class LanguageModel(CausalModel):
         :raises InputError: if it cannot be found, read, does not fit into memory, or is no causal language model.
         """
         quiet_transformers()
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
         source = name if isinstance(name, ModelSource) else find_model(name)
         place = pick_device(device)
         precision = pick_precision(dtype, place)
         try:
-            tokenizer = AutoTokenizer.from_pretrained(source.folder)
-            model: Any = AutoModelForCausalLM.from_pretrained(source.folder, dtype=DTYPES[precision])
+            tokenizer = read_tokenizer(source.folder)
+            model = read_model(source.folder, DTYPES[precision])
         except Exception as error:  # a damaged folder fails in as many ways as it has files
-            raise InputError(
-                f"{source.folder}: cannot be loaded as a causal language model ({first_line(error)})"
-            ) from None
+            raise refusal(f"{source.folder}: cannot be loaded as a causal language model", error) from None
         with fitting_model(source.name, precision, place):
             model = model.to(place)
             if precision == "int8":
