@@ -13,6 +13,8 @@ _KEPT, _LARGE_BYTES = "digests", 16 << 20
 
 #: How names begin of weights that repositories hold a second time, in a layout that transformers does not read.
 SECOND_COPY = "consolidated"
+#: By which a folder holds one of PEFT's adapters; ``transformers`` puts it into the model that lies in the same folder.
+ADAPTER = "adapter_config.json"
 _TOKENIZER_FILES = ("*token*.json", "vocab*", "merges.txt", "*.model", "*.tiktoken")
 
 
@@ -37,7 +39,7 @@ def content_digest(path: Path) -> str:
 
 
 def model_identity(folder: Path) -> str:
-    """A digest of a model folder: its weights, and the configuration that shapes them.
+    """A digest of a model folder: its weights, and the configuration that shapes them, an adapter's among them.
 
     :raises InputError: for a configuration that is no JSON object.
     """
@@ -53,6 +55,8 @@ def model_identity(folder: Path) -> str:
     for key in ("_name_or_path", "_model_name_or_path", "transformers_version"):
         config.pop(key, None)
     summary.update(json.dumps(config, sort_keys=True).encode("utf-8"))
+    if (adapter := folder / ADAPTER).is_file():
+        summary.update(file_digest(adapter).encode("ascii"))
     return summary.hexdigest()[:32]
 
 

