@@ -21,7 +21,7 @@ from qpeft_rerank.prompt.segments import Sequence
 from qpeft_rerank.prompt.templates import Template
 
 # Raised when the same inputs give other scores than before: journals must then not be reused.
-_FORMAT = 5
+_FORMAT = 6
 
 
 class Hinter(Protocol):

@@ -17,7 +17,8 @@ class Pieces:
     SentencePiece tokenizers of Llama's kind put a word mark in front of every text they are given.
     Inside a prompt that mark stands for the space before the piece, so it is taken in place of a
     leading space, and dropped where the piece has none; where it is one token with the piece's first
-    letters, the piece is read after a line break, which keeps it off.
+    letters, the piece is read after a line break, which keeps it off. Tokenizers of bytes that put a space
+    in front of texts without one (``add_prefix_space``) have such pieces read after something else, too.
 
     :param tokenizer: any ``transformers`` tokenizer.
     :param model_type: the ``model_type`` of the model's configuration.
@@ -61,25 +62,30 @@ class Pieces:
             some = texts[start : start + _AT_ONCE]
             yield from self.tokenizer(some, add_special_tokens=False, verbose=False)["input_ids"]
 
+    @cached_property
+    def _adds_space(self) -> bool:
+        """Whether the tokenizer puts a space in front of every text that has none."""
+        return self._marks_start is None and bool(alone := self._raw("a")) and alone == self._raw(" a")
+
     def encode(self, texts: list[str], first: bool = False) -> list[list[int]]:
         """Token ids of each text. ``first`` says that the texts stand at the start of the sequence."""
         if not texts:
             return []
-        if self._marks_start is None or first:
-            given = texts
-        else:
+        if first or (self._marks_start is None and not self._adds_space):
+            return [list(ids) for ids in self._encoded(texts)]
+        given = texts
+        if self._marks_start is not None:
             given = [text[1:] if text.startswith(" ") else text for text in texts]
-        found = [list(ids) for ids in self._encoded(given)]
-        if self._marks_start is None or first:
-            return found
+        found = map(list, self._encoded(given))
         return [
             ids if text.startswith(" ") else self._unmarked(text, ids) for text, ids in zip(texts, found, strict=True)
         ]
 
     def _unmarked(self, text: str, ids: list[int]) -> list[int]:
-        """A piece without the word mark that was put before it."""
+        """A piece without the mark, or the space, that was put before it."""
         if not ids or ids[0] == self._marks_start:
             return ids[1:]
-        before = self._raw("\n")
-        after = self._raw("\n" + text)
+        # The space and line breaks may be one token.
+        lead = "a" if text[:1].isspace() else "\n"
+        before, after = self._raw(lead), self._raw(lead + text)
         return after[len(before) :] if after[: len(before)] == before else ids

@@ -2,7 +2,7 @@
 
 import pytest
 import tiny
-from tokenizers import processors
+from tokenizers import pre_tokenizers, processors
 
 from qpeft_rerank.prompt import Pieces
 
@@ -19,6 +19,18 @@ def test_pieces_make_the_tokens_of_the_whole_text(kind: str, parts: list[str]) -
     first = pieces.encode(parts[:1], first=True)[0]
     rest = [token for ids in pieces.encode(parts[1:]) for token in ids]
     assert first + rest == whole
+
+
+@pytest.mark.parametrize("parts", [PIECES, LINES, ["A", "\n\n", "  who", "\n"]])
+def test_a_space_that_the_tokenizer_puts_before_a_text_is_no_piece_s(parts: list[str]) -> None:
+    tokenizer = tiny.tokenizer("bytes")
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    pieces = Pieces(tokenizer)
+    whole = tokenizer("".join(parts))["input_ids"]
+    assert [
+        token for ids in [*pieces.encode(parts[:1], first=True), *pieces.encode(parts[1:])] for token in ids
+    ] == whole
+    assert pieces.start == () and pieces.encode([""]) == [[]]
 
 
 @pytest.mark.parametrize(
