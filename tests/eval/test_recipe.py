@@ -129,4 +129,4 @@ def test_options_are_written_as_the_commands_read_them():
     words = ["--option", "start=null", "--option", "k=5", "--option", "gate=0.5"]
     assert _option_words(given) == [*words, "--option", "source=random", "--option", "tied=true"]
     given |= {"modules_to_save": ["lm_head"], "target_modules": "[qv]_proj", "rank_pattern": {"{1}": 2}}
-    assert settings("--option", _option_words(given)[1::2]) == given
+    assert settings(_option_words(given)[1::2]) == given
