@@ -72,6 +72,11 @@ def _command(args: argparse.Namespace) -> int:
         raise InputError("stdin (-) is named twice; it can be read only once, name a file")
     topic_ids = list(find_topics(args.topics)) if args.topics else None
     qrels = named_qrels(args.qrels)
+    if topic_ids is not None and qrels.keys().isdisjoint(topic_ids):
+        raise InputError(
+            f"--topics {args.topics}: none of them is in the qrels (topics: {topic_ids[0]}, qrels: {next(iter(qrels))}); "
+            "give the topics of the qrels"
+        )
     evaluations: dict[str, Evaluation] = {}
     for path in dict.fromkeys(args.run):
         name = display_name(path)

@@ -105,6 +105,10 @@ def test_a_name_that_is_no_file_is_pyserini_s(
         (["--qrels", "-", "--run", "-"], "stdin (-) is named twice"),
         (["--qrels", "answers", "--run", "first.trec"], "--qrels answers: judges passages, which are not read here"),
         (["--qrels", "other", "--run", "first.trec"], "none of its topics is in the qrels"),
+        (
+            ["--qrels", "other", "--run", "absent", "--topics", "topics.tsv"],
+            "--topics topics.tsv: none of them is in the qrels",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(
