@@ -20,7 +20,7 @@ from qpeft_rerank.likelihood.int8 import check_int8
 from qpeft_rerank.likelihood.journal import Journal
 from qpeft_rerank.likelihood.language_model import pick_device
 from qpeft_rerank.likelihood.sources import find_model
-from qpeft_rerank.methods import DEFAULT_PROMPT, check_compared, checked_limit, chosen_adapter
+from qpeft_rerank.methods import DEFAULT_PROMPT, check_compared, check_prompt, checked_limit, chosen_adapter
 from qpeft_rerank.outputs import Outputs
 from qpeft_rerank.parts import Share, collect
 from qpeft_rerank.prompt.templates import load_template
@@ -73,6 +73,7 @@ class Job:
         self.prompt = load_template(args.prompt) if args.prompt else None
         args.adapter = chosen_adapter(args.adapter, args.model, bool(args.prompt))
         check_compared(args.adapter, args.compare)
+        check_prompt(args.adapter, self.prompt)
         exactness.settle(args, team.count if team else 1)
         if self.index is not None:
             lucene.check_index(self.index)

@@ -49,6 +49,21 @@ def check_compared(adapter: str | None, compare: Iterable[str]) -> None:
         taken.add(place)
 
 
+def check_prompt(adapter: str | None, prompt: Template | None) -> None:
+    """Refuse a prompt that an adapter was not trained with, before anything is searched or loaded."""
+    name = named_adapter(adapter)
+    if name is not None and prompt is not None:
+        from qpeft_rerank.adapters.store import saved_template
+
+        _refuse_other(name, saved_template(name), prompt)
+
+
+def _refuse_other(adapter: str, own: Template | None, prompt: Template | None) -> None:
+    # By what it says: its name may be that of a file.
+    if own is not None and prompt is not None and prompt.content != own.content:
+        raise InputError(f"adapter {adapter} was trained with the prompt {own.name}; leave --prompt out")
+
+
 def checked_limit(max_passage_tokens: int | None) -> int | None:
     """A limit of passages as Python's own number, of which fingerprints are made; one that is none is refused."""
     if max_passage_tokens is None:
@@ -99,9 +114,8 @@ def load_scorers(
             base = load(whole)
             found = load_adapter(name, base)
         layered = layered or getattr(found.hinter, "in_layers", False)
-        # By what it says: its name may be that of a file.
         own = found.template
-        if place == 0 and own is not None and prompt is not None and prompt.content != own.content:
-            raise InputError(f"adapter {name} was trained with the prompt {own.name}; leave --prompt out")
+        if place == 0:
+            _refuse_other(name, own, prompt)
         scorers.append(Scorer(base, own or default, found.hinter, max_passage_tokens))
     return scorers

@@ -164,6 +164,18 @@ def in_layers(name: str) -> bool:
     return config.get("peft_type") not in {kind.peft_type for kind in adapter_kinds().values()}
 
 
+def saved_template(name: str) -> Template | None:
+    """The prompt that an adapter was trained with, no model needed; None for one that other software saved.
+
+    :raises InputError: as :func:`in_layers` does.
+    """
+    folder = find_adapter(name)
+    for path in (folder / CONFIG, folder / STAMP):  # PEFT's own configuration has no room for it
+        if path.is_file() and (prompt := read_object(path, _AGAIN).get("prompt")) is not None:
+            return template_from_dict(prompt, f"{path}, prompt")
+    return None
+
+
 def _load_own(name: str, folder: Path, config: dict[str, Any], kind: Kind, model: CausalModel) -> LoadedAdapter:
     from safetensors import SafetensorError
     from safetensors.torch import load_file

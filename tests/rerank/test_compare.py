@@ -225,3 +225,13 @@ def test_an_adapters_prompt_is_known_by_its_words(folder: Path) -> None:
     assert Reranker.from_pretrained(model, adapter, prompt=copied, device="cpu").scorer.hinter
     with pytest.raises(InputError, match="was trained with the prompt qpeft; leave --prompt out"):
         Reranker.from_pretrained(model, adapter, prompt="plain", device="cpu")
+
+
+@pytest.mark.parametrize(("adapter", "prompt", "other"), [("q", "plain", "qpeft"), ("lora", "qpeft", "plain")])
+def test_another_prompt_than_the_adapter_s_is_told_before_anything_is_read(
+    command, folder: Path, adapter: str, prompt: str, other: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*command(str(folder / adapter), []), "--prompt", prompt, "--run", "absent.trec"]
+    assert main(words) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said == f"error: adapter {folder / adapter} was trained with the prompt {other}; leave --prompt out"
