@@ -32,6 +32,11 @@ def typed(step: Step, work: Path, words: Sequence[str], threads: str | None = No
     return f"mkdir -p {folder} && {f'{_THREADS}={threads} ' if threads else ''}{text}{to}"
 
 
+def environment() -> dict[str, str]:
+    """This process's environment, and in it the project for every Python to find."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+
+
 class Commands:
     """Commands of a work folder.
 
@@ -85,10 +90,9 @@ class Commands:
                 process.terminate()
 
     def _start(self, step: Step, printed: IO[bytes]) -> "subprocess.Popen[bytes]":
-        environment: dict[str, str] = dict(os.environ)
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        given = environment()
         if self.threads is not None:
-            environment[_THREADS] = self.threads
+            given[_THREADS] = self.threads
         before: dict[str, Any] = {"preexec_fn": _die_with_parent} if _libc() else {}
         with self._lock:
             if self._stopped:
@@ -98,7 +102,7 @@ class Commands:
                 stdin=subprocess.DEVNULL,
                 stdout=printed,
                 stderr=subprocess.PIPE,
-                env=environment,
+                env=given,
                 **before,
             )
             self._running.add(process)

@@ -1,15 +1,15 @@
 """The BM25 run of miniwiki's trivia questions, made once by this project's own commands."""
 
 import argparse
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from eval.benchmarks.measurements import digest
-from eval.benchmarks.processes import ROOT, run_job
+from eval.benchmarks.processes import run_job
 from eval.benchmarks.workloads import DEPTH
+from eval.commands import environment
 from qpeft_rerank.cache import cache_dir
 from qpeft_rerank.console import say
 from qpeft_rerank.errors import InputError
@@ -51,9 +51,8 @@ def trivia_run(data: Path, index: str | None) -> Path:
 
 
 def _command(module: str, *words: str) -> None:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
     command = [sys.executable, "-m", module, *words]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", check=False)
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, errors="replace", check=False)
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         raise InputError(f"{module}: {lines[-1].removeprefix('error: ') if lines else done.returncode}")

@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from eval.benchmarks.processes import ROOT, run_job
+from eval.benchmarks.processes import run_job
 from eval.benchmarks.worker import KINDS
+from eval.commands import ROOT
 from qpeft_rerank.console import say
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.files import write_whole

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from eval.commands import environment
 from qpeft_rerank.errors import InputError
 
-ROOT = Path(__file__).resolve().parents[2]
 # Whatever library computes, it has the threads asked for and no more.
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 
@@ -27,17 +27,14 @@ def run_job(job: dict[str, Any], python: str = sys.executable) -> dict[str, Any]
     with tempfile.TemporaryDirectory(prefix="speed.") as folder:
         asked, answer, log = (Path(folder) / name for name in ("job.json", "answer.json", "log"))
         asked.write_text(json.dumps(job), "utf-8")
-        environment = os.environ | dict.fromkeys(_THREADS, str(job["threads"]))
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        given = environment() | dict.fromkeys(_THREADS, str(job["threads"]))
         # Several kinds of progress bars would cost time that no contestant needs.
-        environment |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1"}
+        given |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1"}
         command = [python, "-m", "eval.benchmarks.worker", str(asked), str(answer)]
         start = time.perf_counter()
         with log.open("wb") as stream:
             try:
-                process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=environment
-                )
+                process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=given)
             except OSError as error:
                 raise InputError(f"{python}: cannot be started ({error.strerror})") from None
             try:
