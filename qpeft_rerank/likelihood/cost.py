@@ -54,12 +54,13 @@ def model_shape(source: ModelSource) -> ModelShape:
     except Exception as error:  # a configuration that is wrong fails in as many ways as it has fields
         raise refusal(f"{source.folder}: not a causal language model", error) from None
     config = whole.get_text_config()
-    table = model.get_input_embeddings().weight.numel()
-    head = model.get_output_embeddings()
-    outside = table if head is None or head.weight is model.get_input_embeddings().weight else 2 * table
+    embedding = model.get_input_embeddings().weight
+    table, head = embedding.numel(), model.get_output_embeddings()
+    outside = table if head is None or head.weight is embedding else 2 * table
     body = sum(parameter.numel() for parameter in model.parameters()) - outside
     body -= _idle(model, config)
-    return ModelShape(Pieces(tokenizer, config.model_type), context(config), body, table, Attention.of(config))
+    pieces = Pieces(tokenizer, config.model_type, int(embedding.shape[0]))
+    return ModelShape(pieces, context(config), body, table, Attention.of(config))
 
 
 def _idle(model: Any, config: Any) -> int:

@@ -87,12 +87,13 @@ class LanguageModel(CausalModel):
             replace_linears(model, products_of(precision), self.head)
         self._own_head = self.head
         self.config = model.config.get_text_config()
+        embedding = model.get_input_embeddings()
         super().__init__(
             source,
             precision,
             model,
-            Pieces(tokenizer, self.config.model_type),
-            model.get_input_embeddings(),
+            Pieces(tokenizer, self.config.model_type, int(embedding.weight.shape[0])),
+            embedding,
             int(self.config.vocab_size),
             context(self.config),
             _probe(model, source, precision),

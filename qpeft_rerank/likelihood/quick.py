@@ -78,7 +78,7 @@ class QuickModel(CausalModel):
             source,
             precision,
             whole,
-            Pieces(note.tokenizer, note.model_type),
+            Pieces(note.tokenizer, note.model_type, int(embedding.weight.shape[0])),
             embedding,
             int(whole.head.weight.shape[0]),
             note.max_tokens,

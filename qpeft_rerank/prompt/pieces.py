@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
+from qpeft_rerank.errors import InputError
+
 # Gemma's checkpoints need BOS even where a converted tokenizer forgot to add it.
 _BOS_REQUIRED = ("gemma",)
 
@@ -22,11 +24,13 @@ class Pieces:
 
     :param tokenizer: any ``transformers`` tokenizer.
     :param model_type: the ``model_type`` of the model's configuration.
+    :param known: how many ids the model has embeddings for; a tokenizer may have been given tokens that the model was not.
     """
 
-    def __init__(self, tokenizer: Any, model_type: str = "") -> None:
+    def __init__(self, tokenizer: Any, model_type: str = "", known: int | None = None) -> None:
         self.tokenizer = tokenizer
         self.model_type = model_type
+        self.known = known
 
     @cached_property
     def _marks_start(self) -> int | None:
@@ -60,7 +64,18 @@ class Pieces:
     def _encoded(self, texts: list[str]) -> Iterator[list[int]]:
         for start in range(0, len(texts), _AT_ONCE):
             some = texts[start : start + _AT_ONCE]
-            yield from self.tokenizer(some, add_special_tokens=False, verbose=False)["input_ids"]
+            found = self.tokenizer(some, add_special_tokens=False, verbose=False)["input_ids"]
+            for text, ids in zip(some, found, strict=True):
+                self._check(ids, text)
+            yield from found
+
+    def _check(self, ids: list[int], text: str) -> None:
+        if self.known is not None and max(ids, default=0) >= self.known:
+            token = self.tokenizer.convert_ids_to_tokens([max(ids)])[0]
+            raise InputError(
+                f"the model has no embedding for {token!r}, a token that was added to its tokenizer, in {text[:60]!r}; "
+                "mend the text, or resize the model's embeddings to its tokenizer"
+            )
 
     @cached_property
     def _adds_space(self) -> bool:
@@ -68,7 +83,10 @@ class Pieces:
         return self._marks_start is None and bool(alone := self._raw("a")) and alone == self._raw(" a")
 
     def encode(self, texts: list[str], first: bool = False) -> list[list[int]]:
-        """Token ids of each text. ``first`` says that the texts stand at the start of the sequence."""
+        """Token ids of each text. ``first`` says that the texts stand at the start of the sequence.
+
+        :raises InputError: for a text with a token that the model has no embedding for.
+        """
         if not texts:
             return []
         if first or (self._marks_start is None and not self._adds_space):

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 import tiny
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel
+from transformers import AutoModel, AutoTokenizer
 
 from qpeft_rerank.likelihood.cost import model_shape
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.quick import load_for_scoring
+from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.likelihood.sources import find_model
+from qpeft_rerank.prompt import load_template
 from tests.refusal import refusal
 
 LOADS = pytest.mark.parametrize("load", [LanguageModel.load, load_for_scoring])
@@ -71,3 +73,17 @@ def test_code_beside_a_known_architecture_is_not_needed(tmp_path: Path) -> None:
     own = {"AutoConfig": "configuration_own.OwnConfig", "AutoModelForCausalLM": "modeling_own.OwnForCausalLM"}
     (folder / "config.json").write_text(json.dumps(config | {"auto_map": own}))
     assert LanguageModel.load(str(folder), "float32", "cpu").max_tokens == 256
+
+
+@pytest.mark.parametrize("pair", [("who", "", "Ada [NEW] wrote it"), ("who [NEW]", "", "Ada")])
+def test_a_token_that_the_model_was_not_given(pair: tuple[str, str, str], tmp_path: Path) -> None:
+    folder = tiny.save_model(tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens([f"[{number}]" for number in range(512 - len(tokenizer))] + ["[NEW]"])
+    tokenizer.save_pretrained(folder)
+    for load in (LanguageModel.load, load_for_scoring, load_for_scoring):
+        scorer = Scorer(load(str(folder), "float32", "cpu"), load_template("plain"))
+        assert scorer.score(scorer.encode([("who [0]", "", "Ada")]))
+        assert "no embedding for '[NEW]'" in refusal(scorer.encode, [pair])
+    pieces = model_shape(find_model(str(folder))).pieces
+    assert "no embedding for '[NEW]'" in refusal(pieces.encode, [" ".join(pair)])
