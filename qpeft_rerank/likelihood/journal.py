@@ -9,7 +9,9 @@ its section; scores of earlier sections serve as a cache (another depth, another
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -112,7 +114,14 @@ class Journal:
         self._run = run
 
     def _write(self, text: str) -> None:
-        append(self._file, self.path, text.encode("ascii"))
+        """All of a text or nothing: whoever frees some space may go on with this object."""
+        end = self._file.seek(0, os.SEEK_END)
+        try:
+            append(self._file, self.path, text.encode("ascii"))
+        except InputError:
+            with suppress(OSError):
+                self._file.truncate(end)
+            raise
 
     def begin(self, run: str) -> None:
         """Open the section of the run with this digest, or reopen it if it was the last one.
@@ -123,9 +132,9 @@ class Journal:
         """
         if run == self._run:
             return
+        self._write(json.dumps({"run": run}) + "\n")
         self._close_section(run)
         self._writing = None
-        self._write(json.dumps({"run": run}) + "\n")
 
     def announce(self, files: Iterable[str]) -> None:
         """Tell which files are about to be written: until more is scored, they are this journal's own."""
@@ -161,10 +170,8 @@ class Journal:
 
     def add(self, scores: Iterable[tuple[str, Score]], shard: int = 0) -> None:
         """Append one batch, as a single write, of which a kill may leave the lines of the first pages."""
-        lines = []
-        self._writing = None
+        scores, lines = list(scores), []
         for key, score in scores:
-            self._section[shard, key] = score
             record = {"key": key, "sum": score.total, "tokens": score.tokens}
             if shard:
                 record["shard"] = shard
@@ -172,3 +179,5 @@ class Journal:
                 record["truncated"] = True
             lines.append(json.dumps(record) + "\n")
         self._write("".join(lines))
+        self._writing = None
+        self._section.update(((shard, key), score) for key, score in scores)

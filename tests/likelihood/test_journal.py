@@ -101,6 +101,35 @@ def test_an_unwritable_place_gets_one_line(tmp_path: Path) -> None:
         Journal(tmp_path / "file" / "j")
 
 
+@pytest.mark.parametrize("room", [0, 10])
+def test_whoever_frees_some_space_goes_on_with_the_same_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    """A notebook calls again; what the disk took of the batch that failed must not stay in the file's middle."""
+    path, write, left = filled(tmp_path / "j"), os.write, [0]
+
+    def full(descriptor: int, data: bytes) -> int:
+        taken = data[: left.pop()] if left else b""
+        if not taken:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, taken)
+
+    with Journal(path) as journal:
+        monkeypatch.setattr(os, "write", full)
+        for fails in (lambda: journal.begin("later"), lambda: journal.add([("lost", Score(-1.0, 1))])):
+            left[:] = [room]
+            with pytest.raises(InputError, match="free some space"):
+                fails()
+        monkeypatch.undo()
+        assert journal.mine("lost") is None
+        journal.begin("later")
+        journal.add([("kept", Score(-2.0, 1))])
+    with Journal(path) as journal:
+        journal.begin("later")
+        assert journal.mine("kept") == Score(-2.0, 1) and journal.earlier("lost") is None
+        assert journal.earlier("key0") == SCORES[0][1]
+
+
 def test_a_second_writer_is_refused_and_a_killed_one_is_not_in_the_way(tmp_path: Path) -> None:
     path = tmp_path / "j"
     code = (
