@@ -91,11 +91,14 @@ def plan_lines(
     # Whether a model is read without padding is known of a loaded one alone.
     padding = f"padding at most {whole / max(tokens, 1) - 1:.1%}"
     yield f"batches    {batches * scale:,.0f} of at most {budget:,} tokens, {padding}"
-    yield f"sharing    {_sharing(mode, can_share, whole, apart, scale)}"
+    # Whether a model's layers take several sequences in a row is known of a loaded one alone.
+    unsure = methods is None and padded < whole
+    yield f"sharing    {_sharing(mode, can_share, whole, apart, scale)}{', if this model allows it' if unsure else ''}"
     if methods and len(methods.scorers) > 1:
         yield f"comparing  {_comparing(methods, apart, padded, scale)}"
     seconds = estimated_seconds(int(shape.operations(padded, scored) * scale), device, precision)
-    yield f"estimate   {duration(seconds)} (within a factor of two)"
+    alone = seconds * shape.operations(whole, scored) / max(shape.operations(padded, scored), 1)
+    yield f"estimate   {duration(seconds)} (within a factor of two){f', {duration(alone)} if nothing is shared' if unsure else ''}"
     if args.certify:
         whole_again = estimated_seconds(int(shape.operations(padded, scored) * scale), device, "float32")
         yield f"certify    besides, {FEW} pairs or more again in float32: up to {duration(whole_again)}, if all are open"
