@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from qpeft_rerank.collection.jvm import anserini_jar, find_java
+from qpeft_rerank.collection.spelling import environment
 from qpeft_rerank.errors import InputError
 
 
@@ -33,7 +34,8 @@ def build_index(passages_jsonl_dir: Path, target_dir: Path, threads: int = 1) ->
         command += ["-collection", "JsonCollection", "-generator", "DefaultLuceneDocumentGenerator"]
         command += ["-input", str(passages_jsonl_dir), "-index", str(work), "-threads", str(threads)]
         command += ["-storeRaw", "-storeDocvectors"]
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        env = os.environ | environment()
+        done = subprocess.run(command, env=env, capture_output=True, text=True, errors="replace", check=False)
         if done.returncode != 0 or not is_index(work):
             raise InputError(f"indexing {passages_jsonl_dir} failed: {_last_line(done.stderr or done.stdout)}")
         # mkdtemp makes it private; an index is shared like any other file of the user's.

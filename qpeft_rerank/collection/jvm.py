@@ -20,6 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from qpeft_rerank.collection.spelling import as_python_spells
 from qpeft_rerank.errors import InputError, MissingError, one_line
 from qpeft_rerank.files import at_home
 
@@ -153,7 +154,8 @@ def _start() -> None:
         jnius_config.set_classpath(str(jar))
         jnius_config.set_options(*_options(java))
     try:
-        import jnius
+        with as_python_spells():
+            import jnius
 
         _hush(jnius)
     except Exception as error:

