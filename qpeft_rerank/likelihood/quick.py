@@ -100,7 +100,7 @@ class QuickModel(CausalModel):
         return super().target_log_probs(sequences, embedder)
 
 
-def load_for_scoring(name: str, dtype: str, device: str) -> CausalModel:
+def load_for_scoring(name: str, dtype: str = "auto", device: str = "auto") -> CausalModel:
     """Load a model by name, the quick way if it is known to be the same; see :meth:`LanguageModel.load`."""
     source, place = find_model(name), pick_device(device)
     precision = pick_precision(dtype, place)

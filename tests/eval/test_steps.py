@@ -12,7 +12,7 @@ from eval.commands import shell
 from eval.steps import OUTPUT, Source, Step, file_source, model_source, name_source, ordered, prompt_source
 from eval.store import Store
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.likelihood import identity
+from qpeft_rerank.likelihood.identity import file_digest
 
 
 def writer(text, *needs, kind="write", fails="pass"):
@@ -180,8 +180,8 @@ def test_a_file_that_stays_is_digested_once(tmp_path, monkeypatch):
     runner.run(ordered(tops), store)
     for step in (base, *tops):
         os.utime(step.place(tmp_path), (1e9, 1e9))
-    digested, digest = [], identity.file_digest
-    monkeypatch.setattr(identity, "file_digest", lambda path: digested.append(path) or digest(path))
+    digested = []
+    monkeypatch.setattr("eval.store.file_digest", lambda path: digested.append(path) or file_digest(path))
     for _ in range(2):
         assert all(map(store.is_done, tops))
     assert sorted(digested) == sorted(step.place(tmp_path) for step in (base, *tops))
