@@ -4,6 +4,8 @@ import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,22 +34,15 @@ def converted_folder(path: Path) -> Path:
 
     :raises InputError: if the file is not GGUF, of an architecture that is not supported, or finds no room when converted.
     """
-    from filelock import FileLock
-
     with path.open("rb") as file:
         if file.read(4) != b"GGUF":
             raise InputError(f"{path}: not a GGUF file (it does not start with 'GGUF')")
     folder = cache_dir() / "models" / f"{path.stem}-{file_digest(path)[:16]}-v{_FORMAT}"
     if folder.is_dir():
         return folder
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"{folder.parent}: cannot be made ({error.strerror}); set QPEFT_RERANK_CACHE to a folder that can"
-        ) from None
-    with FileLock(f"{folder}.lock"):
+    with _alone(folder):
         if not folder.is_dir():
+            _remove_what_a_killed_one_left(folder)
             say(f"converting {path.name} to {folder} (once, up to a minute)")
             fresh = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
             try:
@@ -61,6 +56,35 @@ def converted_folder(path: Path) -> Path:
             finally:
                 shutil.rmtree(fresh, ignore_errors=True)
     return folder
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Within the block no other process makes this folder.
+
+    :raises InputError: if the cache cannot be written.
+    """
+    from filelock import FileLock
+
+    lock = FileLock(f"{folder}.lock")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise InputError(
+            f"{folder.parent}: cannot be written ({error.strerror}); set QPEFT_RERANK_CACHE to a folder that can"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _remove_what_a_killed_one_left(folder: Path) -> None:
+    """Remove unfinished folders, each as large as a model: while nobody else makes this one, nobody will finish them."""
+    for left in folder.parent.iterdir():
+        if left.name.startswith(f"{folder.name}.") and left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _convert(path: Path, target: Path) -> None:

@@ -1,6 +1,7 @@
 """The model that installs with pip: found, converted once even by two processes, and a sensible judge."""
 
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import tiny
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from qpeft_rerank.errors import InputError, MissingError
-from qpeft_rerank.likelihood import sources
+from qpeft_rerank.likelihood import gguf, sources
 from qpeft_rerank.likelihood.gguf import converted_folder, save
 
 needs_wheel = pytest.mark.skipif(sources.embedded_gguf() is None, reason=f"not installed: {sources.EMBEDDED_PIP}")
@@ -149,3 +150,40 @@ def test_a_path_that_is_no_model_gets_one_line(tmp_path: Path, name: str, says: 
     (tmp_path / "lora" / "adapter_config.json").write_text("{}", "utf-8")
     with pytest.raises(InputError, match=says):
         sources.find_model(str(tmp_path / name))
+
+
+def test_what_a_killed_conversion_left_is_removed_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QPEFT_RERANK_CACHE", str(tmp_path / "cache"))
+    path, other = tmp_path / "m.gguf", tmp_path / "cache" / "models" / "m-another.abc"
+    path.write_bytes(b"GGUF, and no more")
+    other.mkdir(parents=True)
+
+    def killed(path: Path, target: Path) -> None:
+        shutil.copytree(target, target.with_name(f"{target.name}.left"))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(gguf, "_convert", killed)
+        converted_folder(path)
+    assert len([one for one in other.parent.iterdir() if one.is_dir()]) == 2
+    with pytest.raises(InputError):
+        converted_folder(path)
+    assert [one for one in other.parent.iterdir() if one.is_dir()] == [other]
+
+
+def test_a_cache_that_cannot_be_written_is_told_with_its_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(b"GGUF, and no more")
+    for cache in ("/proc/sys", "/dev/null"):
+        monkeypatch.setenv("QPEFT_RERANK_CACHE", cache)
+        with pytest.raises(InputError, match=r"models: cannot be written .*; set QPEFT_RERANK_CACHE to a folder"):
+            converted_folder(path)
+    # The folder is there, and nothing can be made in it, such as the lock.
+    monkeypatch.setenv("QPEFT_RERANK_CACHE", str(tmp_path))
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(InputError, match=r"models: cannot be written \(Is a directory\)"),
+    ):
+        patch.setattr(gguf, "file_digest", lambda path: "0" * 64)
+        (tmp_path / "models" / f"m-{'0' * 16}-v{gguf._FORMAT}.lock").mkdir(parents=True)
+        converted_folder(path)
