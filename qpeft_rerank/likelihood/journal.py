@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from qpeft_rerank.cache import cache_dir
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.files import append, held, parse_json, release
 from qpeft_rerank.likelihood.scores import Score
@@ -58,7 +59,9 @@ class Journal:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file: IO[bytes] = held(path, busy)
         except OSError as error:
-            raise InputError(f"{path}: cannot be written ({error.strerror}); choose another --output") from None
+            mine = path.is_relative_to(cache_dir())  # what has no file beside which it could be
+            fix = "set QPEFT_RERANK_CACHE to a folder that can, or name a file" if mine else "choose another --output"
+            raise InputError(f"{path}: cannot be written ({error.strerror}); {fix}") from None
         try:
             self._read()
         except BaseException:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from qpeft_rerank.collection.building import build_index
+from qpeft_rerank.collection.building import _reason, build_index
 from qpeft_rerank.collection.lucene import open_index
 from tests.refusal import refusal
 
@@ -26,3 +26,14 @@ def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "indexing" in refusal(build_index, tmp_path / "absent", tmp_path / "index")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty"]
+
+
+def test_a_place_that_cannot_be_written_is_told_with_its_fix(tmp_path: Path) -> None:
+    said = refusal(build_index, tmp_path, Path("/dev/null/index"))
+    assert said.startswith("cannot build an index in /dev/null: ") and "QPEFT_RERANK_CACHE" in said
+
+
+def test_of_java_s_exception_the_reason_is_told() -> None:
+    told = "java.lang.RuntimeException: failed\n\tat a.B.c(B.java:1)\nCaused by: java.io.IOException: No space left\n"
+    assert _reason(f"{told}\tat a.D.e(D.java:2)\n\t... 12 more\n") == "Caused by: java.io.IOException: No space left"
+    assert _reason("\n") == "the indexer said nothing"

@@ -159,3 +159,9 @@ def test_a_file_system_without_locks_is_not_in_the_way(
 @given(st.lists(st.text(max_size=5), min_size=4, max_size=4), st.lists(st.text(max_size=5), min_size=4, max_size=4))
 def test_keys_differ_where_any_part_does(one: list[str], other: list[str]) -> None:
     assert (score_key(*one) == score_key(*other)) == (one == other)
+
+
+def test_a_journal_in_the_cache_is_told_with_the_cache_s_fix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QPEFT_RERANK_CACHE", "/dev/null")
+    with pytest.raises(InputError, match=r"set QPEFT_RERANK_CACHE to a folder that can, or name a file$"):
+        Journal(Path("/dev/null/journals/a.journal"))
