@@ -11,7 +11,7 @@ from qpeft_rerank.trec.lines import is_text
 # In order of preference; MS MARCO v2 says "passage", its segmented documents and TREC RAG say "segment".
 TEXT_FIELDS = ("text", "contents", "passage", "segment", "body", "content")
 # A passage's before its document's, which MS MARCO v2's passages name, too.
-ID_FIELDS = ("id", "_id", "pid", "passage_id", "docid", "doc_id")
+ID_FIELDS = ("id", "_id", "pid", "passage_id", "docid", "doc_id", "docno")
 
 #: What may be done about a passage that a collection lacks: stop, or leave it in the run's tail.
 MISSING = ("strict", "skip")

@@ -29,8 +29,8 @@ def read_qrels(path: str) -> Qrels:
         where = f"{display_name(path)}:{number}"
         if len(columns) == 3:
             raise InputError(
-                f"{where}: 3 columns where TREC qrels have 4 ({_COLUMNS}); drop any header line and "
-                "insert the second column (awk '{print $1, 0, $2, $3}')"
+                f"{where}: 3 columns where TREC qrels have 4 ({_COLUMNS}); insert the second, without any header: "
+                "awk '$3 ~ /[0-9]/ {print $1, 0, $2, $3}'"
             )
         if len(columns) != 4:
             raise InputError(f"{where}: expected 4 columns ({_COLUMNS}), found {len(columns)}; mend the line")

@@ -46,7 +46,7 @@ def test_plain_tsv_is_verbatim(tmp_path: Path) -> None:
     assert [passage.text for passage in found.values()] == ['The "presence"', '"quoted" whole"', ""]
 
 
-@pytest.mark.parametrize("header", ["doc_id\ttext", "passage_id\tpassage", "id\tcontents"])
+@pytest.mark.parametrize("header", ["doc_id\ttext", "passage_id\tpassage", "id\tcontents", "docno\ttext"])
 def test_columns_are_called_as_the_fields_of_json(tmp_path: Path, header: str) -> None:
     path = write(tmp_path / "collection.tsv", header + '\ttitle\n0\t"a ""b"""\tT\n')
     assert CorpusFile(path).fetch(["0"]) == {"0": Passage("0", "T", 'a "b"')}
