@@ -12,6 +12,7 @@ from torch import Tensor
 
 from qpeft_rerank.likelihood.body import Body
 from qpeft_rerank.likelihood.compiling import refused
+from qpeft_rerank.likelihood.exactly import exact_layers
 from qpeft_rerank.likelihood.float32 import whole_products
 from qpeft_rerank.likelihood.forked import outlive_forks
 from qpeft_rerank.likelihood.head import log_probs
@@ -58,6 +59,11 @@ def padded(rows: ListLike[ListLike[int]], device: torch.device, value: int = 0) 
     return sent(torch.tensor([[*row, *([value] * (longest - len(row)))] for row in rows]), device)
 
 
+def _eager() -> AbstractContextManager[Any]:
+    """Compiled layers as they were: their weights change."""
+    return torch.compiler.set_stance("force_eager")
+
+
 class CausalModel(ABC):
     """What scorers and adapters ask of a language model, however it was loaded.
 
@@ -102,6 +108,8 @@ class CausalModel(ABC):
         self.body: Body | None = None if stock else self.made_body()
         #: Whether its layers are compiled; see :func:`~qpeft_rerank.likelihood.compile_scorers.compile_scorers`.
         self.compiled = False
+        #: Whether it is inside :meth:`exactly`.
+        self.exact = False
 
     @property
     @abstractmethod
@@ -227,6 +235,19 @@ class CausalModel(ABC):
                 finally:
                     self.body = own
                     self.forget()
+
+    @contextmanager
+    def exactly(self) -> Iterator[None]:
+        """Inside the context, its layers compute in float32 with the weights that they have, without :attr:`body`.
+
+        For few tokens: a layer's weights are made float32 each time that it is read. Other threads wait.
+        """
+        with self.lock, exact_layers(self.modules), _eager() if self.compiled else nullcontext():
+            own, self.body, self.exact = self.body, None, True
+            try:
+                yield
+            finally:
+                self.body, self.exact = own, False
 
     @property
     def can_be_exact(self) -> bool:

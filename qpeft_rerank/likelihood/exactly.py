@@ -38,6 +38,44 @@ def exact_states(decoder: Any, ids: Tensor, meanwhile: Callable[[int], object]) 
 
 
 @contextmanager
+def exact_layers(model: nn.Module) -> Iterator[None]:
+    """Inside the context, a model of any kind computes in float32, each layer's weights made so while it is read.
+
+    Embeddings are widened once they are looked up. What a model multiplies by outside of its layers stays as it is.
+    """
+    held = ExitStack()
+
+    def hold(part: nn.Module, given: object) -> None:
+        held.enter_context(float32_weights(part))
+
+    handles = []
+    for part in _parts(model):
+        if isinstance(part, nn.Embedding):
+            handles.append(part.register_forward_hook(lambda module, given, made: made.float()))
+        else:
+            handles.append(part.register_forward_pre_hook(hold))
+            handles.append(part.register_forward_hook(lambda module, given, made: held.close()))
+    try:
+        yield
+    finally:
+        held.close()
+        for handle in handles:
+            handle.remove()
+
+
+def _parts(module: nn.Module) -> Iterator[nn.Module]:
+    """Layers, each once, and what is beside the lists of them."""
+    if not any(isinstance(inner, nn.ModuleList) for inner in module.modules()):
+        yield module
+        return
+    for child in module.children():
+        if isinstance(child, nn.ModuleList):
+            yield from child
+        else:
+            yield from _parts(child)
+
+
+@contextmanager
 def float32_weights(module: nn.Module) -> Iterator[None]:
     """Inside the context, a module has float32 weights, and its linear layers multiply in float32."""
     kept = [

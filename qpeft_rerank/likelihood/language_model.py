@@ -164,7 +164,8 @@ class LanguageModel(CausalModel):
         """The same, through the model's own layers where :attr:`body` may not."""
         if self.quick(max(lengths), extra):
             return super().scored_states(inputs, at, lengths, extra, lead, tree)
-        places = {"attention_mask": tree.mask(self.dtype), "position_ids": tree.positions} if tree else {}
+        dtype = torch.float32 if self.exact else self.dtype
+        places = {"attention_mask": tree.mask(dtype), "position_ids": tree.positions} if tree else {}
         states: Tensor = self.model.base_model(**inputs, **places, use_cache=False).last_hidden_state
         return states[at[:, 0], at[:, 1]]
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import peft
 import pytest
@@ -189,6 +190,28 @@ def test_a_passage_that_depends_on_the_query_is_not_shared(
 def test_half_precision_is_shared_too(llama: LanguageModel) -> None:
     half = LanguageModel.load(llama.source, "bfloat16", "cpu")
     assert shared_scorer(half, "plain", None).works
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "mixed"])
+@pytest.mark.parametrize(
+    ("works", "settings"),
+    [
+        (True, {"model_type": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256}),
+        (True, {"model_type": "mixtral", "num_local_experts": 4}),
+        # Weights so small that what is wrong with them hides in the rounding of bfloat16: positions that are not
+        # heeded, and a convolution that sees the query before.
+        (False, {"model_type": "mpt", "d_model": 32, "n_layers": 2, "n_heads": 4, "initializer_range": 0.1}),
+        (False, {"model_type": "lfm2", "layer_types": ["conv", "full_attention"], "initializer_range": 0.1}),
+    ],
+)
+def test_what_rounding_would_hide_is_seen(works: bool, settings: dict, dtype: str, tmp_path: Path) -> None:
+    model = LanguageModel.load(str(tiny.save_model(tmp_path / "model", **settings)), dtype, "cpu")
+    kept = {name: weight.clone() for name, weight in model.model.named_parameters()}
+    shared = SharedScorer(Scorer(model, load_template("plain")))
+    assert model.body is None and shared.works is works
+    for name, weight in model.model.named_parameters():
+        assert weight.dtype == kept[name].dtype and torch.equal(weight, kept[name])
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.model.modules())
 
 
 def test_memory_running_out_halves_the_batch(llama: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
