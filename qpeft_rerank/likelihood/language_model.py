@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qpeft_rerank.errors import InputError, first_line
+from qpeft_rerank.errors import REFUSALS, InputError, first_line
 from qpeft_rerank.likelihood.body import Body
 from qpeft_rerank.likelihood.causal_model import CausalModel
 from qpeft_rerank.likelihood.device_faults import pass_on_faults
@@ -14,7 +14,7 @@ from qpeft_rerank.likelihood.heap import keep_heap_small
 from qpeft_rerank.likelihood.int8 import quantize_layers
 from qpeft_rerank.likelihood.linears import products_of, replace_linears
 from qpeft_rerank.likelihood.loading import read_model, read_tokenizer, refusal
-from qpeft_rerank.likelihood.out_of_memory import fitting_model
+from qpeft_rerank.likelihood.out_of_memory import fitting_model, pass_on_out_of_memory
 from qpeft_rerank.likelihood.packed import Tree
 from qpeft_rerank.likelihood.precision import STATES
 from qpeft_rerank.likelihood.quiet import quiet_transformers
@@ -191,9 +191,9 @@ def _probe(model: Any, source: ModelSource, precision: str) -> bool:
     try:
         logits = model(input_ids=some, use_cache=False).logits
         followed = model(input_ids=ids, use_cache=False).logits[:, : some.shape[1]]
-    except RuntimeError as error:
+    except REFUSALS as error:
         pass_on_faults(error)
-        # Layers in another dtype than the rest, which the architecture multiplies by itself.
+        # Layers in another dtype than the rest, which the architecture multiplies by itself; other inputs than tokens.
         raise InputError(f"{source.name}: cannot be computed in {precision} ({first_line(error)})") from None
     if not logits.isfinite().all():
         other = "another --model" if precision == "float32" else "--dtype float32, or another --model"

@@ -1,4 +1,4 @@
-"""Models that are not whole, or want code of their own to be run."""
+"""Models that are not whole, do not fit, or want code of their own, or other inputs than tokens."""
 
 import builtins
 import json
@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 import tiny
+import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer
+from transformers.models.llama.modeling_llama import LlamaMLP
 
+from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.cost import model_shape
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.quick import load_for_scoring
@@ -87,3 +90,27 @@ def test_a_token_that_the_model_was_not_given(pair: tuple[str, str, str], tmp_pa
         assert "no embedding for '[NEW]'" in refusal(scorer.encode, [pair])
     pieces = model_shape(find_model(str(folder))).pieces
     assert "no embedding for '[NEW]'" in refusal(pieces.encode, [" ".join(pair)])
+
+
+@pytest.mark.parametrize("calls", [0, 2])
+def test_memory_that_runs_out_on_the_first_tokens_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
+    """Wherever it does: it says nothing of what the model computes."""
+    compute, left = LlamaMLP.forward, [None] * calls * 2
+
+    def forward(layer: LlamaMLP, states: torch.Tensor) -> torch.Tensor:
+        if not left:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        left.pop()
+        return compute(layer, states)
+
+    monkeypatch.setattr(LlamaMLP, "forward", forward)
+    with pytest.raises(InputError, match="does not fit into the memory"):
+        LanguageModel.load(str(tiny.save_model(tmp_path / "model")), "float32", "cpu")
+
+
+def test_a_model_that_wants_more_than_tokens_gets_one_line(tmp_path: Path) -> None:
+    folder = tiny.save_model(tmp_path / "model", model_type="xmod", is_decoder=True)
+    with pytest.raises(InputError, match=r"cannot be computed in float32 \(Input language unknown"):
+        LanguageModel.load(str(folder), "float32", "cpu")
