@@ -23,7 +23,8 @@ def check_int8(dtype: str) -> None:
 def quantize_layers(model: Any) -> None:
     """Keep a frozen model's linear layers as int8 with a scale a row, in place; products stay in its own dtype.
 
-    Embeddings and the output layer are left as they are: the rounding of a logit would be the score's.
+    Embeddings and the output layer are left as they are: the rounding of a logit would be the score's. So is what
+    ``transformers`` makes of something else than linear layers: the experts of a mixture, GPT-2's layers.
 
     :raises InputError: if torchao is not installed.
     """

@@ -49,6 +49,14 @@ def test_weights_take_a_byte_and_the_head_stays(folder: Path) -> None:
     assert model.embedding.weight.dtype == torch.bfloat16
 
 
+def test_experts_stay_as_they_are(tmp_path: Path) -> None:
+    quantized = pytest.importorskip("torchao.quantization").Int8Tensor
+    mixture = tiny.save_model(tmp_path / "model", model_type="mixtral", num_local_experts=4)
+    layer = LanguageModel.load(str(mixture), "int8", "cpu").model.model.layers[0]
+    assert isinstance(layer.self_attn.q_proj.weight, quantized)
+    assert type(layer.mlp.experts.down_proj) is torch.nn.Parameter
+
+
 def test_gradients_pass(folder: Path) -> None:
     pytest.importorskip("torchao")
     made = scorer(folder, "int8")
