@@ -28,6 +28,10 @@ def check_training(args: argparse.Namespace, loss: str) -> None:
 
     :param loss: that it minimises.
     """
+    if args.dataset is not None and args.adapter not in ("qpeft-r", "qpeft-a"):
+        raise InputError(
+            f"--dataset: says what the authors chose for Q-PEFT, and nothing of {args.adapter}; leave it out"
+        )
     for name, uses in (("margin", ("hinge", "pointwise+hinge")), ("temperature", ("contrastive",))):
         if getattr(args, name) is not None and loss not in uses:
             raise InputError(f"--{name}: --loss {loss} has none; leave it out, or take --loss {uses[-1]}")

@@ -32,6 +32,7 @@ RUN = ["--dev-run", "absent.trec", "--dev-topics", "absent.tsv"]
             "--negatives: --loss pointwise looks at no negatives",
         ),
         (train, [*TRAIN, "--loss", "pointwise", "--in-batch"], "--in-batch: --loss pointwise looks at no negatives"),
+        (train, [*TRAIN, "--adapter", "lora", "--dataset", "nq"], "--dataset: says what the authors chose for Q-PEFT"),
         (train, [*TRAIN, "--patience", "2"], "--patience: is of dev questions; give some"),
         (train, [*TRAIN, "--dev-queries", "2"], "--dev-queries: is of dev questions; give some"),
         (train, [*TRAIN, *TRIPLES, "--dev-depth", "2"], "--dev-depth: belongs to --dev-run"),
