@@ -14,6 +14,8 @@ from qpeft_rerank.errors import InputError, first_line
 # Deeper brackets than any file needs, and far fewer than a stack holds.
 _DEEPEST = 500
 _JSON_STRING, _BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL), re.compile(r"[][{}]")
+# So many processes do not end one after the other: on some file systems of networks a file never looks like itself.
+_TRIES = 20
 # What file systems without locks say, as some of clusters' are.
 _NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
@@ -124,11 +126,13 @@ def held(path: str | Path, refusal: str) -> IO[bytes]:
     :raises InputError: with ``refusal`` if another process holds it.
     :raises OSError: if it cannot be opened.
     """
+    tries = 0
     while True:
+        tries += 1
         stream = open(path, "a+b")  # noqa: SIM115 (open for as long as it is held)
         try:
             hold(stream, refusal)
-            if is_open(stream, path):
+            if is_open(stream, path) or tries == _TRIES:
                 return stream
         except BaseException:
             stream.close()
