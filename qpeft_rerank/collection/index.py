@@ -17,6 +17,8 @@ from qpeft_rerank.trec.runs import Hit
 from qpeft_rerank.trec.topics import Topic, check_topics
 
 _MOST_HITS = 2**31 - 1
+# White space that stands around an index's docids, where any does: of lines that were cut up carelessly.
+_AROUND = (("", "\r"), ("", "\n"), ("", " "), ("", "\t"), (" ", ""), ("\t", ""), (" ", " "))
 FIXED_ORDER = ("msmarco-doc-dev", "msmarco-doc-test", "msmarco-passage-dev-subset", "msmarco-passage-test-subset")
 
 #: What a topic is searched with: k1, b, and whether RM3 expands it.
@@ -77,6 +79,11 @@ class LuceneIndex:
             return None
         own = self._own(docids)
         absent = ids.first_absent(reader, list(own))
+        # One that is there with white space around it has fellows, of which each would be met in its turn.
+        if absent is not None and self._learn([own[absent]]):
+            self._learn(docid for key, docid in own.items() if key == docid)
+            own = self._own(docids)
+            absent = ids.first_absent(reader, list(own))
         return None if absent is None else own[absent]
 
     @_visit
@@ -85,6 +92,9 @@ class LuceneIndex:
         # str(): an integer would mean Lucene's internal number.
         own = self._own(map(str, docids))
         documents = self._searcher.batch_doc(list(own), 1)
+        if self._learn(docid for key, docid in own.items() if key == docid and key not in documents):
+            own = self._own(own.values())
+            documents = self._searcher.batch_doc(list(own), 1)
         here, instead = f"index {self.name}:", "the passages with --corpus"
         return {own[key]: stored_passage(own[key], document, here, instead) for key, document in documents.items()}
 
@@ -187,6 +197,13 @@ class LuceneIndex:
     def _own(self, docids: Iterable[str]) -> dict[str, str]:
         """The index's spelling of docids, each with that of a run."""
         return {self._stripped.get(docid, docid): docid for docid in docids}
+
+    def _learn(self, docids: Iterable[str]) -> bool:
+        """Look for docids of a run as the index may spell them; return whether there are any."""
+        spelled = {f"{before}{docid}{after}": docid for docid in docids for before, after in _AROUND}
+        found = self._searcher.batch_doc(list(spelled), 1) if spelled else {}
+        self._stripped |= {spelled[key]: key for key in found}
+        return bool(found)
 
     def _word(self, docid: str) -> str:
         word = docid.strip()

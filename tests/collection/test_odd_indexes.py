@@ -56,6 +56,14 @@ def test_white_space_around_a_docid_is_the_index_s_own(tmp_path: Path) -> None:
     assert index.fetch(["x"])["x"].text == "radium"
 
 
+def test_a_run_of_another_process_has_none_of_that_white_space(tmp_path: Path) -> None:
+    index = built(tmp_path, ("x\r", "radium"), ("y", "radium"), (" z ", "radium"), ("x1\n", "radium"))
+    docids = ["y", "x", "z", "x1"]
+    assert index.first_absent(docids) is None and index.first_absent([*docids, "w"]) == "w"
+    again = open_index(str(tmp_path / "index"))
+    assert set(again.fetch([*docids, "w"])) == set(docids) and again.fetch(["x"])["x"] == Passage("x", "", "radium")
+
+
 def test_an_index_without_docids_is_no_fault_of_the_query(tmp_path: Path) -> None:
     jvm.start()
     from jnius import autoclass
