@@ -67,6 +67,7 @@ def test_what_cannot_be_had_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None
         list(index.search(TOPICS))
 
 
+@pytest.mark.slow
 def test_pyserini_is_asked_for_what_it_has() -> None:
     pytest.importorskip("jnius_config", reason="Pyserini is not installed")
     assert lucene._search_base().get_bright_excluded_ids("bright-biology") == {}

@@ -8,7 +8,7 @@ from tests.train.words import command
 
 
 def test_it_is_one_line_and_the_checkpoint_is_kept(files, model_folder, monkeypatch, capsys):
-    words = command(files, model_folder, "--checkpoint-steps", 1)
+    words = command(files, model_folder, "--checkpoint-steps", 1, "--epochs", 1)
     assert train.main(words) == 0
     whole = (files / "out" / "adapter_model.safetensors").read_bytes()
     (files / "out").rename(files / "whole")
