@@ -14,7 +14,7 @@ from qpeft_rerank.likelihood.heap import keep_heap_small
 from qpeft_rerank.likelihood.int8 import quantize_layers
 from qpeft_rerank.likelihood.linears import products_of, replace_linears
 from qpeft_rerank.likelihood.loading import read_model, read_tokenizer, refusal
-from qpeft_rerank.likelihood.out_of_memory import fitting_model, pass_on_out_of_memory
+from qpeft_rerank.likelihood.out_of_memory import fitting_model
 from qpeft_rerank.likelihood.packed import Tree
 from qpeft_rerank.likelihood.precision import STATES
 from qpeft_rerank.likelihood.quiet import quiet_transformers

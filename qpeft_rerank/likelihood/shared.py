@@ -91,7 +91,7 @@ class SharedScorer:
         """
         model, flat = self.scorer.model, [sequence for row in rows for sequence in row]
         with model.exactly(), torch.inference_mode():
-            gap = (tree_log_probs(model, rows, None) - model.target_log_probs(flat)).abs().max()
+            gap = (tree_log_probs(model, rows, None, 0) - model.target_log_probs(flat)).abs().max()
         return bool(gap <= ROUNDING["float32"])
 
     @cached_property
