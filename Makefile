@@ -32,7 +32,7 @@ test: install-test
 	cd "$(ROOT)" && "$(BIN)/python" -m pytest $(WORKERS)
 
 test-quick: install-test
-	cd "$(ROOT)" && "$(BIN)/python" -m pytest $(WORKERS) -m "not slow"
+	cd "$(ROOT)" && "$(BIN)/python" -m pytest $(WORKERS) --dist worksteal -m "not slow"
 
 lint: install-test
 	cd "$(ROOT)" && "$(BIN)/ruff" format . && "$(BIN)/ruff" check --fix . && "$(BIN)/mypy" && "$(BIN)/lint-imports"

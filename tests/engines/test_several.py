@@ -63,6 +63,7 @@ def uninterrupted(scorers: tuple[Scorer, ...], shard: int) -> tuple[list[tuple[S
     return list(LocalEngine(methods, 300).score(CANDIDATES)), methods.batches
 
 
+@pytest.mark.slow
 @given(stops=st.lists(st.integers(0, 6), max_size=4), shard=st.sampled_from([15, 1000]))
 @settings(max_examples=8, deadline=None)
 def test_stopped_anywhere_and_resumed_gives_the_very_same_scores(

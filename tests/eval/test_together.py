@@ -97,6 +97,7 @@ def test_they_rank_as_alone(words, tmp_path, in_process, capsys):
     assert in_process == [] and "together" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_stopped_once_they_were_scored(words, tmp_path, in_process, monkeypatch):
     """What each would have taken alone is not known to the driver that goes on, either."""
     work = tmp_path / "work"

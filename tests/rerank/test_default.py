@@ -31,6 +31,7 @@ def test_the_command_without_a_model_is_a_qpeft_reranker(
     assert {line[4] for line in runs[0]}.isdisjoint(line[4] for line in runs[2])
 
 
+@pytest.mark.slow
 @needs_wheel
 def test_so_is_the_library_s() -> None:
     scores = [

@@ -50,6 +50,7 @@ def test_scaling(data, model, here, tmp_path, monkeypatch, capsys):
     assert command(data, model, output, "--curves", "pairs") == 2
 
 
+@pytest.mark.slow
 def test_overheads(data, model, here, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("eval.benchmarks.growth._VALUES", SMALL)
     monkeypatch.setattr("eval.benchmarks.growth._LINES", 3000)

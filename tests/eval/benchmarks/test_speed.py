@@ -19,6 +19,7 @@ def command(data, model, output, *more):
     return speed.main([str(word) for word in words])
 
 
+@pytest.mark.slow
 def test_everything_is_measured_once_and_agrees(data, model, here, tmp_path, capsys):
     output = tmp_path / "out.md"
     asked = ["--rows", *ROWS, "llama.cpp", "--workloads", *WHERE]
@@ -58,6 +59,7 @@ def test_a_dtype_without_a_unit_is_left_out(data, model, here, tmp_path, monkeyp
     assert "| qpeft_rerank, plain, bfloat16 |" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_lower_precisions_and_the_certified_row_are_measured(data, model, here, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("eval.benchmarks.ceiling.ceiling", lambda job: {"square": 1e9, "layers": 1e9})
     names = ["plain", "plain-mixed", "shared-mixed", "r-mixed", "a-mixed", "certified"]
