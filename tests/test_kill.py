@@ -17,13 +17,13 @@ from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.prompt import load_template
 from tests.killing import size_of
 
-KILLS = 12
-TOPICS, DEPTH = 40, 100
+KILLS = 8
+TOPICS, DEPTH = 25, 100
 
 
 @pytest.fixture(params=["one", "compared"])
 def command(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
-    """A job of 4,000 pairs, each a batch of its own, so that there are many moments to die in.
+    """A job of 2,500 pairs, each a batch of its own, so that there are many moments to die in.
 
     Compared, every pair is scored by two methods, and batches are rows that hold both.
     """

@@ -265,7 +265,7 @@ def test_killed_at_random_moments(program, model_folder, tmp_path):
     run = [sys.executable, *command(program, model_folder, tmp_path / "whole")]
     subprocess.run(run, check=True, env=ENVIRONMENT, capture_output=True)
     run[-2] = str(tmp_path / "killed")
-    assert kill_until_done(run, ENVIRONMENT, tmp_path / "killed" / "log.csv", pause=0.4) >= 2
+    assert kill_until_done(run, ENVIRONMENT, tmp_path / "killed" / "log.csv", by=80, pause=0.4) >= 2
     whole, killed = ((tmp_path / name / "final.safetensors").read_bytes() for name in ("whole", "killed"))
     assert whole == killed
 
