@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from qpeft_rerank.neighbours import processors
 from tests.browser import Browse, browser
@@ -13,6 +14,10 @@ from tests.browser import Browse, browser
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     # Before torch is loaded: workers that share processors stand in each other's way.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, processors() // int(workers))))
+
+# How long an example takes is the machine's affair, not the test's.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 ROOT = Path(__file__).resolve().parent.parent
 

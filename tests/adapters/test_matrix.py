@@ -42,7 +42,7 @@ BASE = [
     ("bug", "", "the bug " * 12),
     ("why is it so", "", ""),
 ]
-quick = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def stirred(adapter, seed=0):

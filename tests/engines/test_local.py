@@ -96,7 +96,7 @@ def uninterrupted(scorer: Scorer, shard: int) -> tuple[list[tuple[Score, ...]], 
 
 
 @given(stops=st.lists(st.integers(0, 12), max_size=5), shard=st.sampled_from([9, 25, 1000]))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_stopped_anywhere_and_resumed_gives_the_very_same_scores(
     scorer: Scorer, tmp_path_factory: pytest.TempPathFactory, stops: list[int], shard: int
 ) -> None:
@@ -118,7 +118,7 @@ def test_stopped_anywhere_and_resumed_gives_the_very_same_scores(
 
 
 @given(share=st.floats(0, 1))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_a_journal_torn_inside_a_batch_becomes_what_it_was(
     scorer: Scorer, tmp_path_factory: pytest.TempPathFactory, share: float
 ) -> None:
@@ -184,7 +184,7 @@ def repeating(count: int) -> list[Candidate]:
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["auto", "on"])
 @given(stops=st.lists(st.integers(0, 5), max_size=4), shard=st.sampled_from([12, 15, 1000]))
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_shared_passages_resume_to_the_very_same_scores(
     scorer: Scorer, tmp_path_factory: pytest.TempPathFactory, mode: str, stops: list[int], shard: int
 ) -> None:

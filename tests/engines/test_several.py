@@ -65,7 +65,7 @@ def uninterrupted(scorers: tuple[Scorer, ...], shard: int) -> tuple[list[tuple[S
 
 @pytest.mark.slow
 @given(stops=st.lists(st.integers(0, 6), max_size=4), shard=st.sampled_from([15, 1000]))
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_stopped_anywhere_and_resumed_gives_the_very_same_scores(
     scorers: list[Scorer], tmp_path_factory: pytest.TempPathFactory, stops: list[int], shard: int
 ) -> None:

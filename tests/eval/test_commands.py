@@ -182,7 +182,7 @@ entries = st.lists(
 
 
 @given(entries)
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_dpr_json_there_and_back(tmp_path, found):
     """Order, answers and labels come back, whatever the scores, and equal questions stay apart."""
     records = [

@@ -5,7 +5,7 @@ import random
 
 import numpy
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -19,7 +19,6 @@ columns = st.integers(2, 8).flatmap(
 
 
 @given(columns)
-@settings(deadline=None)
 def test_t_test_is_scipys(rows):
     differences = numpy.array(rows).T
     found = paired_t(differences)
@@ -35,7 +34,6 @@ def test_differences_that_are_equal_but_for_their_last_digits_tell_nothing():
 
 
 @given(columns)
-@settings(deadline=None)
 def test_randomisation_of_few_topics_is_exact(rows):
     differences = numpy.array(rows).T
     for column, p in zip(differences.T, randomisation(differences), strict=True):

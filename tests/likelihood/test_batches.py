@@ -25,7 +25,7 @@ def test_longest_first_and_never_longer_than_the_batch_before(lengths: list[int]
 
 
 @given(LENGTHS, st.integers(1, 3000), st.integers(0, 100))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_cut_keeps_to_the_budget_and_costs_no_more(lengths: list[int], budget: int, overhead: int) -> None:
     def cost(batches: list[list[int]]) -> int:
         return sum(len(batch) * lengths[batch[0]] + overhead for batch in batches)

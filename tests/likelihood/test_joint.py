@@ -87,7 +87,7 @@ def assert_each_as_alone(methods: Methods, pairs: list, budget: int) -> None:
 
 
 @given(groups=GROUPED, budget=st.sampled_from([1, 90, 2048]))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_any_grouping_gives_each_method_its_own_scores(methods: Methods, groups: list, budget: int) -> None:
     assert_each_as_alone(methods, pairs_of(groups), budget)
 

@@ -86,7 +86,7 @@ def shared_scorer(model: LanguageModel, prompt: str, cut: int | None) -> SharedS
 
 @pytest.mark.parametrize("prompt", ["plain", "qpeft"])
 @given(groups=GROUPED, budget=st.sampled_from([1, 60, 200, 2048]), cut=st.sampled_from([None, 7]))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_any_grouping_equals_the_reference(
     model: LanguageModel, kind: str, prompt: str, groups: list, budget: int, cut: int | None
 ) -> None:
@@ -125,7 +125,7 @@ def made(request: pytest.FixtureRequest, llama: LanguageModel):
 
 @pytest.mark.parametrize("trained", [False, True])
 @given(groups=GROUPED, budget=st.sampled_from([90, 300, 2048]))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_adapters_equal_the_reference(llama: LanguageModel, made, trained: bool, groups: list, budget: int) -> None:
     kept = [parameter.detach().clone() for parameter in made.parameters()]
     with torch.no_grad():
@@ -261,7 +261,7 @@ def test_auto_shares_where_it_pays_and_asks_the_model_only_then(
 
 
 @given(groups=GROUPED, width=st.sampled_from([1, 8, 64]), budget=st.integers(1, 400))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_plan_never_costs_more(llama: LanguageModel, groups: list, width: int, budget: int) -> None:
     sequences = shared_scorer(llama, "plain", None).scorer.encode(pairs_of(groups))
     attention = Attention(width)

@@ -24,7 +24,7 @@ def one(builder: PromptBuilder, query: str, title: str, text: str, hints: int | 
 @given(
     query=WORDS.filter(str.strip), title=WORDS, text=WORDS, room=st.integers(0, 40), hints=st.none() | st.integers(0, 5)
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_only_the_passage_is_cut_and_its_beginning_kept(pieces, name, query, title, text, room, hints) -> None:
     template = load_template(name)
     roomy = one(PromptBuilder(template, pieces, 10_000), query, title, text, hints)
@@ -39,7 +39,7 @@ def test_only_the_passage_is_cut_and_its_beginning_kept(pieces, name, query, tit
 
 
 @given(first=WORDS.filter(str.strip), second=WORDS.filter(str.strip), text=WORDS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_prefix_up_to_the_hints_does_not_depend_on_the_query(first: str, second: str, text: str) -> None:
     builder = PromptBuilder(load_template("qpeft"), LLAMA, 10_000)
     one_way, other = one(builder, first, "t", text, 3), one(builder, second, "t", text, 5)

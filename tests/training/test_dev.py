@@ -1,7 +1,7 @@
 """The dev metric: what it scores, and that it is trec_eval's."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qpeft_rerank.collection.passages import Passage
@@ -42,7 +42,6 @@ def test_only_topics_that_scores_decide_are_scored():
     assert dev.metric([9.0, 5.0, 7.0]) == pytest.approx((1 / 3 + 0 + 1 + 0) / 4)
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_equal_to_scoring_everything(data):
     docids = [str(number) for number in range(14)]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from qpeft_rerank.errors import InputError
@@ -42,7 +42,6 @@ PIECES = st.sampled_from(WORDS.split() + SPACES)
 TEXTS = st.lists(PIECES, max_size=12).map("".join) | st.text(max_size=20)
 
 
-@settings(deadline=None)
 @given(text=TEXTS, answers=st.lists(TEXTS, max_size=3), cut=st.tuples(st.integers(0, 12), st.integers(0, 12)))
 @example(text="the ΟΔΟΣ", answers=["οδος"], cut=(0, 0))
 def test_equal_to_pyserini_on_drawn_texts(pyserini: Judge, text: str, answers: list[str], cut: tuple[int, int]) -> None:
@@ -52,7 +51,6 @@ def test_equal_to_pyserini_on_drawn_texts(pyserini: Judge, text: str, answers: l
     assert has_answer(answers, text) == pyserini(text, answers, False)
 
 
-@settings(deadline=None)
 @given(text=TEXTS, answers=st.lists(st.sampled_from(["a+", "^b", "(", "é", "[A-C]c", r"\d{2}", "x|$", "*"])))
 def test_equal_to_pyserini_on_regular_expressions(pyserini: Judge, text: str, answers: list[str]) -> None:
     assert has_answer(answers, text, regex=True) == pyserini(text, answers, True)

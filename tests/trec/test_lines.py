@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qpeft_rerank.errors import InputError
@@ -27,7 +27,6 @@ def feed(monkeypatch: pytest.MonkeyPatch, content: bytes) -> io.BytesIO:
     return stream
 
 
-@settings(deadline=None)
 @given(
     lines=LINES,
     end=st.sampled_from(["\n", "\r\n"]),

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qpeft_rerank.errors import InputError
@@ -47,7 +47,6 @@ def by_hand(scored: dict[str, float], grades: dict[str, int], k: int) -> dict[st
     }
 
 
-@settings(deadline=None)
 @given(run=RUNS, qrels=QRELS, k=st.integers(1, 12))
 def test_values_are_the_textbook_ones_over_all_judged_topics(
     run: dict[str, dict[str, float]], qrels: Qrels, k: int
@@ -65,7 +64,6 @@ def test_values_are_the_textbook_ones_over_all_judged_topics(
     assert found.unjudged == tuple(topic for topic in run if topic not in qrels)
 
 
-@settings(deadline=None)
 @given(run=RUNS, qrels=QRELS)
 def test_aliases_are_the_same_measure(run: dict[str, dict[str, float]], qrels: Qrels) -> None:
     pairs = [("H@5", "Success@5"), ("Hit@5", "hit@5"), ("MRR", "RR"), ("MRR@3", "rr@3"), ("MAP", "AP")]

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qpeft_rerank.errors import InputError
@@ -16,7 +16,6 @@ from tests.refusal import refusal
 WORDS = st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1, max_size=6)
 
 
-@settings(deadline=None)
 @given(qrels=st.dictionaries(WORDS, st.dictionaries(WORDS, st.integers(-2, 4), min_size=1), min_size=1, max_size=4))
 def test_round_trip(tmp_path_factory: pytest.TempPathFactory, qrels: Qrels) -> None:
     path = str(tmp_path_factory.mktemp("qrels") / "q.txt")

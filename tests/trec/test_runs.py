@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from qpeft_rerank.errors import InputError
@@ -46,7 +46,6 @@ def put(tmp_path: Path, text: str) -> str:
     return str(path)
 
 
-@settings(deadline=None)
 @given(run=st.dictionaries(WORDS, st.dictionaries(WORDS, SCORES, min_size=1), min_size=1, max_size=4))
 @example(run={"1": {"9": -25.000001, "10": -25.0000015}})
 def test_what_is_written_is_read_in_the_same_order_with_the_same_float32(
@@ -62,7 +61,6 @@ def test_what_is_written_is_read_in_the_same_order_with_the_same_float32(
         assert read == trec_order(scored.items())
 
 
-@settings(deadline=None)
 @given(scored=SCORED)
 @example(scored={"9": -25.000001, "10": -25.0000015})
 def test_order_is_the_one_of_trec_eval(scored: dict[str, float]) -> None:
@@ -75,7 +73,6 @@ def test_order_is_the_one_of_trec_eval(scored: dict[str, float]) -> None:
         assert found["q"]["recip_rank"] == pytest.approx(1 / rank)
 
 
-@settings(deadline=None)
 @given(scored=SCORED, seed=st.integers())
 def test_order_depends_on_nothing_else(scored: dict[str, float], seed: int) -> None:
     shuffled = list(scored.items())

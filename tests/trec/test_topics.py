@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qpeft_rerank.errors import InputError
@@ -130,7 +130,6 @@ def test_dpr_files_count_their_questions_from_0(tmp_path: Path, name: str, text:
     assert list(read_topics(put(tmp_path, name, text)).values()) == DPR
 
 
-@settings(deadline=None)
 @given(answers=st.lists(st.text(st.characters(exclude_categories=["Cs"]))))
 def test_answer_lists_survive_python_and_json(answers: list[str]) -> None:
     assert parse_answers(repr(answers)) == tuple(answers)
