@@ -68,8 +68,7 @@ def _command(args: argparse.Namespace) -> int:
     measures = list(dict.fromkeys(args.measures or DEFAULT_MEASURES))
     for measure in measures:
         parse_measure(measure)  # before the files, which may be large
-    if [args.qrels, args.topics, *args.run].count("-") > 1:
-        raise InputError("stdin (-) is named twice; it can be read only once, name a file")
+    console.check_stdin(args, "qrels", "topics", "run")
     topic_ids = list(find_topics(args.topics)) if args.topics else None
     qrels = named_qrels(args.qrels)
     if topic_ids is not None and qrels.keys().isdisjoint(topic_ids):

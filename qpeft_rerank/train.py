@@ -161,7 +161,7 @@ def _train(args: argparse.Namespace, command: str, team: "Team | None" = None) -
     template = load_template(args.prompt or ("qpeft" if args.preset == "faithful" else "plain"))
     if twice := next((path for at, path in enumerate(args.train) if path in args.train[:at]), None):
         raise InputError(f"--train {twice}: is given twice; once is enough")
-    for path in (*args.train, *_listed(args.dev)):
+    for _, path in console.inputs(args, "train", "dev"):
         check_there(path)  # the last as well, before the first is read
     find_model(args.model, weights=False)
     dev = dev_source(args, speaks=team is None or team.main)
@@ -200,15 +200,14 @@ def _check_output(args: argparse.Namespace) -> None:
     if args.output == "-":
         raise InputError("--output -: an adapter is a folder and cannot go to stdout; name one")
     names = ("train", "dev", "dev_topics", "dev_run", "dev_corpus", "dev_index", "dev_qrels", "model", "prompt")
-    used = [(name, value) for name in names for value in _listed(getattr(args, name)) if os.path.exists(value)]
+    used = [(flag, value) for flag, value in console.inputs(args, *names) if os.path.exists(value)]
     if args.prefix_cache not in ("auto", "off"):
-        used.append(("prefix_cache", args.prefix_cache))
+        used.append(("--prefix-cache", args.prefix_cache))
     output = Path(os.path.realpath(args.output))
-    for name, value in used if output.name else ():
+    for flag, value in used if output.name else ():
         for folder in (output, output.with_name(f"{output.name}.training")):
             if Path(os.path.realpath(value)).is_relative_to(folder):
-                flag = name.replace("_", "-")
-                raise InputError(f"--{flag} {value}: is in {folder}, which this training replaces; keep them apart")
+                raise InputError(f"{flag} {value}: is in {folder}, which this training replaces; keep them apart")
     from qpeft_rerank.training.workfolder import checked_output
 
     # The work folder looks again: while gigabytes are read, another training may have ended there.
@@ -218,18 +217,10 @@ def _check_output(args: argparse.Namespace) -> None:
 def _check_streams(args: argparse.Namespace, together: bool) -> None:
     """Refuse stdin for two inputs, and for several processes whatever gives to one what another then lacks."""
     names = ("train", "dev", "dev_topics", "dev_run", "dev_qrels")
-    given = [(f"--{name.replace('_', '-')}", value) for name in names for value in _listed(getattr(args, name))]
-    if [value for _, value in given].count("-") > 1:
-        raise InputError(
-            f"{', '.join(dict.fromkeys(flag for flag, _ in given))}: only one of them can come from stdin (-)"
-        )
-    for flag, value in given if together else ():
+    console.check_stdin(args, *names)
+    for flag, value in console.inputs(args, *names) if together else ():
         if value == "-" or (os.path.exists(value) and not os.path.isfile(value) and not os.path.isdir(value)):
             raise InputError(f"{flag} {value}: is a stream, which several processes cannot all read; give a file")
-
-
-def _listed(given: str | list[str] | None) -> list[str]:
-    return given if isinstance(given, list) else [given] if given else []
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:

@@ -59,15 +59,20 @@ def arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> ar
     return args
 
 
-def inputs(args: argparse.Namespace, *names: str) -> list[tuple[str, str | None]]:
-    """A command's arguments that name what it reads, each with its flag; see :func:`~qpeft_rerank.trec.output.check_output`."""
-    return [(f"--{name}", getattr(args, name)) for name in names]
+def inputs(args: argparse.Namespace, *names: str) -> list[tuple[str, str]]:
+    """What a command was told to read, each with its flag; see :func:`~qpeft_rerank.trec.output.check_output`."""
+    given = [(_flag(name), getattr(args, name)) for name in names]
+    return [(flag, one) for flag, value in given for one in (value if isinstance(value, list) else [value]) if one]
 
 
 def check_stdin(args: argparse.Namespace, *names: str) -> None:
     """Refuse ``-`` for more than one of a command's inputs."""
-    if [getattr(args, name) for name in names].count("-") > 1:
-        raise InputError(f"{', '.join(f'--{name}' for name in names)}: only one of them can come from stdin (-)")
+    if [value for _, value in inputs(args, *names)].count("-") > 1:
+        raise InputError(f"{', '.join(map(_flag, names))}: only one of them can come from stdin (-)")
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def settings(given: Iterable[str]) -> dict[str, Any]:
