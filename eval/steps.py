@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from qpeft_rerank import __version__
-from qpeft_rerank.adapters.find import CONFIG, STAMP, WEIGHTS, find_adapter, prompt_name, shipped_adapters
+from qpeft_rerank.adapters.find import CONFIG, STAMP, WEIGHTS, find_adapter, saved_template, shipped_adapters
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.identity import file_digest, model_identity, tokenizer_identity
 from qpeft_rerank.prompt.templates import load_template
@@ -87,7 +87,10 @@ def adapter_prompt(name: str) -> str | None:
     from qpeft_rerank.methods import DEFAULT_PROMPT
 
     folder = _adapter_folder(name)
-    return None if folder is None else prompt_name(folder) or DEFAULT_PROMPT
+    if folder is None:
+        return None
+    own = saved_template(folder)
+    return own.name if own else DEFAULT_PROMPT
 
 
 def _adapter_folder(name: str) -> Path | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from qpeft_rerank.adapters.find import find_adapter
+from qpeft_rerank.adapters.find import find_adapter, saved_template
 from qpeft_rerank.errors import InputError, check_count
 from qpeft_rerank.likelihood.causal_model import CausalModel
 from qpeft_rerank.likelihood.scorer import Scorer
@@ -53,9 +53,7 @@ def check_prompt(adapter: str | None, prompt: Template | None) -> None:
     """Refuse a prompt that an adapter was not trained with, before anything is searched or loaded."""
     name = named_adapter(adapter)
     if name is not None and prompt is not None:
-        from qpeft_rerank.adapters.store import saved_template
-
-        _refuse_other(name, saved_template(name), prompt)
+        _refuse_other(name, saved_template(find_adapter(name)), prompt)
 
 
 def _refuse_other(adapter: str, own: Template | None, prompt: Template | None) -> None:

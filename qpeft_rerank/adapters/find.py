@@ -2,18 +2,20 @@
 
 import difflib
 import importlib.resources
-import json
 from pathlib import Path
 
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.files import at_home
+from qpeft_rerank.files import at_home, read_object
 from qpeft_rerank.likelihood.hub import snapshot
+from qpeft_rerank.prompt.templates import Template, template_from_dict
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 #: Beside the files of PEFT's own methods, which have no place for base identity and prompt.
 STAMP = "qpeft_rerank.json"
 CARD = "README.md"
+#: What helps where one of these files is damaged.
+AGAIN = "save or fetch the adapter again"
 
 
 def _shipped_folder() -> Path:
@@ -48,11 +50,14 @@ def find_adapter(name: str) -> Path:
     return _download(name)
 
 
-def prompt_name(folder: Path) -> str | None:
-    """The name of the prompt that an adapter in this folder was trained with; None where other software saved it."""
+def saved_template(folder: Path) -> Template | None:
+    """The prompt that the adapter in this folder was trained with, no model needed; None if other software saved it.
+
+    :raises InputError: if its files are damaged.
+    """
     for path in (folder / CONFIG, folder / STAMP):  # PEFT's own configuration has no room for it
-        if path.is_file() and (prompt := json.loads(path.read_text("utf-8")).get("prompt")):
-            return str(prompt["name"])
+        if path.is_file() and (prompt := read_object(path, AGAIN).get("prompt")) is not None:
+            return template_from_dict(prompt, f"{path}, prompt")
     return None
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from qpeft_rerank import __version__
 from qpeft_rerank.adapters.base import Adapter
 from qpeft_rerank.adapters.card import Card, render
-from qpeft_rerank.adapters.find import CARD, CONFIG, STAMP, WEIGHTS, find_adapter
+from qpeft_rerank.adapters.find import AGAIN, CARD, CONFIG, STAMP, WEIGHTS, find_adapter
 from qpeft_rerank.adapters.peft_bridge import PeftAdapter
 from qpeft_rerank.adapters.registry import Kind, adapter_kinds, create_adapter, find_kind
 from qpeft_rerank.errors import InputError, first_line, one_line
@@ -26,7 +26,6 @@ from qpeft_rerank.prompt.templates import Template, template_from_dict
 
 # Raised when an older release could no longer read what this one writes.
 FORMAT = 1
-_AGAIN = "save or fetch the adapter again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +138,7 @@ def load_adapter(name: str, model: CausalModel) -> LoadedAdapter:
 
 
 def _load(name: str, folder: Path, model: CausalModel) -> LoadedAdapter:
-    config = read_object(folder / CONFIG, _AGAIN)
+    config = read_object(folder / CONFIG, AGAIN)
     peft_type = config.get("peft_type")
     if not isinstance(peft_type, str):
         raise InputError(f"{folder / CONFIG}: no peft_type, so it is no adapter's configuration")
@@ -148,7 +147,7 @@ def _load(name: str, folder: Path, model: CausalModel) -> LoadedAdapter:
         return _load_own(name, folder, config, kinds[peft_type], model)
     template = None
     if (folder / STAMP).is_file():
-        stamp = read_object(folder / STAMP, _AGAIN)
+        stamp = read_object(folder / STAMP, AGAIN)
         template = _check_stamp(stamp, name, folder / STAMP, folder, model)
     if not isinstance(model, LanguageModel):
         raise InputError(f"adapter {name}: PEFT's methods need a model that LanguageModel.load loaded")
@@ -160,20 +159,8 @@ def in_layers(name: str) -> bool:
 
     :raises InputError: if there is none, or its configuration is damaged.
     """
-    config = read_object(find_adapter(name) / CONFIG, _AGAIN)
+    config = read_object(find_adapter(name) / CONFIG, AGAIN)
     return config.get("peft_type") not in {kind.peft_type for kind in adapter_kinds().values()}
-
-
-def saved_template(name: str) -> Template | None:
-    """The prompt that an adapter was trained with, no model needed; None for one that other software saved.
-
-    :raises InputError: as :func:`in_layers` does.
-    """
-    folder = find_adapter(name)
-    for path in (folder / CONFIG, folder / STAMP):  # PEFT's own configuration has no room for it
-        if path.is_file() and (prompt := read_object(path, _AGAIN).get("prompt")) is not None:
-            return template_from_dict(prompt, f"{path}, prompt")
-    return None
 
 
 def _load_own(name: str, folder: Path, config: dict[str, Any], kind: Kind, model: CausalModel) -> LoadedAdapter:
@@ -212,7 +199,7 @@ def _check_stamp(stamp: Mapping[str, Any], name: str, source: Path, folder: Path
             "differ); give its own with --model"
         )
     if not (folder / WEIGHTS).is_file():
-        raise InputError(f"{folder / WEIGHTS}: is missing; {_AGAIN}")
+        raise InputError(f"{folder / WEIGHTS}: is missing; {AGAIN}")
     if content_digest(folder / WEIGHTS) != stamp.get("weights_sha256"):
         raise InputError(f"{folder / WEIGHTS}: damaged (its digest is not the one in {source.name})")
     return template_from_dict(stamp.get("prompt"), f"{source}, prompt")

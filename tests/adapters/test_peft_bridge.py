@@ -9,7 +9,7 @@ import tiny
 import torch
 from packing import packing
 
-from qpeft_rerank.adapters.find import find_adapter, prompt_name
+from qpeft_rerank.adapters.find import find_adapter, saved_template
 from qpeft_rerank.adapters.peft_bridge import PeftAdapter
 from qpeft_rerank.adapters.store import load_adapter, save_adapter
 from qpeft_rerank.errors import InputError
@@ -233,11 +233,11 @@ def test_other_base_models(model, plain, tmp_path):
 
 def test_a_folder_tells_its_prompt(model, plain, tmp_path):
     """Ours do, of whichever kind; PEFT's own do not."""
-    assert prompt_name(find_adapter("smollm2-135m-a")) == "plain"
+    assert saved_template(find_adapter("smollm2-135m-a")).name == "plain"
     save_adapter(PeftAdapter.create(fresh(model), CONFIGS["lora"]()), model, load_template("upr"), tmp_path / "ours")
-    assert prompt_name(tmp_path / "ours") == "upr"
+    assert saved_template(tmp_path / "ours").name == "upr"
     (tmp_path / "ours" / "qpeft_rerank.json").unlink()
-    assert prompt_name(tmp_path / "ours") is None
+    assert saved_template(tmp_path / "ours") is None
 
 
 def test_memory_that_runs_out_is_no_fault_of_the_adapter(model, plain, tmp_path, monkeypatch):
