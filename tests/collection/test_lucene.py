@@ -1,7 +1,6 @@
 """Real Lucene: search, fetch, prebuilt indexes, topics by name, and each trap of Pyserini."""
 
 import hashlib
-import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -16,7 +15,7 @@ from qpeft_rerank.collection.lucene import LuceneIndex, load_qrels, load_topics,
 from qpeft_rerank.collection.passages import Passage
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.trec.topics import Topic
-from tests.forking import status_of_fork
+from tests.forking import forks, status_of_fork
 from tests.refusal import refusal
 
 pytest.importorskip("jnius_config", reason="Pyserini is not installed")
@@ -117,7 +116,7 @@ def test_mixed_ids_are_sorted_as_text() -> None:
     assert sorted_ids(["10", "9", "007"]) == ["007", "9", "10"]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system forks no processes")
+@forks
 def test_java_is_refused_in_a_forked_process(index: LuceneIndex, topics: dict[str, Topic], tiny_index: Path) -> None:
     """Its collector of garbage and its compiler did not come along: sooner or later a call would wait for them."""
 

@@ -1,17 +1,15 @@
 """A process forked from one that scores, as ``multiprocessing`` makes them on Linux, comes to an end."""
 
-import os
 from pathlib import Path
 
-import pytest
 import torch
 
 from qpeft_rerank import Reranker
-from tests.forking import status_of_fork
+from tests.forking import forks, status_of_fork
 from tests.tiny import save_model
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system forks no processes")
+@forks
 def test_scoring_does_not_wait_for_threads_that_stayed_behind(tmp_path: Path) -> None:
     reranker = Reranker.from_pretrained(save_model(tmp_path), "none", dtype="float32", device="cpu")
     texts = ["Ada wrote a program", "Alan broke a cipher"]

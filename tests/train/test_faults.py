@@ -133,8 +133,6 @@ def test_questions_without_a_usable_negative_are_told(files, model_folder, capsy
         (["--dev-run", "r"], "two ways"),
         (["--dev-corpus", "c"], "--dev-corpus: belongs to --dev-run"),
         (["--queries", "-1"], "--queries -1"),
-        (["--train", "absent.jsonl"], "absent.jsonl: no such file"),
-        (["--model", "/absent/model"], "/absent/model"),
         (["--prompt", "absent"], "no prompt 'absent'"),
         (["--adapter", "qpeft-z", "--model", "/absent/model", "--train", "/absent"], "--adapter qpeft-z: give one of"),
         (["--option", "colour=1", "--model", "/absent/model", "--train", "/absent"], "no option 'colour'"),

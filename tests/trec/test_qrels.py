@@ -1,8 +1,6 @@
 """Qrels: round trip and faults."""
 
 import shlex
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,6 +9,7 @@ from hypothesis import strategies as st
 
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.trec.qrels import Qrels, read_qrels, write_qrels
+from tests.advice import done_as_advised
 from tests.refusal import refusal
 
 WORDS = st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1, max_size=6)
@@ -43,14 +42,12 @@ def test_a_fault_names_file_line_and_fix(tmp_path: Path, line: str, what: str) -
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.skipif(shutil.which("awk") is None, reason="there is no awk")
 def test_qrels_of_three_columns_become_trec_s_by_what_is_advised(tmp_path: Path) -> None:
     """BEIR's have a header, others have none."""
     for header in ("query-id\tcorpus-id\tscore\r\n", ""):
         (tmp_path / "q").write_bytes(f"{header}PLAIN-2\tMED-10\t2\r\nPLAIN-2\tMED-7\t0\r\n".encode())
         advised = refusal(read_qrels, str(tmp_path / "q")).partition(": awk ")[2]
-        command = ["awk", *shlex.split(advised), str(tmp_path / "q")]
-        (tmp_path / "mended").write_bytes(subprocess.run(command, capture_output=True, check=True).stdout)
+        (tmp_path / "mended").write_bytes(done_as_advised(["awk", *shlex.split(advised), "q"], tmp_path))
         assert read_qrels(str(tmp_path / "mended")) == {"PLAIN-2": {"MED-10": 2, "MED-7": 0}}
 
 
