@@ -4,9 +4,11 @@ import hashlib
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 from qpeft_rerank.collection.passages import Passage
 from qpeft_rerank.engines.ahead import ahead
+from qpeft_rerank.engines.side_by_side import in_order
 from qpeft_rerank.likelihood.joint import Methods
 from qpeft_rerank.likelihood.journal import Journal, score_key
 from qpeft_rerank.likelihood.scorer import refuse_nan
@@ -151,25 +153,43 @@ class LocalEngine:
         pending = list(shard.fresh)
         self._spare(len(shard.keys) - len(pending))
         progress(len(shard.keys) - len(pending))
-        for planned in self.methods.plan(sequences, self.batch_tokens):
-            batch = planned.indices
-            known = [self.journal.mine(pending[index], number) if self.journal else None for index in batch]
-            scores = {index: score for index, score in zip(batch, known, strict=True) if score is not None}
-            if None not in known:
-                self._spare(len(batch))
-            else:
-                # All of the batch, so that it is the batch that it was; a kill may have left a part of it.
-                anew = dict(zip(batch, self.methods.score(planned, sequences), strict=True))
-                lost = {index: score for index, score in anew.items() if index not in scores}
-                for index, score in lost.items():
-                    candidate = shard.fresh[pending[index]].candidate
-                    refuse_nan(score, f"topic {candidate.topic.id}, passage {candidate.passage.docid}")
-                if self.journal:
-                    self.journal.add(((pending[index], score) for index, score in lost.items()), number)
-                scores |= lost
-            found.update((pending[index], score) for index, score in scores.items())
-            progress(len(batch))
+        plan = self.methods.plan(sequences, self.batch_tokens)
+        kept = [self._kept([pending[index] for index in planned.indices], number) for planned in plan]
+        # All of a batch, so that it is the batch that it was; a kill may have left a part of it.
+        works: list[Callable[[], list[Score]]] = [
+            partial(self.methods.score, planned, sequences)
+            for planned, known in zip(plan, kept, strict=True)
+            if None in known
+        ]
+        with closing(self._made(works, len(plan))) as made:
+            for planned, known in zip(plan, kept, strict=True):
+                batch = planned.indices
+                scores = {index: score for index, score in zip(batch, known, strict=True) if score is not None}
+                if None not in known:
+                    self._spare(len(batch))
+                else:
+                    anew = dict(zip(batch, next(made), strict=True))
+                    lost = {index: score for index, score in anew.items() if index not in scores}
+                    for index, score in lost.items():
+                        candidate = shard.fresh[pending[index]].candidate
+                        refuse_nan(score, f"topic {candidate.topic.id}, passage {candidate.passage.docid}")
+                    if self.journal:
+                        self.journal.add(((pending[index], score) for index, score in lost.items()), number)
+                    scores |= lost
+                found.update((pending[index], score) for index, score in scores.items())
+                progress(len(batch))
         return [found[key] for key in shard.keys]
+
+    def _kept(self, keys: list[str], number: int) -> list[Score | None]:
+        """What a batch's journal has of it; see :meth:`Journal.mine`."""
+        return [self.journal.mine(key, number) if self.journal else None for key in keys]
+
+    def _made(self, works: list[Callable[[], list[Score]]], batches: int) -> Generator[list[Score], None, None]:
+        """The scores of each batch in turn."""
+        model = self.methods.divisible
+        if model is None:
+            return (work() for work in works)
+        return in_order(works, model, batches)
 
     def _spare(self, count: int) -> None:
         if self.journal:

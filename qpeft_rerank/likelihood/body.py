@@ -21,6 +21,7 @@ from qpeft_rerank.likelihood.device_faults import pass_on_faults
 from qpeft_rerank.likelihood.exactly import exact_states
 from qpeft_rerank.likelihood.float32 import whole_products
 from qpeft_rerank.likelihood.layer import Layer
+from qpeft_rerank.likelihood.loan import go_on
 from qpeft_rerank.likelihood.operations import causal, masked, normed
 from qpeft_rerank.likelihood.packed import Attended, Packed, Tree, joined, row_by_row, saves
 
@@ -122,6 +123,7 @@ class Body:
             cos, sin = self._angles(states, positions[:, ahead:])
             mask = tree.mask(self.dtype) if tree else None
         for number, layer in enumerate(self.layers):
+            go_on()
             before = read[number] if read else None
             if packed:
                 projected = self._project(layer, states, cos, sin)
@@ -176,12 +178,13 @@ class Body:
         first = vectors[:1, :lead]
         if lead <= 0 or not bool((vectors[:, :lead] == first).all()):
             return []
-        if self._lead is None or not torch.equal(self._lead[0], first):
+        known = self._lead  # another thread may put its own there meanwhile
+        if known is None or not torch.equal(known[0], first):
             states = first.to(torch.float32, copy=True)
             cos, sin = self._angles(states, torch.arange(lead, device=vectors.device)[None])
-            kept = [self._through(layer, states, cos, sin) for layer in self.layers]
-            self._lead = first.clone(), kept
-        return self._lead[1]
+            known = first.clone(), [self._through(layer, states, cos, sin) for layer in self.layers]
+            self._lead = known
+        return known[1]
 
     def _through(self, layer: Layer, states: Tensor, cos: Tensor, sin: Tensor) -> Attended:
         """Take whole rows' states through a layer, in place; return what attention needed of them."""

@@ -17,6 +17,7 @@ from qpeft_rerank.likelihood.float32 import whole_products
 from qpeft_rerank.likelihood.forked import outlive_forks
 from qpeft_rerank.likelihood.head import log_probs
 from qpeft_rerank.likelihood.linears import change_products, keeps_weights, products_of
+from qpeft_rerank.likelihood.loan import Loan, is_lent
 from qpeft_rerank.likelihood.mapped import give_back
 from qpeft_rerank.likelihood.packed import Tree
 from qpeft_rerank.likelihood.sharing import Attention
@@ -220,9 +221,10 @@ class CausalModel(ABC):
     def changed(self, embedder: Embedder | None, rows: int) -> Iterator[dict[str, Any]]:
         """The model as the embedder wants it, inside the context, which gives further inputs for so many rows.
 
-        Other threads wait until it ends.
+        Other threads wait until it ends, but for those that :meth:`lent` is for.
         """
-        with self.lock, whole_products(), refused(self.source.name) if self.compiled else nullcontext():
+        turn = nullcontext() if is_lent(self) else self.lock
+        with turn, whole_products(), refused(self.source.name) if self.compiled else nullcontext():
             if not isinstance(embedder, ModelChanger):
                 yield {}
                 return
@@ -235,6 +237,23 @@ class CausalModel(ABC):
                 finally:
                     self.body = own
                     self.forget()
+
+    def divisible(self, embedder: Embedder | None) -> bool:
+        """Whether several threads may read batches at the same time: nothing that they all see changes meanwhile.
+
+        On a GPU one batch is enough to be busy with.
+        """
+        plain = self.body is not None and not self.compiled and not isinstance(embedder, ModelChanger)
+        return plain and self.device.type == "cpu"
+
+    @contextmanager
+    def lent(self) -> Iterator[Loan]:
+        """Inside the context, the model is that of the threads which :meth:`Loan.take` what it gives; others wait.
+
+        They read with what :meth:`divisible` allows.
+        """
+        with self.lock, whole_products():
+            yield Loan(self)
 
     @contextmanager
     def exactly(self) -> Iterator[None]:

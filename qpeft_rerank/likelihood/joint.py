@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from qpeft_rerank.likelihood.causal_model import Embedder, ModelChanger
+from qpeft_rerank.likelihood.causal_model import CausalModel, Embedder, ModelChanger
 from qpeft_rerank.likelihood.scorer import BatchScorer, Scorer
 from qpeft_rerank.likelihood.scores import Score
 from qpeft_rerank.likelihood.shared import PROBE, Mode, SharedScorer
@@ -97,6 +97,13 @@ class Methods:
             else:
                 made.append(({owner}, self.apart[owner]))
         return made
+
+    @property
+    def divisible(self) -> CausalModel | None:
+        """The model with which several threads may score batches at the same time; None where they may not."""
+        model = self.scorers[0].model
+        allowed = all(scorer.model is model and model.divisible(scorer.hinter) for scorer in self.scorers)
+        return model if allowed else None
 
     def _joined(self, owners: ListLike[int]) -> SharedScorer | None:
         """What scores the last of these owners in the same rows as the others; None if that cannot be."""

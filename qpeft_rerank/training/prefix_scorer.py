@@ -56,6 +56,10 @@ def scorer_after_prefix(
 class PrefixMethods(Methods):
     """A :class:`PrefixScorer` alone: batches hold rows with as many tokens of their own, after the prefixes, together."""
 
+    @property
+    def divisible(self) -> None:
+        """Not so: kept states are read, and made where they are missing, by one thread at a time."""
+
     def plan(self, sequences: ListLike[Sequence], batch_tokens: int) -> list[Batch]:
         """See :func:`plan_suffixes`."""
         return plan_suffixes(sequences, batch_tokens)
