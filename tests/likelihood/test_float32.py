@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
 import torch
 
+from qpeft_rerank.likelihood import linears
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.likelihood.shared import SharedScorer
@@ -44,16 +46,20 @@ def test_products_are_whole_while_a_batch_is_read(
     asked = [of.fp32_precision for of in MATMULS]
     assert asked[0] == "tf32"
     seen = []
-    product = torch.nn.functional.linear
 
-    def looked_at(*given: torch.Tensor) -> torch.Tensor:
-        seen.append([of.fp32_precision for of in MATMULS])
-        return product(*given)
+    def looked_at(product: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        def looked(*given: Any) -> torch.Tensor:
+            seen.append([of.fp32_precision for of in MATMULS])
+            return product(*given)
+
+        return looked
 
     model = LanguageModel.load(str(tiny.save_model(tmp_path / "model")), "float32", "cpu")
     scorer = Scorer(model, load_template("plain"))
     sequences = scorer.encode([("why", "", "A moth."), ("what", "", "A moth.")])
-    monkeypatch.setattr(torch.nn.functional, "linear", looked_at)
+    # MKL's products, and oneDNN's, which take their place where there is AVX-512.
+    for owner, name in ((torch.nn.functional, "linear"), (linears, "_linear")):
+        monkeypatch.setattr(owner, name, looked_at(getattr(owner, name)))
     scorer.log_probs(sequences)
     SharedScorer(scorer, "on").log_probs([sequences])
     assert seen and all(one == ["ieee", "ieee"] for one in seen)
