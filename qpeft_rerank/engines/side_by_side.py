@@ -19,7 +19,7 @@ _Made = TypeVar("_Made")
 # Batches at the same time, at the most: each takes memory of its own.
 _MOST = 4
 # Batches to a worker, at least: the last ones leave workers with nothing to do.
-_EACH = 4
+_EACH = 2
 # Batches to a worker that are begun and not yet asked for; with one, all would wait for the slowest.
 _AHEAD = 2
 

@@ -1,4 +1,4 @@
-"""The score journal: every scored batch on disk before the next begins.
+"""The score journal: every scored batch on disk, as soon as those before it in the plan are.
 
 One file of JSON lines. ``{"run": digest}`` opens a section, the scores of that run follow, a batch
 in one write; ``{"writing": paths}`` tells what was made of them then. A score's key covers all that it

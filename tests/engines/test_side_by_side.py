@@ -133,7 +133,7 @@ def test_threads_begun_later_have_as_many_of_their_own_as_before(scorer: Scorer)
 def test_few_batches_are_read_one_after_another(scorer: Scorer) -> None:
     methods = Watched([scorer])
     with threads(2):
-        scored(methods, 6)
+        scored(methods, 2)
     assert methods.by
     assert not methods.helped
 
