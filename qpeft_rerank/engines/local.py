@@ -161,7 +161,7 @@ class LocalEngine:
             for planned, known in zip(plan, kept, strict=True)
             if None in known
         ]
-        with closing(self._made(works, len(plan))) as made:
+        with closing(in_order(works, self.methods.divisible, len(plan))) as made:
             for planned, known in zip(plan, kept, strict=True):
                 batch = planned.indices
                 scores = {index: score for index, score in zip(batch, known, strict=True) if score is not None}
@@ -183,13 +183,6 @@ class LocalEngine:
     def _kept(self, keys: list[str], number: int) -> list[Score | None]:
         """What a batch's journal has of it; see :meth:`Journal.mine`."""
         return [self.journal.mine(key, number) if self.journal else None for key in keys]
-
-    def _made(self, works: list[Callable[[], list[Score]]], batches: int) -> Generator[list[Score], None, None]:
-        """The scores of each batch in turn."""
-        model = self.methods.divisible
-        if model is None:
-            return (work() for work in works)
-        return in_order(works, model, batches)
 
     def _spare(self, count: int) -> None:
         if self.journal:

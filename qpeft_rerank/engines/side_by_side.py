@@ -30,18 +30,21 @@ def division(threads: int) -> tuple[int, int]:
     return threads // each, each
 
 
-def in_order(works: ListLike[Callable[[], _Made]], model: CausalModel, batches: int) -> Generator[_Made, None, None]:
+def in_order(
+    works: ListLike[Callable[[], _Made]], model: CausalModel | None, batches: int
+) -> Generator[_Made, None, None]:
     """What each of these makes, in their order; several are at work where that is worth it.
 
     How a score rounds depends on the threads that its batch has, so that nothing but ``batches`` decides about them.
 
     :param works: each reads one batch.
-    :param model: what they read with; other threads than theirs wait for it until all is made, or this is closed.
+    :param model: what they read with; other threads than theirs wait for it until all is made, or this is closed. None
+        where only one batch may be read at a time.
     :param batches: that there were at first, those done by an earlier run included.
     """
     threads = torch.get_num_threads()
     workers, each = division(threads)
-    if workers == 1 or batches < workers * _EACH or not works:
+    if model is None or workers == 1 or batches < workers * _EACH or not works:
         for work in works:
             yield work()
         return
