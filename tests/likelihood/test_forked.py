@@ -6,6 +6,7 @@ import torch
 
 from qpeft_rerank import Reranker
 from tests.forking import forks, status_of_fork
+from tests.threads import threads
 from tests.tiny import save_model
 
 
@@ -13,9 +14,7 @@ from tests.tiny import save_model
 def test_scoring_does_not_wait_for_threads_that_stayed_behind(tmp_path: Path) -> None:
     reranker = Reranker.from_pretrained(save_model(tmp_path), "none", dtype="float32", device="cpu")
     texts = ["Ada wrote a program", "Alan broke a cipher"]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
+    with threads(2):
         torch.ones(1 << 20).sum()  # a loop for both
         expected = reranker.rerank("who wrote it", texts)
 
@@ -25,5 +24,3 @@ def test_scoring_does_not_wait_for_threads_that_stayed_behind(tmp_path: Path) ->
             assert [one.place for one in found] == [one.place for one in expected]
 
         assert status_of_fork(work) == 0
-    finally:
-        torch.set_num_threads(threads)
