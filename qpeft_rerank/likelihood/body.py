@@ -48,7 +48,7 @@ class Body:
         self._project: Callable[..., Attended] = Layer.projected
         self._finish: Callable[[Layer, Tensor, Tensor], None] = Layer.finish
         # The last lead read: its embeddings, and what attention needs of it in each layer.
-        self._lead: tuple[Tensor, list[Attended]] | None = None
+        self._lead: tuple[Tensor, list[Attended], int] | None = None
 
     @classmethod
     def of(cls, decoder: Any) -> "Body | None":
@@ -179,10 +179,12 @@ class Body:
         if lead <= 0 or not bool((vectors[:, :lead] == first).all()):
             return []
         known = self._lead  # another thread may put its own there meanwhile
-        if known is None or not torch.equal(known[0], first):
+        # As many threads round it in the same way, whoever read it first.
+        count = torch.get_num_threads()
+        if known is None or known[2] != count or not torch.equal(known[0], first):
             states = first.to(torch.float32, copy=True)
             cos, sin = self._angles(states, torch.arange(lead, device=vectors.device)[None])
-            known = first.clone(), [self._through(layer, states, cos, sin) for layer in self.layers]
+            known = first.clone(), [self._through(layer, states, cos, sin) for layer in self.layers], count
             self._lead = known
         return known[1]
 

@@ -239,12 +239,13 @@ class CausalModel(ABC):
                     self.forget()
 
     def divisible(self, embedder: Embedder | None) -> bool:
-        """Whether several threads may read batches at the same time: nothing that they all see changes meanwhile.
+        """Whether several threads may read batches at the same time: nothing that they all see changes meanwhile, such
+        as the angles of positions, where they depend on a batch's length.
 
         On a GPU one batch is enough to be busy with.
         """
         plain = self.body is not None and not self.compiled and not isinstance(embedder, ModelChanger)
-        return plain and self.device.type == "cpu"
+        return plain and self.attention.boundary is None and self.device.type == "cpu"
 
     @contextmanager
     def lent(self) -> Iterator[Loan]:

@@ -11,6 +11,10 @@ from qpeft_rerank.errors import InputError, first_line
 Made = TypeVar("Made")
 
 
+class NoRoomError(InputError):
+    """The smallest part of some work does not fit into memory."""
+
+
 def attempt(compute: Callable[[], Made]) -> Made | None:
     """What ``compute`` makes, or None where memory runs out: then nothing of the failed work is held any more."""
     try:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.causal_model import CausalModel, Embedder
-from qpeft_rerank.likelihood.out_of_memory import attempt
+from qpeft_rerank.likelihood.out_of_memory import NoRoomError, attempt
 from qpeft_rerank.likelihood.scores import Score
 from qpeft_rerank.prompt.builder import PromptBuilder
 from qpeft_rerank.prompt.segments import Sequence
@@ -69,13 +69,14 @@ class BatchScorer(ABC):
     def score(self, sequences: ListLike[Sequence]) -> list[Score]:
         """Score one batch. When memory runs out it is halved, down to single sequences.
 
-        :raises InputError: if the model gives NaN for a pair, or one pair alone does not fit.
+        :raises InputError: if the model gives NaN for a pair.
+        :raises NoRoomError: if one pair alone does not fit.
         """
         logs = attempt(lambda: self.log_probs(sequences))
         if logs is not None:
             return summed(logs, sequences)
         if len(sequences) == 1:
-            raise InputError(
+            raise NoRoomError(
                 f"out of memory on one sequence of {len(sequences[0])} tokens; set --max-passage-tokens "
                 "or a smaller --dtype"
             )

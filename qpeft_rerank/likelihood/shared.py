@@ -129,7 +129,7 @@ class SharedScorer:
     def score(self, rows: ListLike[ListLike[Sequence]]) -> list[Score]:
         """Score one batch, row after row. When memory runs out it is halved, a last row read pair by pair.
 
-        :raises InputError: if one pair alone does not fit into memory.
+        :raises NoRoomError: if one pair alone does not fit into memory.
         """
         if all(len(row) == 1 for row in rows):
             return self.scorer.score([row[0] for row in rows])

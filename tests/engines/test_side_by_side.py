@@ -1,6 +1,9 @@
 """Batches that several threads score at the same time: the same scores, in the same order, and no thread stays."""
 
 import threading
+import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,7 @@ from qpeft_rerank.likelihood.joint import Methods
 from qpeft_rerank.likelihood.journal import Journal
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.loan import LoanEndedError, go_on
+from qpeft_rerank.likelihood.out_of_memory import NoRoomError
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.likelihood.scores import Score
 from qpeft_rerank.prompt import load_template
@@ -117,6 +121,73 @@ def test_threads_begun_later_have_as_many_of_their_own_as_before(scorer: Scorer)
         later.start()
         later.join()
         assert seen == [2]
+
+
+def test_threads_begun_meanwhile_have_as_many_of_their_own_as_before(model: LanguageModel) -> None:
+    seen: list[int] = []
+
+    def work() -> int:
+        begun = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+        begun.start()
+        begun.join()
+        return torch.get_num_threads()
+
+    with threads(8):
+        assert list(in_order([work] * 12, model, 12)) == [2] * 12
+    assert seen == [8] * 12
+
+
+def test_a_batch_without_room_beside_others_is_read_again_alone(model: LanguageModel) -> None:
+    at_work: set[int] = set()
+    others, tried = [], []
+
+    def work(number: int) -> int:
+        at_work.add(number)
+        try:
+            time.sleep(0.01)
+            tried.append(number)
+            if number == 3:
+                others.append(len(at_work) - 1)
+                if tried.count(3) == 1:
+                    raise NoRoomError("out of memory")
+            return number
+        finally:
+            at_work.remove(number)
+
+    with threads(2):
+        made = list(in_order([partial(work, number) for number in range(12)], model, 12))
+    assert made == list(range(12))
+    assert tried.count(3) == 2 and len(tried) == 13
+    assert others[-1] == 0
+
+
+def test_a_batch_without_room_by_itself_ends_the_work(model: LanguageModel) -> None:
+    def work() -> None:
+        raise NoRoomError("out of memory")
+
+    with threads(2), pytest.raises(NoRoomError):
+        list(in_order([work] * 12, model, 12))
+    assert nobody_is_left()
+
+
+@pytest.mark.parametrize(("switch", "helped"), [("OMP_PROC_BIND=close", False), ("OMP_PROC_BIND=FALSE", True)])
+def test_threads_that_share_a_processor_do_not_help(
+    scorer: Scorer, monkeypatch: pytest.MonkeyPatch, switch: str, helped: bool
+) -> None:
+    monkeypatch.setenv(*switch.split("="))
+    methods = Watched([scorer])
+    with threads(2):
+        scored(methods, 180)
+    assert methods.helped == helped
+
+
+def test_angles_that_depend_on_a_batch_are_for_one_thread(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = scorer.model
+    monkeypatch.setattr(model, "attention", replace(model.attention, boundary=100))
+    methods = Watched([scorer])
+    with threads(2):
+        scored(methods, 180)
+    assert not methods.helped
 
 
 def test_few_batches_are_read_one_after_another(scorer: Scorer) -> None:

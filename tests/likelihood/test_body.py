@@ -23,6 +23,7 @@ from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.likelihood.shared import SharedScorer
 from qpeft_rerank.prompt import load_template
 from tests.slow import slow_but
+from tests.threads import threads
 
 ALL = {
     **KINDS,
@@ -253,6 +254,13 @@ def test_the_prompt_s_first_words_are_read_once(tmp_path: Path, prompt: str) -> 
     own = sum(len(sequence) - lead for sequence in sequences)
     assert read == [rows(lead), rows(own), rows(own)]
     torch.testing.assert_close(logs[0], logs[1], rtol=0, atol=0)
+    # By each number of threads, or how a score rounds would depend on what was read before it.
+    read.clear()
+    for count in (1, 2, 2):
+        with threads(count):
+            quick.log_probs(sequences)
+    before = read.index(rows(own))  # the thread may have had one before
+    assert read[before:] == [rows(own), rows(lead), rows(own), rows(own)]
     read.clear()
     # Rows that begin with other words, and one that begins with the query, still get their own scores.
     changed = quick.model.target_log_probs
