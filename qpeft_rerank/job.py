@@ -114,6 +114,7 @@ class Job:
             return 0
         run, topics = given.run, given.topics
         with Journal(place) as journal:
+            self.outputs.check()  # another job may have held the journal, and written, since the command began
             collect(journal, self.team.count if self.team else 1)
             reranker = self._reranker()
             model = reranker.scorer.model

@@ -64,7 +64,7 @@ class Outputs:
         args = self.args
         # Jobs that differ in what they make of scores may run beside each other, too.
         how = [args.model, args.adapter, *args.compare, args.prompt, args.dtype, args.max_passage_tokens]
-        how += [args.alpha, args.depth, args.certify, args.missing]
+        how += [args.alpha, args.depth, args.certify, args.missing, args.index, args.corpus]
         digest = hashlib.blake2b(repr(how).encode(), digest_size=12)
         for topic, hits in run.items():
             digest.update(f"{topic}\t{topics[topic].text}\t{' '.join(hit.docid for hit in hits)}\n".encode())

@@ -37,6 +37,13 @@ def score_key(scorer: str, query: str, title: str, text: str) -> str:
     return digest.hexdigest()
 
 
+def _damage(number: int) -> str:
+    """What to say of a line that is none of a journal's."""
+    if number == 1:
+        return "not a journal; move the file, or choose another --output"
+    return f"not a journal line; take it out (sed -i {number}d), and what it held is scored again"
+
+
 class Journal:
     """Scores on disk, by key. Use it in a ``with`` block: it holds a lock on its file, and leaves none without scores.
 
@@ -83,12 +90,12 @@ class Journal:
         for number, line in enumerate(self._file, 1):
             if not line.endswith(b"\n"):
                 if number == 1 and not _HEADER.encode("ascii").startswith(line):
-                    raise InputError(f"{self.path}:1: not a journal; move the file, or choose another --output")
+                    raise InputError(f"{self.path}:1: {_damage(1)}")
                 break  # the write that was cut short; its batch is scored again
             try:
                 self._take(parse_json(line.decode("utf-8")), number)
             except (ValueError, KeyError, TypeError, RecursionError):
-                raise InputError(f"{self.path}:{number}: not a journal line; delete the file to start afresh") from None
+                raise InputError(f"{self.path}:{number}: {_damage(number)}") from None
             good += len(line)
         self._file.truncate(good)
         if good == 0:

@@ -39,6 +39,10 @@ def read_qrels(path: str) -> Qrels:
             grade = int(text)
         except ValueError:
             raise InputError(f"{where}: grade {text!r} is no whole number; columns are {_COLUMNS}") from None
+        if "_" in text:  # a digit's neighbour for Python, not for trec_eval
+            raise InputError(f"{where}: grade {text!r} is no whole number; columns are {_COLUMNS}")
+        if "\0" in docid:  # where trec_eval would end it
+            raise InputError(f"{where}: a docid with a zero byte; the file is damaged, fetch or make it again")
         if abs(grade) > _LARGEST:
             raise InputError(f"{where}: grade {grade} is beyond {_LARGEST}; columns are {_COLUMNS}")
         if qrels.setdefault(topic, {}).setdefault(docid, grade) != grade:

@@ -66,6 +66,8 @@ def _read(path: str) -> Run:
             raise _not_a_number(path, number, rank, score) from None
         if not abs(hit.score) <= _LARGEST or "_" in score:
             raise _not_a_number(path, number, rank, score)
+        if "\0" in docid:  # where trec_eval would end it
+            raise _fault(path, number, "a docid with a zero byte; the file is damaged, fetch or make it again")
         hits = run.get(topic)
         if hits is None:
             hits = run[topic] = {}

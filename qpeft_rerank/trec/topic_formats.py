@@ -75,7 +75,12 @@ def read_tsv(lines: Lines) -> Iterator[Record]:
     A first line that names the columns is left out, and of more than two only those of id and text are read. Without it,
     more than two are refused: read as text, the third would be part of every query.
     """
-    widths = {line.rstrip().count("\t") for _, line in lines}
+    # Last cells may be empty, in all lines or in some.
+    widths = min(
+        ({line.count("\t") for _, line in lines}, {line.rstrip().count("\t") for _, line in lines}),
+        key=len,
+    )
+    filled = any(cell.strip() for _, line in lines for cell in line.split("\t")[2:])
     others = False
     for place, (number, line) in enumerate(lines):
         id_, *cells = line.split("\t")
@@ -84,7 +89,7 @@ def read_tsv(lines: Lines) -> Iterator[Record]:
         if place == 0 and _column(id_) in _ID_COLUMNS and _column(cells[0]) in _TEXT_COLUMNS:
             others = len(cells) > 1
             continue
-        if place == 0 and len(lines) > 1 and len(widths) == 1 and max(widths) > 1:
+        if place == 0 and len(lines) > 1 and len(widths) == 1 and max(widths) > 1 and filled:
             raise FormatError(
                 number,
                 f"{max(widths) + 1} columns, and topics have 2; name them in a first line (qid<TAB>query<TAB>...), or take two "

@@ -76,14 +76,18 @@ def test_damage_in_the_middle_is_named_by_line(tmp_path: Path, line: bytes) -> N
     path = filled(tmp_path / "j")
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:3], line, *lines[3:]]))
-    with pytest.raises(InputError, match=r"j:4: .*delete the file"):
+    with pytest.raises(InputError, match=r"j:4: .*\(sed -i 4d\)"):
         Journal(path)
+    path.write_bytes(b"".join([*lines[:2], *lines[3:]]))  # what was a score's line is taken out
+    with Journal(path) as journal:
+        journal.begin("run")
+        assert [journal.mine(key) for key, _ in SCORES] == [None, *(score for _, score in SCORES[1:])]
 
 
 def test_a_file_of_another_kind_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "j"
     path.write_text("1 Q0 d 1 2.0 tag\n", "utf-8")
-    with pytest.raises(InputError, match=":1:"):
+    with pytest.raises(InputError, match=":1: not a journal; move"):
         Journal(path)
     assert path.read_text("utf-8") == "1 Q0 d 1 2.0 tag\n"
 

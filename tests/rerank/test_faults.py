@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from qpeft_rerank.job import Job
 from qpeft_rerank.rerank import main
 from tests.rerank.first_stage import RUN
 
@@ -76,6 +77,21 @@ def test_outputs_do_not_overwrite_each_other(command, tmp_path: Path, capsys: py
     assert main(command()) == 2
     assert "out.trec.journal:1: not a journal" in capsys.readouterr().err
     assert (tmp_path / "out.trec.journal").read_text() == "notes without a line's end"
+
+
+def test_what_another_job_wrote_meanwhile_is_not_replaced(
+    command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = Job._inputs
+
+    def inputs(job: Job):
+        (tmp_path / "out.trec").write_text("of another job", "utf-8")
+        return own(job)
+
+    monkeypatch.setattr(Job, "_inputs", inputs)
+    assert main(command()) == 2
+    assert "out.trec: exists" in capsys.readouterr().err
+    assert (tmp_path / "out.trec").read_text("utf-8") == "of another job"
 
 
 def test_an_empty_value_is_refused(command, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,6 +30,8 @@ def test_round_trip(tmp_path_factory: pytest.TempPathFactory, qrels: Qrels) -> N
         ("1 0 d2 1 x", "found 5"),
         ("1 0 d2 yes", "grade 'yes'"),
         ("1 0 d2 1.0", "grade '1.0'"),
+        ("1 0 d2 1_0", "grade '1_0'"),
+        ("1 0 d2\0 1", "zero byte"),
         ("1 0 d2 99999999999", "beyond"),
         ("1 0 d1 2", "docid d1 .* 1 before; keep one"),
     ],

@@ -242,6 +242,11 @@ def test_a_third_column_is_no_part_of_the_queries(tmp_path: Path) -> None:
     assert list(read_topics(put(tmp_path, "t.tsv", f"qid\tquery\tanswer\n{table}")).values()) == TOPICS
 
 
+def test_a_third_column_may_be_empty_here_and_there(tmp_path: Path) -> None:
+    said = refusal(read_topics, put(tmp_path, "t.tsv", "1\twhat is x\tgeography\n2\twho is y\t\n"))
+    assert "t.tsv:1: 3 columns" in said
+
+
 @pytest.mark.parametrize("more", ["\t", "\t\t ", "\t\r"])
 def test_empty_columns_at_the_end_are_none(tmp_path: Path, more: str) -> None:
     table = "".join(f"{t.id}\t{t.text}{more}\n" for t in TOPICS)
