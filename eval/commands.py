@@ -18,6 +18,7 @@ from qpeft_rerank.neighbours import processors
 ROOT = Path(__file__).resolve().parent.parent
 _LAST = 4096  # bytes of a log in which its last line is looked for
 _THREADS = "OMP_NUM_THREADS"
+_ERROR = "error: "  # how the project's commands begin to say why they end
 
 
 def shell(step: Step, work: Path) -> str:
@@ -35,6 +36,12 @@ def typed(step: Step, work: Path, words: Sequence[str], threads: str | None = No
 def environment() -> dict[str, str]:
     """This process's environment, and in it the project for every Python to find."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+
+
+class FaultError(InputError):
+    """A command that ended with a fault of its own. What it left is not its result, unlike that of a stopped one, which
+    writes its output whole or not at all.
+    """
 
 
 class Commands:
@@ -57,7 +64,7 @@ class Commands:
     def __call__(self, step: Step) -> int | None:
         """Run a step's command; return the greatest resident size of its process in bytes, where the system tells.
 
-        :raises InputError: if it failed, with its own last line.
+        :raises InputError: if it failed, with its own last line; :class:`FaultError` if nobody stopped it.
         """
         log, place = step.folder(self.work) / "log.txt", step.place(self.work)
         fresh = place.with_name(f".{place.name}.part")
@@ -77,7 +84,8 @@ class Commands:
             raise KeyboardInterrupt
         if status != 0:
             fresh.unlink(missing_ok=True)
-            raise InputError(f"{step.kind} {step.label}: {_why(status, log)} (log: {log}); what is finished stays")
+            kind = FaultError if self._is_fault(status, log) else InputError
+            raise kind(f"{step.kind} {step.label}: {_why(status, log)} (log: {log}); what is finished stays")
         if step.prints:
             os.replace(fresh, place)
         return peak
@@ -88,6 +96,12 @@ class Commands:
             self._stopped = True
             for process in self._running:
                 process.terminate()
+
+    def _is_fault(self, status: int, log: Path) -> bool:
+        """Tell whether a command failed of itself: it says so, or ended with a status while nothing stopped it."""
+        with self._lock:
+            stopped = self._stopped
+        return _last_line(log).startswith(_ERROR) or (status > 0 and not stopped)
 
     def _start(self, step: Step, printed: IO[bytes]) -> "subprocess.Popen[bytes]":
         given = environment()
@@ -132,8 +146,8 @@ def _copy(stream: IO[bytes] | None, log: IO[bytes], watched: bool) -> None:
 
 def _why(status: int, log: Path) -> str:
     line = _last_line(log)
-    if line.startswith("error: "):
-        return line.removeprefix("error: ")
+    if line.startswith(_ERROR):
+        return line.removeprefix(_ERROR)
     why = f"killed by signal {-status}" if status < 0 else f"ended with status {status}"
     return f"{why}; it said last: {line}" if line else why
 
@@ -141,7 +155,7 @@ def _why(status: int, log: Path) -> str:
 def _last_line(log: Path) -> str:
     text = log.read_bytes()[-_LAST:].decode("utf-8", "replace").replace("\r", "\n")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("error: ")]
+    errors = [line for line in lines if line.startswith(_ERROR)]
     return (errors or lines or [""])[-1]
 
 

@@ -19,7 +19,9 @@ from typing import Any
 
 from eval.sample import topic_line
 from qpeft_rerank import console
-from qpeft_rerank.errors import InputError
+from qpeft_rerank.errors import InputError, first_line
+from qpeft_rerank.files import parse_json
+from qpeft_rerank.trec.lines import is_text
 from qpeft_rerank.trec.output import check_output, write_lines
 from qpeft_rerank.trec.qrels import Qrels, read_qrels, write_qrels
 from qpeft_rerank.trec.runs import read_run, write_run
@@ -123,11 +125,11 @@ def _to_json(args: argparse.Namespace) -> int:
 
 def _entries(path: str) -> list[dict[str, Any]]:
     try:
-        entries = json.loads(Path(path).read_text("utf-8"))
+        entries = parse_json(Path(path).read_text("utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error})") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON ({first_line(error)}); write the list anew") from None
     if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
         raise InputError(f"{path}: not a list of questions with answers and ctxs")
     return entries
@@ -139,6 +141,8 @@ def _topic(entry: dict[str, Any], place: int, where: str) -> Topic:
         raise InputError(f"{where}: has no question")
     if not isinstance(answers, list) or not all(isinstance(answer, str) for answer in answers):
         raise InputError(f"{where}: 'answers' is not a list of strings")
+    if not is_text("".join((text, *answers))):
+        raise InputError(f"{where}: question or answers have half a surrogate pair; mend the escape")
     return Topic(str(place), text.strip(), tuple(answers))
 
 
@@ -152,12 +156,14 @@ def _contexts(entry: dict[str, Any], where: str) -> list[tuple[str, float, int |
         try:
             docid = str(context["id"] if "id" in context else context["docid"])
             score = float(context["score"])
-        except (AttributeError, KeyError, TypeError, ValueError):
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
             raise InputError(f"{where}: a passage of ctxs has no id or no score that is a number") from None
         # DPR's own files name passages wiki:123 in some releases.
         docid = docid.removeprefix("wiki:")
         if not docid:
             raise InputError(f"{where}: a passage of ctxs has no id")
+        if not is_text(docid):
+            raise InputError(f"{where}: the id {docid!r} in ctxs has half a surrogate pair; mend the escape")
         answered = context.get("has_answer")
         found.append((docid, score, None if answered is None else int(bool(answered))))
     # trec_eval sees float32.

@@ -1,27 +1,14 @@
 """Where figures come from: the exact commands, what went in and came out by digest, and the versions."""
 
-import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 
 from eval.chain import Chain
 from eval.commands import typed
 from eval.conditions import Condition
 from eval.steps import Source, Step, ordered
 from eval.store import Store
-from qpeft_rerank import __version__
-
-_PACKAGES = (
-    "pyserini",
-    "torch",
-    "transformers",
-    "peft",
-    "numpy",
-    "scipy",
-    "pandas",
-    "pytrec_eval-terrier",
-)
+from eval.versions import versions
 
 
 @dataclass(frozen=True)
@@ -60,12 +47,21 @@ def sources_of(steps: Iterable[Step]) -> dict[str, str]:
     return {text: "by name" if digest.startswith("name ") else digest for text, digest in found.items()}
 
 
-def versions() -> dict[str, str]:
-    """Versions of what computes figures here."""
-    found = {"qpeft_rerank": __version__, "Python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue  # another distribution of the same module, such as a build from source
-    return found
+def versions_of(steps: Sequence[Step], store: Store) -> list[tuple[str, dict[str, str] | None]]:
+    """The versions behind figures, each after what a line says they are of; None where records do not tell.
+
+    One line where all steps agree with each other, and with this process, which computes what follows from them.
+    """
+    here, ran_by = versions(), [store.record(step).get("versions", []) for step in steps]
+    if all(found == [here] for found in ran_by):
+        return [("Versions", here)]
+    distinct: list[dict[str, str]] = []
+    for one in (one for found in ran_by for one in found):
+        if one not in distinct:
+            distinct.append(one)
+    lines: list[tuple[str, dict[str, str] | None]] = []
+    for one in distinct:
+        lines.append((f"Versions of {sum(one in found for found in ran_by)} of {len(steps)} steps", one))
+    if untold := ran_by.count([]):
+        lines.append((f"Versions of {untold} of {len(steps)} steps", None))
+    return lines if here in distinct else [*lines, ("Versions where this was written", here)]

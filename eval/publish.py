@@ -103,6 +103,10 @@ def published_beside(conditions: Sequence[Condition], matrix: Matrix) -> Mapping
 def _commands(conditions: Sequence[Condition], chain: Chain, store: Store) -> str:
     """The exact commands, each with its output's SHA-256, and the versions that ran them."""
     lines = ["## Commands\n", "```sh"]
-    for step in provenance.ran(provenance.steps_of(conditions, chain), store):
+    steps = provenance.steps_of(conditions, chain)
+    for step in provenance.ran(steps, store):
         lines += [f"# {step.name}: {step.output}", step.command]
-    return "\n".join([*lines, "```", "", f"Versions: {json.dumps(provenance.versions())}", ""])
+    lines.append("```")
+    for of, found in provenance.versions_of(steps, store):
+        lines += ["", f"{of}: {json.dumps(found) if found else 'not in their records'}"]
+    return "\n".join([*lines, ""])

@@ -119,7 +119,7 @@ def page(listed: "Sequence[Section]", material: "Material") -> str:
         finished=[condition.name for condition in material.measured],
         ran=provenance.ran(steps, material.store),
         sources=provenance.sources_of(steps),
-        versions=provenance.versions(),
+        versions=provenance.versions_of(steps, material.store),
         published=expectations.sources(material.matrix) if scale.published else {},
     )
 

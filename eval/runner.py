@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 
 from eval import together
-from eval.commands import Commands, shell
+from eval.commands import Commands, FaultError, shell
 from eval.steps import Step
 from eval.store import Store
 from eval.workers import each
@@ -68,7 +68,7 @@ class _Runner:
         started = time.monotonic()
         try:
             peak = self.commands(step)
-        except InputError as error:
+        except FaultError as error:
             if store.digest(step) is not None:
                 # A training that diverged leaves its best epoch: that is nobody's result unless somebody takes it.
                 store.fail(step, f"{error}; remove {step.folder(store.work)} to do it again")

@@ -238,7 +238,7 @@ def _typed(given: Sequence[str]) -> list[Any]:
     for text in given:
         try:
             value = yaml.safe_load(text)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):  # a date that no calendar has
             value = None
         if not isinstance(value, str | int | float):
             raise InputError(f"{text}: give a number or a word")

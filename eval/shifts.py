@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from eval import selection
 from eval.conditions import Condition
+from eval.design import Method
 from eval.records import known
 from eval.store import Store
 from qpeft_rerank import console
@@ -53,7 +54,7 @@ def _compare(args: argparse.Namespace) -> int:
     chain, store = selection.chain_of(args, selected), Store(args.work)
     pairs = []
     for condition in (one for one in selected.conditions if one.method.kind != "first-stage"):
-        base = Condition(condition.dataset, condition.first_stage, selected.matrix.methods[args.against])
+        base = _alone(condition, selected.matrix.methods[args.against])
         if condition.method.name == args.against:
             continue
         for one in (base, condition):
@@ -73,6 +74,12 @@ def _compare(args: argparse.Namespace) -> int:
     print(text)
     console.say(f"wrote {folder}")
     return 0
+
+
+def _alone(condition: Condition, method: Method) -> Condition:
+    """What a condition is compared with: another setting makes another method, but another model has scores of its own."""
+    varied = (condition.setting, condition.value) if condition.setting == "model" else ()
+    return Condition(condition.dataset, condition.first_stage, method, *varied)
 
 
 def shifts(base: "Scored", method: "Scored") -> "numpy.ndarray":

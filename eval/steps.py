@@ -1,8 +1,8 @@
 """A step: one command, known by its content. Two steps with the same key are the same step.
 
 A key covers the command's words, the content of the files it is given, the keys of the steps whose
-outputs it takes, this package's version and :data:`FORMAT`; not a path's spelling, and not what changes
-no result (device, batch size).
+outputs it takes, this package's version, :data:`FORMAT` and, where a model scores, the scores' format; not a
+path's spelling, and not what changes no result (device, batch size).
 """
 
 import hashlib
@@ -17,11 +17,15 @@ from typing import Any, Literal
 from qpeft_rerank import __version__
 from qpeft_rerank.adapters.find import CONFIG, STAMP, WEIGHTS, find_adapter, saved_template, shipped_adapters
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.likelihood import scores
 from qpeft_rerank.likelihood.identity import file_digest, model_identity, tokenizer_identity
 from qpeft_rerank.prompt.templates import load_template
 
-#: Raised when a step's output would be another one for the same words.
-FORMAT = 1
+#: Raised when a step's output would be another one for the same words: by another way of mining, of training or of
+#: converting a model. Scores have a format of their own.
+FORMAT = 2
+# By a command's module: one that ranks, and one that compares epochs on dev questions.
+_SCORING = ("qpeft_rerank.rerank", "qpeft_rerank.train")
 
 
 class Own(Enum):
@@ -140,7 +144,9 @@ class Step:
     @cached_property
     def key(self) -> str:
         """24 hexadecimal digits."""
-        return _digest([FORMAT, __version__, self.module, [_word_key(word) for word in self.words], self.output])
+        scored = [scores.FORMAT] if self.module in _SCORING else []
+        words = [_word_key(word) for word in self.words]
+        return _digest([FORMAT, __version__, self.module, words, self.output, *scored])
 
     @property
     def needs(self) -> tuple["Step", ...]:

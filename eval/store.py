@@ -2,7 +2,7 @@
 
 The record ``step.json`` is written before the command starts (``begun``) and when it has ended well
 (``done``). It holds digests of the outputs that the step took and of the one it made, so a damaged or
-exchanged file is noticed, and what follows from it with it.
+exchanged file is noticed, and what follows from it with it. It also tells the versions that ran the command.
 """
 
 import hashlib
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.steps import FORMAT, Step, adapter_digests
+from eval.versions import versions
 from qpeft_rerank import __version__
 from qpeft_rerank.adapters.find import CONFIG, WEIGHTS
 from qpeft_rerank.errors import InputError
@@ -111,13 +112,17 @@ class Store:
                 # It was complete once: what is there now is not what was made.
                 place = step.place(self.work)
                 shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
-            self._write(step, {"state": "begun", "inputs": inputs})
+            ran_by = record.get("versions", []) if resumed else []
+            # What is whole only lacks the note of its end: nothing of it is run here.
+            if self.digest(step) is None and (here := versions()) not in ran_by:
+                ran_by.append(here)
+            self._write(step, {"state": "begun", "inputs": inputs, "versions": ran_by})
         except OSError as error:
             raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another --work") from None
         return resumed
 
     def fail(self, step: Step, why: str) -> None:
-        """Note that the command ended with a fault, though it left an output."""
+        """Note that the command ended with a fault of its own, though it left an output."""
         self._write(step, {"state": "failed", "inputs": self.inputs(step), "why": why})
 
     def failure(self, step: Step) -> str | None:
@@ -157,6 +162,8 @@ class Store:
             "label": step.label,
             "operations": step.operations,
             "command": ["python", *step.command(self.work)],
+            # Of all that had a part in it: more than one, perhaps, where it was stopped and went on.
+            "versions": self.record(step).get("versions", []),
         }
         write_whole(step.folder(self.work) / _RECORD, (json.dumps(described | values, indent=2) + "\n").encode())
 

@@ -15,13 +15,10 @@ from torch import Tensor
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.causal_model import CausalModel, Embedder
 from qpeft_rerank.likelihood.out_of_memory import NoRoomError, attempt
-from qpeft_rerank.likelihood.scores import Score
+from qpeft_rerank.likelihood.scores import FORMAT, Score
 from qpeft_rerank.prompt.builder import PromptBuilder
 from qpeft_rerank.prompt.segments import Sequence
 from qpeft_rerank.prompt.templates import Template
-
-# Raised when the same inputs give other scores than before: journals must then not be reused.
-_FORMAT = 6
 
 
 class Hinter(Protocol):
@@ -108,7 +105,7 @@ class Scorer(BatchScorer):
         max_tokens = model.max_tokens - getattr(hinter, "virtual_tokens", 0)
         self.builder = PromptBuilder(template, model.pieces, max_tokens, max_passage_tokens)
         described = {
-            "format": _FORMAT,
+            "format": FORMAT,
             "model": model.source.identity,
             "tokenizer": model.source.tokenizer_identity,
             "adapter": hinter.identity if hinter else None,

@@ -236,6 +236,7 @@ def test_dpr_json_refuses_qrels_of_other_topics(files, capsys):
     ("text", "said"),
     [
         ("{", "not JSON"),
+        ("[" * 5000 + "]" * 5000, "not JSON (brackets 500 deep)"),
         ("[]", "not a list"),
         ("[1]", "not a list"),
         ('[{"answers": []}]', "entry 0: has no question"),
@@ -243,6 +244,13 @@ def test_dpr_json_refuses_qrels_of_other_topics(files, capsys):
         ('[{"question": "q", "answers": []}]', "'ctxs' is not a list"),
         ('[{"question": "q", "ctxs": [{"id": 1}]}]', "no id or no score"),
         ('[{"question": "q", "ctxs": [{"id": "", "score": 1}]}]', "has no id"),
+        (
+            '[{"question": "q", "ctxs": [{"id": "\\ud800", "score": 1}]}]',
+            "entry 0: the id '\\ud800' in ctxs has half a",
+        ),
+        ('[{"question": "\\ud800", "ctxs": []}]', "entry 0: question or answers have half a surrogate pair"),
+        ('[{"question": "q", "answers": ["\\udfff"], "ctxs": []}]', "question or answers have half a surrogate pair"),
+        (f'[{{"question": "q", "ctxs": [{{"id": 1, "score": {"9" * 400}}}]}}]', "no score that is a number"),
         ('[{"question": "q", "ctxs": []}]', "none of its questions"),
     ],
 )

@@ -7,6 +7,8 @@ import pytest
 from eval import reproduce
 from eval.conditions import conditions_of, parse_condition
 from eval.design import FOLDER, MEASURES, load_matrix, within
+from eval.records import read_yaml
+from qpeft_rerank.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -55,6 +57,24 @@ def test_a_bad_matrix(tmp_path, capsys, file, old, new, said):
     assert reproduce.main(["--list", "--matrix", str(folder)]) == 2
     err = capsys.readouterr().err
     assert said in err and str(folder / file) in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("a: 1\nb: café\n".encode("latin-1"), "x.yaml:2: not UTF-8; save the file in that encoding"),
+        (b"a: 1\nb:\n- 2026-13-45\n", "x.yaml:3: not YAML (month must be in 1..12); mend it, or put it in quotes"),
+        (b"a: 1\nb: \x01\n", "x.yaml: not YAML (unacceptable character"),
+        (b"a: " + b"[" * 5000 + b"]" * 5000, ": not YAML ("),
+    ],
+)
+def test_what_is_no_yaml_is_one_line(tmp_path, content, said):
+    path = tmp_path / "x.yaml"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        read_yaml(path)
+    told = str(caught.value)
+    assert told.startswith(f"{path}:") and said in told and "\n" not in told
 
 
 def test_conditions():

@@ -15,9 +15,11 @@ from eval.design import FOLDER, load_matrix
 from eval.figures import ablation, scatter
 from eval.figures.style import looks
 from eval.mixing import Scored, fuse
+from eval.parts import Material
 from eval.publish import read_measured
 from eval.results import means
 from eval.store import Store
+from eval.versions import versions
 from qpeft_rerank.trec.runs import Hit
 from tests.eval import made
 from tests.seen import Seen
@@ -160,10 +162,21 @@ def test_where_it_comes_from(place, html):
     assert ran.command.endswith(" --device cpu")
     from importlib.metadata import version
 
-    assert version("pytrec_eval-terrier") in text and "Seed 42" in text
+    assert version("pytrec_eval-terrier") in text and "<h3>Versions</h3>" in text and "Seed 42" in text
     from qpeft_rerank.likelihood.identity import file_digest
 
     assert file_digest(chain.data / "corpus.jsonl") in text
+
+
+def test_versions_are_those_of_the_steps(place, monkeypatch):
+    loaded, _, chain, store = place
+    monkeypatch.setattr("eval.provenance.versions", lambda: {"torch": "newer"})
+    measured = read_measured([parse_condition(loaded, "nq.bm25.zero-shot")], chain, store)
+    for record, said in ((store.record, versions()["torch"]), (lambda step: {}, "Not in their records.")):
+        monkeypatch.setattr(store, "record", record)
+        html = report.page([], Material(measured, chain, store, loaded, "R@10"))
+        assert "Versions of 6 of 6 steps" in html and f">{said}<" in html
+        assert "Versions where this was written" in html and ">newer<" in html
 
 
 @pytest.mark.slow

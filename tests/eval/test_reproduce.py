@@ -112,6 +112,7 @@ def test_help_is_there_at_once():
         ),
         (["--all", "--datasets", "nqq"], "--datasets: no dataset 'nqq'; give nq"),
         (["--condition", "nq.bm25.hints-untrained.margin-0.3"], "no variant 'margin-0.3'"),
+        (["--table", "main", "--set", "epochs=2026-13-45"], "2026-13-45: give a number or a word"),
         (["--table", "main", "--epochs", "2", "--set", "epochs=3"], "--epochs, --set epochs: two ways"),
         (["--table", "main", "--scale", "full", "--first-stage", "dpr=absent.{dataset}", "--dry-run"], "absent.nq"),
         (["--table", "main", "--scale", "full", "--prompt", "none", "--dry-run"], "no prompt 'none'"),

@@ -1,17 +1,21 @@
 """Shifts: what a method changes in the model's scores, beside the first stage and the judgements."""
 
 import dataclasses
+import shutil
 
 import numpy
 import pytest
 from scipy import stats
 
 from eval import shifts, tables
+from eval.chain import Chain
 from eval.commands import Commands
-from eval.conditions import parse_condition
-from eval.design import load_matrix
-from eval.mixing import Scored
+from eval.conditions import conditions_of, parse_condition
+from eval.design import FOLDER, load_matrix
+from eval.mixing import Scored, scored_of
+from eval.store import Store
 from qpeft_rerank.trec.runs import Hit
+from tests.eval import made
 
 FIRST = {"t": [Hit("a", 4.0, 1), Hit("b", 3.0, 2), Hit("c", 2.0, 3), Hit("d", 1.0, 4)]}
 QRELS = {"t": {"a": 0, "b": 1, "c": 0, "d": 1}}
@@ -89,6 +93,29 @@ def test_command(mixed_words, tmp_path, monkeypatch, capsys):
     # Made-up runs give relevant passages 2.0 nats alone and 2.9 with the adapter.
     lift = float(next(line for line in printed.splitlines() if line.startswith("| Mean")).split("|")[5])
     assert 0.3 < lift < 1.5
+
+
+def test_another_model_is_compared_with_itself(tmp_path, monkeypatch, capsys):
+    """Not with the scale's model, which is finished here, too."""
+    monkeypatch.setattr(Commands, "__call__", lambda *_: pytest.fail("ran a step"))
+    folder = tmp_path / "matrix"
+    shutil.copytree(FOLDER, folder)
+    rest = "datasets: [nq], first_stages: [bm25], methods: [zero-shot, qpeft-a], measures: [R@10]"
+    table = f"models: {{title: M, {rest}, vary: {{setting: model, values: [no/small, no/large]}}}}\n"
+    (folder / "tables.yaml").write_text((folder / "tables.yaml").read_text() + table)
+    matrix = load_matrix(folder)
+    data = made.data_folder(tmp_path / "data", ("nq",), 8)
+    scale = dataclasses.replace(matrix.scales["mini"], model="no/model", depth=16)
+    chain, store = Chain(scale, data, folder / "prompts"), Store(tmp_path / "work")
+    listed = conditions_of(matrix, matrix.tables["models"])
+    made.finish([*listed, parse_condition(matrix, "nq.bm25.zero-shot")], chain, store)
+    size = ["--model", "no/model", "--depth", "16", "--matrix", str(folder)]
+    where = ["--data", str(data), "--work", str(store.work), "--results", str(tmp_path / "out")]
+    assert shifts.main(["--table", "models", *size, *where]) == 0
+    scored = {one.row: scored_of(one, chain, store) for one in listed}
+    pairs = [(one, scored[f"zero-shot.{one.variant}"]) for one in listed if one.method.name == "qpeft-a"]
+    expected = shifts.summary([(one, shifts.shifts(alone, scored[one.row])) for one, alone in pairs])
+    assert len(expected) == 2 and tables.markdown(expected) in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,18 @@ def test_keys_of_versions_differ(monkeypatch):
     assert Step("k", "", "m", ("a",), "o").key != before
 
 
+def test_what_scores_is_another_step_when_scores_change(monkeypatch):
+    def steps():
+        modules = ("eval.sample", "qpeft_rerank.retrieve", "qpeft_rerank.rerank", "qpeft_rerank.train")
+        alone = [Step("k", "", module, ("a", OUTPUT), "o") for module in modules]
+        return [*alone, Step("evaluate", "", "qpeft_rerank.evaluate", (alone[2],), "o")]
+
+    before = [step.key for step in steps()]
+    assert [step.key for step in steps()] == before
+    monkeypatch.setattr("qpeft_rerank.likelihood.scores.FORMAT", 999)
+    assert [step.key == key for step, key in zip(steps(), before, strict=True)] == [True, True, False, False, False]
+
+
 def test_sources(model, tmp_path):
     shutil.copytree(model, tmp_path / "copy")
     assert model_source(str(model)).digest == model_source(str(tmp_path / "copy")).digest
@@ -171,6 +183,43 @@ def test_what_a_failed_command_leaves_is_no_result(tmp_path, monkeypatch, capsys
         "(out / 'adapter_config.json').write_text('{}')\n"
     )
     assert runner.run([step], store) == 1 and store.is_done(step)
+
+
+@pytest.mark.parametrize(("said", "kept"), [("nothing", True), ("error: the loss is nan", False)])
+def test_a_signal_after_the_output_is_no_fault_of_the_command(tmp_path, said, kept):
+    """Its output was whole by then, and is taken at the next start: unless it had said what was wrong before."""
+    kill = f"output.write_text('x'); print({said!r}, file=sys.stderr); import os; os.kill(os.getpid(), 15)"
+    store, step = Store(tmp_path), writer("text", fails=kill)
+    with pytest.raises(InputError, match="killed by signal 15" if kept else "the loss is nan"):
+        runner.run([step], store)
+    if kept:
+        assert runner.run([step], store) == 0 and store.is_done(step)
+    else:
+        with pytest.raises(InputError, match=r"the loss is nan .*; remove .* to do it again"):
+            runner.run([step], store)
+    assert count(store, step) == 1
+
+
+def test_records_tell_all_versions_that_ran_a_command(tmp_path, monkeypatch):
+    def at(number):
+        monkeypatch.setattr("eval.store.versions", lambda: {"torch": number})
+
+    store = Store(tmp_path)
+    plain, stopped, noted = writer("plain"), writer("stopped"), writer("noted")
+    at("1")
+    assert runner.run([plain], store) == 1
+    store.begin(stopped)
+    store.begin(noted)
+    noted.place(tmp_path).write_text("noted")  # killed before its end was noted
+    at("2")
+    assert runner.run([plain, stopped, noted], store) == 1
+    found = [store.record(step)["versions"] for step in (plain, stopped, noted)]
+    assert found == [[{"torch": "1"}], [{"torch": "1"}, {"torch": "2"}], [{"torch": "1"}]]
+    plain.place(tmp_path).unlink()
+    shutil.rmtree(stopped.folder(tmp_path))
+    assert runner.run([plain, stopped], store) == 2
+    assert store.record(plain)["versions"] == [{"torch": "1"}, {"torch": "2"}]
+    assert store.record(stopped)["versions"] == [{"torch": "2"}]
 
 
 def test_a_file_that_stays_is_digested_once(tmp_path, monkeypatch):

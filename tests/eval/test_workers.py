@@ -84,6 +84,17 @@ def test_a_failure_ends_the_others_and_keeps_what_is_finished(tmp_path):
     assert store.record(long)["state"] == "begun" and not store.record(later)
 
 
+def test_one_that_is_stopped_after_its_output_is_not_run_again(tmp_path):
+    store = Store(tmp_path / "work")
+    whole = script("whole", "output.write_text('whole'); time.sleep(600)")
+    wait = f"made = pathlib.Path(r'{whole.place(store.work)}')\nwhile not made.exists(): time.sleep(0.01)"
+    bad = script("bad", f"{wait}\nsys.stderr.write('error: no such thing; give another\\n'); sys.exit(2)")
+    with pytest.raises(InputError, match="do bad: no such thing; give another"):
+        runner.run([bad, whole], store, jobs=2)
+    assert store.record(whole)["state"] == "begun" and store.failure(whole) is None
+    assert runner.run([whole], store) == 0 and store.is_done(whole)
+
+
 def test_an_interrupt_ends_all_that_runs(tmp_path):
     """As Ctrl-C does, but to the driver alone."""
     started = [tmp_path / name for name in ("one", "two")]
