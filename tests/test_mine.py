@@ -11,6 +11,7 @@ from qpeft_rerank import mine
 from qpeft_rerank.collection.jsonl import CorpusFile
 from qpeft_rerank.training import minefile, mining
 from qpeft_rerank.training.data import read_training_file
+from qpeft_rerank.trec.runs import Hit
 from tests.killing import kill_until_done
 
 PASSAGES = {
@@ -110,6 +111,36 @@ def test_the_corpus_is_read_once(files, monkeypatch):
     monkeypatch.setattr(CorpusFile, "_records", lambda self: readings.append(1) or records(self))
     assert mine.main(command(files, "--qrels", files / "qrels.txt")) == 0
     assert len(written(files)) == many and len(readings) == 1
+
+
+class Searcher:
+    """A first stage that finds what the run lists, and is interrupted after so many topics."""
+
+    def __init__(self, left):
+        self.left = left
+        self.asked = []
+
+    def search(self, topics, hits):
+        for topic in topics:
+            if len(self.asked) == self.left:
+                raise KeyboardInterrupt
+            self.asked.append(topic)
+            yield topic, [Hit(docid, -rank, rank) for rank, docid in enumerate(RUN[topic][:hits], 1)]
+
+
+@pytest.mark.parametrize("more", [[], ["--limit", 3]])
+def test_a_search_that_was_stopped_goes_on_after_the_last_pass_over_the_corpus(files, capsys, monkeypatch, more):
+    assert mine.main(command(files, *more)) == 0
+    whole = (files / "out.jsonl").read_bytes()
+    (files / "out.jsonl").unlink()
+    words = ["--index", "any", *command(files, *more)[2:]]
+    monkeypatch.setattr(mining, "PASS", 2)
+    for left, status in ((3, 130), (2, 0)):
+        searcher = Searcher(left)
+        monkeypatch.setattr("qpeft_rerank.collection.lucene.open_index", lambda name, given=searcher: given)
+        assert mine.main(words) == status
+    assert "going on after 2 topics" in capsys.readouterr().err and len(searcher.asked) == 2
+    assert (files / "out.jsonl").read_bytes() == whole
 
 
 def test_hits_negatives_limit(files):

@@ -21,7 +21,7 @@ from qpeft_rerank.prompt.segments import Sequence
 from qpeft_rerank.prompt.templates import Template
 
 Config = TypeVar("Config", bound=AdapterConfig)
-#: Which weights decay: matrices (not E', prompt vectors and biases), or all, as with the authors.
+#: Which weights decay, if any: matrices (not E', prompt vectors and biases), or all, as the authors ask.
 Decay = Literal["matrices", "all"]
 Role = Literal["embedding", "matrix"]
 

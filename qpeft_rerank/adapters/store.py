@@ -57,6 +57,8 @@ def save_adapter(
 
     :raises InputError: if the folder holds something else, or cannot be written.
     """
+    from safetensors import SafetensorError
+
     folder = folder.absolute()
     known = any((folder / name).is_file() for name in (CONFIG, WEIGHTS))
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not known)):
@@ -75,6 +77,8 @@ def save_adapter(
             fresh.rename(folder)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror or error})") from None
+    except SafetensorError as error:  # of a full disk, too
+        raise InputError(f"{folder}: cannot be written ({first_line(error)})") from None
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return folder

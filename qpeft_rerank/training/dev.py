@@ -13,6 +13,7 @@ from qpeft_rerank.likelihood.joint import Methods
 from qpeft_rerank.likelihood.scorer import NotFiniteError, Scorer
 from qpeft_rerank.training.examples import Example
 from qpeft_rerank.training.prefix_scorer import PrefixMethods, PrefixScorer
+from qpeft_rerank.training.sampler import Sampling, negatives_of
 from qpeft_rerank.training.workers import Workers
 from qpeft_rerank.trec.answers import qrels_from_answers
 from qpeft_rerank.trec.measures import evaluate
@@ -117,7 +118,8 @@ def dev_from_run(
 
 
 def dev_from_examples(examples: Sequence[Example], name: str = "") -> DevSet:
-    """A dev set from triples: each question's positives against its negatives.
+    """A dev set from triples: each question's positives against its negatives, of which those are left out that hold an
+    answer or are a copy: whatever the preset trains on, a perfect model's metric is 1.
 
     :param name: of their file, for messages.
     """
@@ -126,7 +128,7 @@ def dev_from_examples(examples: Sequence[Example], name: str = "") -> DevSet:
     for place, example in enumerate(examples):
         topic = Topic(str(place), example.query, example.answers)
         passages = [(passage, 1) for passage in example.positives]
-        passages += [(passage, 0) for passage in (example.hard or example.plain)]
+        passages += [(passage, 0) for passage in negatives_of(example, Sampling(filter_answers=True))]
         # Named by place: triples of several sources may share or lack docids.
         named = {f"{number:03d}": pair for number, pair in enumerate(passages)}
         listed[topic.id] = [
@@ -134,8 +136,10 @@ def dev_from_examples(examples: Sequence[Example], name: str = "") -> DevSet:
         ]
         qrels[topic.id] = {docid: grade for docid, (_, grade) in named.items()}
     if not any(0 in grades.values() for grades in qrels.values()):
+        bare = "" if not any(example.hard or example.plain for example in examples) else " without one of its answers"
         raise InputError(
-            f"{f'{name}: ' if name else ''}no dev triple has a negative, so no dev metric can tell epochs apart; mine some"
+            f"{f'{name}: ' if name else ''}no dev triple has a negative{bare}, so no dev metric can tell epochs apart; "
+            "mine some"
         )
     return _dev_set(listed, qrels, None)
 

@@ -28,10 +28,19 @@ Groups = list[list[Sequence]]
 
 # Of a pass on a CPU: most of its tokens, and how many more could be read in the time that it costs besides.
 _PASS_TOKENS, _PASS_COST = 512, 40
+# Of a loss whose gradients pass through float16, which makes zero of what is below 6e-8, and infinity of what is above
+# 65,504. In SmolLM2-135M, where they are 0.6 at the most, those of what learns are off by 2 % of their norm without it,
+# and by 0.5 % with it, as with a quarter or 64 times as much.
+_HALF_SCALE = 2.0**10
 _NO_ROOM = (
     "out of memory for the gradients, which take the memory of what learns; train less (--option embeddings=frozen), "
     "or take a smaller --dtype"
 )
+
+
+def loss_scale(dtype: torch.dtype) -> float:
+    """What a loss is multiplied by before its gradients pass through a model of this dtype."""
+    return _HALF_SCALE if dtype == torch.float16 else 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +64,7 @@ class GradientAccumulator:
     :param size: tokens that a sequence's row takes, in memory for the gradient.
     :param cut: read a micro-batch in several passes where that is quicker; not where sequences share what is computed.
     :param advise: tell of gradient checkpointing where one sequence does not fit into memory.
+    :param scale: a power of two by which gradients are larger on their way through the model; see :func:`loss_scale`.
     """
 
     def __init__(
@@ -66,6 +76,7 @@ class GradientAccumulator:
         size: Callable[[Sequence], int] = len,
         cut: bool = False,
         advise: bool = False,
+        scale: float = 1.0,
     ) -> None:
         self.mean_log_probs = mean_log_probs
         self.loss = loss
@@ -73,6 +84,7 @@ class GradientAccumulator:
         self.batch_tokens = batch_tokens
         self.size = size
         self.advise = advise
+        self.scale = scale
         self.cut = cut and parameters[0].device.type == "cpu"
         #: Whether equal steps must give equal bits; on a CPU they do.
         self.strict = parameters[0].device.type == "cuda"
@@ -96,6 +108,7 @@ class GradientAccumulator:
                     strictly(self.strict),
                 ):
                     total = sum(self._micro_batch(batch, of, seed + place) for place, batch in self._planned(groups))
+                self._unscale()
                 return Accumulated(float(total), sum(len(sequence) for group in groups for sequence in group))
             except (RuntimeError, MemoryError) as error:
                 if self.strict and has_no_way(error):
@@ -132,7 +145,7 @@ class GradientAccumulator:
             return self._in_parts(sequences, of, seed)
         torch.manual_seed(seed)
         loss = self.loss(*pad_groups(self._values(sequences), sizes)).sum() / of
-        loss.backward()
+        (loss * self.scale).backward()
         return loss.item()
 
     def _in_parts(self, sequences: list[Sequence], of: int, seed: int) -> float:
@@ -150,8 +163,15 @@ class GradientAccumulator:
         for number, part in enumerate(parts):
             # The same draws as before, so the slopes belong to these values.
             torch.manual_seed(part_seed(seed, number))
-            (self._values([sequences[index] for index in part]) * slopes[part]).sum().backward()
+            (self._values([sequences[index] for index in part]) * slopes[part] * self.scale).sum().backward()
         return loss.item()
+
+    def _unscale(self) -> None:
+        """Divide what was added up. Nothing is rounded, and what is no finite number stays none."""
+        if self.scale != 1.0:
+            for parameter in self.parameters:
+                if parameter.grad is not None:
+                    parameter.grad /= self.scale
 
     def _values(self, sequences: list[Sequence]) -> Tensor:
         """``[batch]``, with gradients."""

@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import io
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ class Logbook:
     """``log.csv``: a row for each optimizer step, and one with ``dev`` after each epoch.
 
     :param path: the CSV file.
-    :param step: the step that the training goes on from; later rows of an earlier attempt are removed.
+    :param step: the step that the training goes on from; later rows of an earlier attempt are removed, and all that
+        TensorBoard has of one that nothing is left of, for the output gets what is there.
     :param tensorboard: also write event files beside the CSV file.
     :raises MissingError: if TensorBoard is wanted and not installed.
     """
@@ -32,6 +34,8 @@ class Logbook:
         writer.writeheader()
         writer.writerows(kept)
         write_whole(path, text.getvalue().encode("ascii", "replace"))
+        if not step and not epochs_judged:
+            shutil.rmtree(path.parent / Kept.BOARD, ignore_errors=True)
         self._file = path.open("a", encoding="ascii", newline="")
         self._writer = csv.DictWriter(self._file, COLUMNS, lineterminator="\n")
         self._board = _board(path.parent / Kept.BOARD, step) if tensorboard else None

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from qpeft_rerank.console import say
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.likelihood.float32 import whole_products
 from qpeft_rerank.likelihood.out_of_memory import fitting
 from qpeft_rerank.likelihood.scorer import NotFiniteError
 from qpeft_rerank.prompt.segments import Sequence
@@ -21,7 +22,7 @@ from qpeft_rerank.training.checkpoints import Checkpoints, State, pack_optimizer
 from qpeft_rerank.training.determinism import deterministic
 from qpeft_rerank.training.dev import DevSet, judge
 from qpeft_rerank.training.draws import step_seed
-from qpeft_rerank.training.gradients import GradientAccumulator
+from qpeft_rerank.training.gradients import GradientAccumulator, loss_scale
 from qpeft_rerank.training.logbook import Logbook
 from qpeft_rerank.training.outcome import Diverged, Outcome
 from qpeft_rerank.training.prefix_store import PrefixStore
@@ -118,9 +119,11 @@ class Trainer:
             prefix.size_after_prefix if self._sharing else len,
             cut=not self._sharing,
             advise=not (running.gradient_checkpointing or self.student.no_checkpointing),
+            scale=loss_scale(self.student.model.dtype),
         )
         bar = Progress(schedule.steps, state.step, self.workers.main)
-        with bar as progress, deterministic(), contextlib.ExitStack() as at_the_end:
+        # Gradients' products, too, which nothing else looks after.
+        with bar as progress, deterministic(), whole_products(), contextlib.ExitStack() as at_the_end:
             if self.workers.main:
                 self._log = Logbook(running.folder / Kept.LOG, state.step, len(state.dev), running.tensorboard)
                 # However it ends: TensorBoard writes what it was given every two minutes, and then.

@@ -16,6 +16,9 @@ from qpeft_rerank.trec.topics import Topic
 
 # Topics searched and fetched together: enough to keep Lucene busy, few enough to lose little when killed.
 BATCH = 32
+# Topics searched before a file of passages is read for them, which takes minutes. Until then their hits are held in
+# memory, and lost when killed.
+PASS = 4096
 
 
 class Searcher(Protocol):
@@ -150,6 +153,9 @@ class Miner:
         indexed = self.passages is self.first
         # An index looks passages up one by one; a file is read once for many topics.
         many = BATCH if indexed else max(BATCH, 2 * limit) if limit else max(1, len(order))
+        if not isinstance(self.first, dict):
+            # A run's hits are there already.
+            many = min(many, PASS)
         for start in range(0, len(order), many):
             ids = order[start : start + many]
             found = self._candidates(ids)

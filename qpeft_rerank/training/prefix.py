@@ -19,6 +19,7 @@ from qpeft_rerank.console import say
 from qpeft_rerank.errors import REFUSALS
 from qpeft_rerank.likelihood.causal_model import padded
 from qpeft_rerank.likelihood.device_faults import pass_on_faults
+from qpeft_rerank.likelihood.float32 import whole_products
 from qpeft_rerank.likelihood.kv_cache import cache_argument, compute_cache
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.precision import ROUNDING
@@ -49,6 +50,7 @@ def means_after_prefix(
     return _mean(log_probs_after_prefix(model, sequences, hinter, store), sequences)
 
 
+@whole_products()
 def log_probs_after_prefix(
     model: LanguageModel, sequences: ListLike[Sequence], hinter: Hinter | None, store: PrefixStore | None = None
 ) -> Tensor:
@@ -137,6 +139,7 @@ def _compute(model: LanguageModel, prefixes: list[tuple[int, ...]]) -> list[Stat
     return [[part[row, :, : len(prefix)] for part in parts] for row, prefix in enumerate(prefixes)]
 
 
+@whole_products()
 def prefix_works(
     model: LanguageModel, sequences: ListLike[Sequence], hinter: Hinter | None, store: PrefixStore | None = None
 ) -> bool:

@@ -160,6 +160,27 @@ def test_a_failed_save_leaves_the_old_one(folder, adapter, model, qpeft, monkeyp
     assert [path.name for path in folder.parent.iterdir()] == ["mine"]
 
 
+@pytest.fixture
+def small_disk():
+    """A file system that takes PEFT's card of 5,000 bytes, and no weights."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_weights_that_the_disk_does_not_take(own, adapter, model, qpeft, tmp_path, small_disk):
+    base, made = model, adapter
+    if not own:
+        base = LanguageModel.load(str(model.source.folder), "float32", "cpu")
+        made = PeftAdapter.create(base, peft.LoraConfig(r=32, target_modules=["q_proj"], task_type="CAUSAL_LM"))
+    with pytest.raises(InputError, match=r"mine: cannot be written \(.*File too large"):
+        save_adapter(made, base, qpeft, tmp_path / "mine")
+    assert not list(tmp_path.iterdir())
+
+
 def test_card(adapter, model, qpeft, tmp_path):
     card = Card("320 questions of NQ", "python -m qpeft_rerank.train --adapter qpeft-r", {"R@10 | NQ": 41.25})
     text = (save_adapter(adapter, model, qpeft, tmp_path / "mine", card) / "README.md").read_text("utf-8")

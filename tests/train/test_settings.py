@@ -48,6 +48,9 @@ def test_faithful_preset(files, model_folder, named):
     assert record["steps"] == 2 * 3 * 3
     assert record["options"] == {"k": 15} and record["recipe"]["lr"] == 3e-2
     assert record["recipe"]["margin"] == 0.7
+    # Of E', which trains whole, only what a question or a passage had moved: nothing decays.
+    moved = load_file(files / "out" / "adapter_model.safetensors")["table.row_ids"]
+    assert 0 < len(moved) < 400
 
 
 @pytest.mark.parametrize("wanted", ["auto", "off", "kept"])

@@ -84,6 +84,20 @@ def test_triples_need_negatives():
     assert dev.metric([1.0, 0.0]) == 1.0 and dev.metric([0.0, 1.0]) == 0.75
 
 
+def test_copies_and_passages_with_an_answer_are_no_negatives():
+    """They tie with a positive or rank above it, and rightly."""
+    positive, other = Passage("1", "Moon", "t"), Passage("4", "Sun", "t")
+    false = (Passage("2", "Moon", "t"), Passage("3", "", "the answer is 7"))
+    dev = dev_from_examples([Example("q", "question", ("7",), (positive,), (*false, other))])
+    assert [candidate.passage.title for candidate in dev.candidates] == ["Moon", "Sun"]
+    assert dev.metric([1.0, 0.0]) == 1.0
+    # Ordinary ones stand in, as in training.
+    dev = dev_from_examples([Example("q", "question", ("7",), (positive,), false, (other,))])
+    assert [candidate.passage.title for candidate in dev.candidates] == ["Moon", "Sun"]
+    with pytest.raises(InputError, match="no dev triple has a negative without one of its answers, so"):
+        dev_from_examples([Example("q", "question", ("7",), (positive,), false)])
+
+
 def test_bad_dev_sets():
     with pytest.raises(InputError, match="docid lost of the dev run is not in store"):
         dev_from_run({"a": [Hit("lost", 1.0, 1)]}, TOPICS, Store(), 3, None, None)

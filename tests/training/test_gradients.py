@@ -11,12 +11,15 @@ from qpeft_rerank.prompt.templates import load_template
 from qpeft_rerank.training import gradients, prefix, students
 from qpeft_rerank.training.determinism import deterministic
 from qpeft_rerank.training.gradients import GradientAccumulator
+from qpeft_rerank.training.logbook import read_log
+from qpeft_rerank.training.loop import Running, Trainer
 from qpeft_rerank.training.losses import make_loss
+from qpeft_rerank.training.recipe import Recipe
 from qpeft_rerank.training.sampler import EpochSampler, Sampling
 from qpeft_rerank.training.student import gradient_checkpointing
 
 
-def grads(student, groups, batch_tokens, loss="pointwise+hinge", way=prefix.means, of=None, cut=False):
+def grads(student, groups, batch_tokens, loss="pointwise+hinge", way=prefix.means, of=None, cut=False, scale=1.0):
     parameters = [part.parameter for part in student.parts.values()]
     accumulator = GradientAccumulator(
         lambda sequences: way(student.model, sequences, student.hinter),
@@ -24,6 +27,7 @@ def grads(student, groups, batch_tokens, loss="pointwise+hinge", way=prefix.mean
         parameters,
         batch_tokens,
         cut=cut,
+        scale=scale,
     )
     with student.training():
         added = accumulator.add(student.encode(groups), of or len(groups), 7)
@@ -175,6 +179,53 @@ def limited(most_rows):
         return prefix.means(model, sequences, hinter)
 
     return way
+
+
+@pytest.mark.parametrize("batch_tokens", [60, 10**6], ids=["in parts", "at once"])
+def test_gradients_survive_the_way_through_float16(model_folder, examples, groups, batch_tokens):
+    def made(dtype, **settings):
+        model = LanguageModel.load(ModelSource("tiny", model_folder), dtype, "cpu")
+        student = students.make_student("qpeft-a", model, load_template("plain"), "corrected", {}, examples, seed=1)
+        # As in a step of many questions: each one's share is small.
+        added, found = grads(student, groups, batch_tokens, of=10_000, **settings)
+        return added, torch.cat([gradient.flatten() for gradient in found])
+
+    expected, whole = made("float32")
+    scale = gradients.loss_scale(torch.float16)
+    (_, plain), (added, scaled) = (made("float16", scale=one) for one in (1.0, scale))
+    assert added.loss == pytest.approx(expected.loss, rel=1e-2)
+    assert (scaled - whole).norm() < 0.02 * whole.norm() < 0.2 * (plain - whole).norm()
+
+
+@pytest.mark.parametrize(("dtype", "scaled"), [("float16", True), ("bfloat16", False), ("float32", False)])
+def test_a_training_scales_where_the_model_is_float16(model_folder, examples, tmp_path, monkeypatch, dtype, scaled):
+    slopes, means = [], prefix.means
+
+    def hooked(*given):
+        values = means(*given[:3])
+        if values.requires_grad:
+            values.register_hook(lambda gradient: slopes.append(float(gradient.abs().max())))
+        return values
+
+    for way in ("means", "means_after_prefix"):
+        monkeypatch.setattr(prefix, way, hooked)
+    model = LanguageModel.load(ModelSource("tiny", model_folder), dtype, "cpu")
+    student = students.make_student("qpeft-a", model, load_template("plain"), "corrected", {}, examples, seed=1)
+    recipe = Recipe(epochs=1, sampling=Sampling(8, 1))
+    Trainer(student, EpochSampler(examples, recipe.sampling, 1), recipe, Running(tmp_path), "x").train()
+    # A question's share is an eighth; what is logged and learnt is not scaled.
+    assert slopes and (max(slopes) > 100) == scaled
+    assert all(float(row["grad_norm"]) < 100 for row in read_log(tmp_path / "log.csv"))
+
+
+def test_a_gradient_that_float16_cannot_hold_is_no_finite_number(make_student, groups):
+    def way(model, sequences, hinter):
+        values = prefix.means(model, sequences, hinter)
+        values.register_hook(lambda gradient: gradient * float("inf"))
+        return values
+
+    _, found = grads(make_student(), groups, 10**6, way=way, scale=gradients.loss_scale(torch.float16))
+    assert not any(gradient.isfinite().all() for gradient in found)
 
 
 def test_out_of_memory_halves_and_goes_on(make_student, groups, capsys):

@@ -85,9 +85,11 @@ def test_another_trainings_state_is_refused(make_student, examples, tmp_path):
 
 def test_another_trainings_state_is_forgotten_on_demand(make_student, examples, tmp_path):
     trainer(make_student(), examples, tmp_path, dev=False).train()
+    (tmp_path / "tensorboard").mkdir()
     other = dataclasses.replace(RECIPE, margin=0.9)
     assert trainer(make_student(), examples, tmp_path, other, dev=False, overwrite=True).train().steps == 12
     assert {row["step"] for row in read_log(tmp_path / "log.csv")} == {str(step + 1) for step in range(12)}
+    assert not (tmp_path / "tensorboard").exists()
 
 
 def test_how_it_runs_is_no_other_setting(make_student, examples, tmp_path):

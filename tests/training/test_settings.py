@@ -59,7 +59,18 @@ def test_a_step_is_one_per_cent_of_embeddings_as_they_are_used(tmp_path, kind, d
 def test_presets_are_recipes(preset, adapter, dataset):
     recipe = Recipe(**recipe_values(preset, adapter, dataset))
     assert (recipe.lr == 3e-2) == (preset == "faithful")
+    assert (recipe.weight_decay == 0) == (preset == "faithful")
     assert isinstance(adapter_options(adapter, dataset), dict)
+
+
+def test_the_authors_decay_rounds_away():
+    """In bfloat16, which they train in, and not in float32."""
+    weights = torch.randn(10_000, generator=torch.Generator().manual_seed(1))
+    for dtype, decays in ((torch.bfloat16, False), (torch.float32, True)):
+        parameter = torch.nn.Parameter(weights.to(dtype, copy=True))
+        parameter.grad = torch.zeros_like(parameter)
+        torch.optim.AdamW([parameter], recipe_values("faithful", "qpeft-a", None)["lr"], weight_decay=0.01).step()
+        assert torch.equal(parameter, weights.to(dtype)) != decays
 
 
 def test_the_authors_cells():
