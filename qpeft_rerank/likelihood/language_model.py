@@ -9,6 +9,7 @@ from qpeft_rerank.errors import REFUSALS, InputError, first_line
 from qpeft_rerank.likelihood.body import Body
 from qpeft_rerank.likelihood.causal_model import CausalModel
 from qpeft_rerank.likelihood.device_faults import pass_on_faults
+from qpeft_rerank.likelihood.float32 import whole_products
 from qpeft_rerank.likelihood.head import log_probs
 from qpeft_rerank.likelihood.heap import keep_heap_small
 from qpeft_rerank.likelihood.int8 import quantize_layers
@@ -177,6 +178,7 @@ def context(config: Any) -> int:
 
 
 @torch.no_grad()
+@whole_products()
 def _probe(model: Any, source: ModelSource, precision: str) -> bool:
     """Refuse a model whose scores would be none; tell whether its head is plain. A few tokens are read for it.
 

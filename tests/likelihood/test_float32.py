@@ -39,7 +39,7 @@ def as_it_was() -> Iterator[None]:
 @pytest.mark.parametrize(
     "ask", [older("high"), older("medium"), newer, oldest], ids=["high", "medium", "newer", "oldest"]
 )
-def test_products_are_whole_while_a_batch_is_read(
+def test_products_are_whole_while_a_model_and_a_batch_are_read(
     ask: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ask()
@@ -49,17 +49,21 @@ def test_products_are_whole_while_a_batch_is_read(
 
     def looked_at(product: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         def looked(*given: Any) -> torch.Tensor:
-            seen.append([of.fp32_precision for of in MATMULS])
+            if given[0].shape[-1] > 2:  # a product of ones, which tries out what works here, is exact in any way
+                seen.append([of.fp32_precision for of in MATMULS])
             return product(*given)
 
         return looked
 
-    model = LanguageModel.load(str(tiny.save_model(tmp_path / "model")), "float32", "cpu")
-    scorer = Scorer(model, load_template("plain"))
-    sequences = scorer.encode([("why", "", "A moth."), ("what", "", "A moth.")])
+    folder = str(tiny.save_model(tmp_path / "model"))
     # MKL's products, and oneDNN's, which take their place where there is AVX-512.
     for owner, name in ((torch.nn.functional, "linear"), (linears, "_linear")):
         monkeypatch.setattr(owner, name, looked_at(getattr(owner, name)))
+    # Loading, too, reads a few tokens, and compares what comes of them.
+    model = LanguageModel.load(folder, "float32", "cpu")
+    assert seen
+    scorer = Scorer(model, load_template("plain"))
+    sequences = scorer.encode([("why", "", "A moth."), ("what", "", "A moth.")])
     scorer.log_probs(sequences)
     SharedScorer(scorer, "on").log_probs([sequences])
     assert seen and all(one == ["ieee", "ieee"] for one in seen)
