@@ -4,11 +4,11 @@ import dataclasses
 import difflib
 import types
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from qpeft_rerank.errors import InputError, first_line
+from qpeft_rerank.errors import InputError
+from qpeft_rerank.files import parse_yaml
 
 Made = TypeVar("Made")
 _CALLED: dict[Any, str] = {
@@ -20,7 +20,6 @@ _CALLED: dict[Any, str] = {
     Mapping: "a mapping",
     type(None): "nothing",
 }
-_MEND = "mend it, or put it in quotes"
 
 
 def read_records(kind: Callable[..., Made], path: Path, apart: Iterable[str] = ()) -> dict[str, Made]:
@@ -54,41 +53,17 @@ def read_records(kind: Callable[..., Made], path: Path, apart: Iterable[str] = (
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML mapping; :class:`InputError` names file and line."""
-    import yaml
-
     try:
-        values = yaml.load(path.read_text("utf-8"), Loader=_loader())
+        text = path.read_text("utf-8")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise InputError(f"{path}:{line}: not UTF-8; save the file in that encoding") from None
-    except yaml.MarkedYAMLError as error:
-        place = f"{path}:{error.problem_mark.line + 1}" if error.problem_mark else str(path)
-        raise InputError(f"{place}: not YAML ({error.problem}); {_MEND}") from None
-    except (yaml.YAMLError, RecursionError) as error:  # a control character; brackets a thousand deep
-        raise InputError(f"{path}: not YAML ({first_line(error)}); {_MEND}") from None
+    values = parse_yaml(text, str(path), long=True)
     if not isinstance(values, dict):
         raise InputError(f"{path}: not a YAML mapping")
     return values
-
-
-@cache
-def _loader() -> Any:
-    """PyYAML's safe loader, which tells the line, too, of a value that it takes for what it cannot be."""
-    import yaml
-
-    # Several times as quick where PyYAML has its parser in C: expectations are thousands of lines.
-    safe: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-    class Loader(safe):
-        def construct_object(self, node: Any, deep: bool = False) -> Any:
-            try:
-                return super().construct_object(node, deep)
-            except ValueError as error:  # 2026-13-45 has the look of a date
-                raise yaml.constructor.ConstructorError(None, None, first_line(error), node.start_mark) from None
-
-    return Loader
 
 
 def known(where: str, what: str, given: Iterable[str], names: Iterable[str]) -> None:

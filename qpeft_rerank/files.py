@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,6 +14,7 @@ from qpeft_rerank.errors import InputError, first_line
 
 # Deeper brackets than any file needs, and far fewer than a stack holds.
 _DEEPEST = 500
+_MEND_YAML = "mend it, or put it in quotes"
 _JSON_STRING, _BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL), re.compile(r"[][{}]")
 # So many processes do not end one after the other: on some file systems of networks a file never looks like itself.
 _TRIES = 20
@@ -158,6 +160,41 @@ def _let_rename(stream: IO[bytes]) -> None:
     """Close the file where an open one can be neither renamed nor removed; elsewhere that would let others in."""
     if os.name == "nt":
         stream.close()
+
+
+def parse_yaml(text: str, source: str, long: bool = False) -> Any:
+    """The value of a YAML text.
+
+    :param source: where it is from, for messages.
+    :param long: it may be thousands of lines: read by the parser in C where there is one, which is several times as quick
+        and words some faults otherwise.
+    :raises InputError: naming the line, too, where the parser tells.
+    """
+    import yaml
+
+    try:
+        return yaml.load(text, Loader=_yaml_loader(long))
+    except yaml.MarkedYAMLError as error:
+        place = f"{source}:{error.problem_mark.line + 1}" if error.problem_mark else source
+        raise InputError(f"{place}: not YAML ({error.problem}); {_MEND_YAML}") from None
+    except (yaml.YAMLError, RecursionError) as error:  # a control character; brackets a thousand deep
+        raise InputError(f"{source}: not YAML ({first_line(error)}); {_MEND_YAML}") from None
+
+
+@cache
+def _yaml_loader(long: bool) -> Any:
+    """PyYAML's safe loader, which tells the line, too, of a value that it takes for what it cannot be."""
+    import yaml
+
+    safe: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader) if long else yaml.SafeLoader
+
+    def construct_object(loader: Any, node: Any, deep: bool = False) -> Any:
+        try:
+            return safe.construct_object(loader, node, deep)
+        except ValueError as error:  # 2026-13-45 has the look of a date
+            raise yaml.constructor.ConstructorError(None, None, first_line(error), node.start_mark) from None
+
+    return type("Loader", (safe,), {"construct_object": construct_object})
 
 
 def parse_json(text: str, **how: Any) -> Any:

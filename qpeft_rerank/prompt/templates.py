@@ -10,7 +10,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from qpeft_rerank.errors import InputError, first_line
+from qpeft_rerank.errors import InputError
+from qpeft_rerank.files import parse_yaml
 from qpeft_rerank.trec.lines import is_text
 
 PASSAGE_FIELDS = ("title", "text", "passage")
@@ -138,8 +139,6 @@ def named_templates() -> list[str]:
 
 def load_template(name: str) -> Template:
     """Load a prompt by its name (``plain``, ``qpeft``, ``upr``) or from a YAML file."""
-    import yaml
-
     if name in named_templates():
         text, source = (
             (resources.files("qpeft_rerank.prompt") / "named" / f"{name}.yaml").read_text("utf-8"),
@@ -152,11 +151,4 @@ def load_template(name: str) -> Template:
             raise InputError(f"{name}: cannot be read as UTF-8 text ({error})") from None
     else:
         raise InputError(f"no prompt {name!r}: give {', '.join(named_templates())} or a YAML file")
-    try:
-        values = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        place = f"{source}:{error.problem_mark.line + 1}" if error.problem_mark else source
-        raise InputError(f"{place}: not YAML ({error.problem})") from None
-    except (yaml.YAMLError, ValueError) as error:  # a control character; a date that no calendar has
-        raise InputError(f"{source}: not YAML ({first_line(error)}); mend it or put it in quotes") from None
-    return template_from_dict(values, source)
+    return template_from_dict(parse_yaml(text, source), source)

@@ -10,6 +10,8 @@ from typing import BinaryIO, cast
 
 from qpeft_rerank.errors import InputError
 
+#: What to say of a line with one: trec_eval would end an id there.
+ZERO_BYTE = "a zero byte; the file is damaged, fetch or make it again"
 _BOM = b"\xef\xbb\xbf"
 _GZIP_MAGIC = b"\x1f\x8b"
 # How files begin that hold no UTF-8, and what they are.

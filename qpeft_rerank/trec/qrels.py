@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.trec.lines import display_name, read_lines
+from qpeft_rerank.trec.lines import ZERO_BYTE, display_name, read_lines
 from qpeft_rerank.trec.output import write_lines
 
 Qrels = dict[str, dict[str, int]]
@@ -36,13 +36,13 @@ def read_qrels(path: str) -> Qrels:
             raise InputError(f"{where}: expected 4 columns ({_COLUMNS}), found {len(columns)}; mend the line")
         topic, _, docid, text = columns
         try:
+            if "_" in text:  # which Python would skip
+                raise ValueError
             grade = int(text)
         except ValueError:
             raise InputError(f"{where}: grade {text!r} is no whole number; columns are {_COLUMNS}") from None
-        if "_" in text:  # a digit's neighbour for Python, not for trec_eval
-            raise InputError(f"{where}: grade {text!r} is no whole number; columns are {_COLUMNS}")
-        if "\0" in docid:  # where trec_eval would end it
-            raise InputError(f"{where}: a docid with a zero byte; the file is damaged, fetch or make it again")
+        if "\0" in line:
+            raise InputError(f"{where}: {ZERO_BYTE}")
         if abs(grade) > _LARGEST:
             raise InputError(f"{where}: grade {grade} is beyond {_LARGEST}; columns are {_COLUMNS}")
         if qrels.setdefault(topic, {}).setdefault(docid, grade) != grade:

@@ -12,7 +12,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.trec.lines import display_name, read_lines
+from qpeft_rerank.trec.lines import ZERO_BYTE, display_name, read_lines
 from qpeft_rerank.trec.output import write_lines
 
 # trec_eval's scores are float32.
@@ -66,8 +66,8 @@ def _read(path: str) -> Run:
             raise _not_a_number(path, number, rank, score) from None
         if not abs(hit.score) <= _LARGEST or "_" in score:
             raise _not_a_number(path, number, rank, score)
-        if "\0" in docid:  # where trec_eval would end it
-            raise _fault(path, number, "a docid with a zero byte; the file is damaged, fetch or make it again")
+        if "\0" in line:
+            raise _fault(path, number, ZERO_BYTE)
         hits = run.get(topic)
         if hits is None:
             hits = run[topic] = {}

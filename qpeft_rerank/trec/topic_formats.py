@@ -76,11 +76,7 @@ def read_tsv(lines: Lines) -> Iterator[Record]:
     more than two are refused: read as text, the third would be part of every query.
     """
     # Last cells may be empty, in all lines or in some.
-    widths = min(
-        ({line.count("\t") for _, line in lines}, {line.rstrip().count("\t") for _, line in lines}),
-        key=len,
-    )
-    filled = any(cell.strip() for _, line in lines for cell in line.split("\t")[2:])
+    filled, cells_each = {line.rstrip().count("\t") for _, line in lines}, {line.count("\t") for _, line in lines}
     others = False
     for place, (number, line) in enumerate(lines):
         id_, *cells = line.split("\t")
@@ -89,10 +85,10 @@ def read_tsv(lines: Lines) -> Iterator[Record]:
         if place == 0 and _column(id_) in _ID_COLUMNS and _column(cells[0]) in _TEXT_COLUMNS:
             others = len(cells) > 1
             continue
-        if place == 0 and len(lines) > 1 and len(widths) == 1 and max(widths) > 1 and filled:
+        if place == 0 and len(lines) > 1 and max(filled) > 1 and 1 in (len(filled), len(cells_each)):
             raise FormatError(
                 number,
-                f"{max(widths) + 1} columns, and topics have 2; name them in a first line (qid<TAB>query<TAB>...), or take two "
+                f"{max(filled) + 1} columns, and topics have 2; name them in a first line (qid<TAB>query<TAB>...), or take two "
                 "(cut -f1,2)",
             )
         yield Record(number, id_, cells[0] if others else " ".join(cells))

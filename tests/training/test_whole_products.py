@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from qpeft_rerank.likelihood import linears
 from qpeft_rerank.training import prefix
 from qpeft_rerank.training.dev import dev_from_examples, score_dev
 from qpeft_rerank.training.loop import Running, Trainer
@@ -11,9 +10,9 @@ from qpeft_rerank.training.prefix_scorer import PrefixScorer
 from qpeft_rerank.training.prefix_store import PrefixStore
 from qpeft_rerank.training.recipe import Recipe
 from qpeft_rerank.training.sampler import EpochSampler, Sampling
+from tests.products import WHOLE, settings, watched
 
 pytestmark = pytest.mark.filterwarnings("ignore:Please use the new API")
-MATMULS = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
 
 
 @pytest.fixture
@@ -32,22 +31,7 @@ def student(make_student):
 @pytest.fixture
 def seen(shorter, monkeypatch):
     """What products of layers were computed with."""
-    found = []
-
-    def looked_at(product):
-        def looked(*given):
-            found.append(settings())
-            return product(*given)
-
-        return looked
-
-    for owner, name in ((torch.nn.functional, "linear"), (linears, "_linear")):
-        monkeypatch.setattr(owner, name, looked_at(getattr(owner, name)))
-    return found
-
-
-def settings():
-    return [of.fp32_precision for of in MATMULS]
+    return watched(monkeypatch)
 
 
 @pytest.mark.parametrize("store", [False, True])
@@ -65,8 +49,8 @@ def test_a_training_forwards_and_backwards(student, examples, tmp_path, monkeypa
     recipe = Recipe(epochs=1, sampling=Sampling(4, 1), lr=3e-3)
     running = Running(tmp_path, prefixes=tmp_path / "kept" if store else None)
     Trainer(student, EpochSampler(examples, recipe.sampling, 1), recipe, running, "x").train()
-    assert backwards and all(one == ["ieee", "ieee"] for one in backwards)
-    assert seen and all(one == ["ieee", "ieee"] for one in seen)
+    assert backwards and all(one == WHOLE for one in backwards)
+    assert seen and all(one == WHOLE for one in seen)
     assert settings() == shorter
 
 
@@ -74,5 +58,5 @@ def test_a_dev_set_before_any_training(student, examples, tmp_path, shorter, see
     store = PrefixStore(tmp_path, student.model)
     scorer = PrefixScorer(student.model, student.template, None, None, store)
     score_dev(dev_from_examples(examples), scorer, 300)
-    assert seen and all(one == ["ieee", "ieee"] for one in seen)
+    assert seen and all(one == WHOLE for one in seen)
     assert settings() == shorter
