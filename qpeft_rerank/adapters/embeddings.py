@@ -5,6 +5,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from qpeft_rerank.likelihood.mapped import looked_up
+
 
 class FrozenTable:
     """The model's embedding table E. Not a module: an adapter must neither own, move nor save it."""
@@ -20,7 +22,7 @@ class FrozenTable:
     @torch.no_grad()
     def __call__(self, ids: Tensor) -> Tensor:
         """Float32 rows ``[..., d]`` of ids ``[...]``, scaled as the model scales them."""
-        return self.embedding(ids).float()
+        return looked_up(self.embedding, ids).float()
 
 
 class HintTable(nn.Module):

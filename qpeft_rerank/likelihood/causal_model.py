@@ -18,7 +18,7 @@ from qpeft_rerank.likelihood.forked import outlive_forks
 from qpeft_rerank.likelihood.head import log_probs
 from qpeft_rerank.likelihood.linears import change_products, keeps_weights, products_of
 from qpeft_rerank.likelihood.loan import Loan, is_lent
-from qpeft_rerank.likelihood.mapped import give_back
+from qpeft_rerank.likelihood.mapped import looked_up
 from qpeft_rerank.likelihood.packed import Tree
 from qpeft_rerank.likelihood.sharing import Attention
 from qpeft_rerank.likelihood.sources import ModelSource
@@ -182,7 +182,7 @@ class CausalModel(ABC):
             inputs: dict[str, Any] = {"input_ids": ids, **extra}
             virtual = 0
             if embedder is not None and not self.takes_ids(embedder):
-                vectors = embedder(sequences, ids, self.embedding(ids))
+                vectors = embedder(sequences, ids, looked_up(self.embedding, ids))
                 inputs = {"inputs_embeds": vectors, **extra}
                 virtual = vectors.shape[1] - ids.shape[1]
                 at[:, 1] += virtual
@@ -212,9 +212,7 @@ class CausalModel(ABC):
             raise ValueError("this model has no body of its own")
         vectors = inputs.get("inputs_embeds")
         if vectors is None:
-            vectors = self.embedding(inputs["input_ids"])
-        # Batch by batch other rows of the table were looked up, until all of it is in memory.
-        give_back(self.embedding.weight)
+            vectors = looked_up(self.embedding, inputs["input_ids"])
         return self.body(vectors, at, lead, None if tree else lengths, tree)
 
     @contextmanager

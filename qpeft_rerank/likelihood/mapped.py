@@ -6,8 +6,9 @@ import mmap
 import os
 import sys
 from array import array
+from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 # Not everywhere 4,096 bytes: another number would look up the wrong pages in /proc/self/pagemap.
 _PAGE = mmap.PAGESIZE
@@ -17,6 +18,8 @@ _MADV_POPULATE_READ = 22
 _MADV_DONTNEED = 4
 # In /proc/self/pagemap, 8 bytes a page: it is swapped out; it is a file's, or shared, and so was never written to.
 _SWAPPED, _OF_FILE, _PRESENT = 1 << 62, 1 << 61, 1 << 63
+# Of a table, what may be in memory at a time while rows are looked up: a page's neighbours come with it.
+_TABLE_BYTES = 16 * 1024 * 1024
 
 
 def fetch(weight: Tensor) -> None:
@@ -35,6 +38,31 @@ def give_back(weight: Tensor) -> None:
     start, length = _pages(weight)
     if _unwritten(start, length):
         _advise(start, length, _MADV_DONTNEED)
+
+
+def looked_up(embedding: Any, ids: Tensor) -> Tensor:
+    """``embedding(ids)``, without the pages of its table that a file gives: a part of it is read, and given back, at a time.
+
+    A batch's rows are all over the table, and with the pages around theirs most of it would be in memory, beside what
+    other threads hold at that moment.
+
+    :param ids: ``[...]``.
+    :return: ``[..., d]``.
+    """
+    table: Tensor = embedding.weight
+    if type(embedding) is not nn.Embedding or table.device.type != "cpu" or table.requires_grad:
+        found: Tensor = embedding(ids)
+        give_back(table)
+        return found
+    made = table.new_empty((*ids.shape, table.shape[1]))
+    rows = max(1, _TABLE_BYTES // (table.shape[1] * table.element_size()))
+    parts = ids // rows
+    for number in parts.unique().tolist():
+        first, here = number * rows, parts == number
+        part = table[first : first + rows]
+        made[here] = part[ids[here] - first]
+        give_back(part)
+    return made
 
 
 def _pages(weight: Tensor) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from qpeft_rerank.likelihood.causal_model import CausalModel, Embedder, padded, sent
+from qpeft_rerank.likelihood.mapped import looked_up
 from qpeft_rerank.likelihood.operations import causal
 from qpeft_rerank.likelihood.packed import RowAttend
 from qpeft_rerank.prompt.segments import Sequence, common_length
@@ -201,7 +202,7 @@ def _together(rows: ListLike[ListLike[Sequence]], device: torch.device) -> Itera
 def _whole(model: CausalModel, row: ListLike[Sequence], embedder: Embedder, virtual: int) -> Tensor:
     """Embeddings of a row's sequences, each whole: ``[sequences, virtual + tokens, d]``."""
     ids = padded([sequence.ids for sequence in row], model.device)
-    vectors = embedder(row, ids, model.embedding(ids))
+    vectors = embedder(row, ids, looked_up(model.embedding, ids))
     if vectors.shape[1] != virtual + ids.shape[1]:
         raise NoSharedRowsError("the adapter adds tokens of its own")
     return vectors
