@@ -12,7 +12,7 @@ from qpeft_rerank.collection.names import suggestion
 from qpeft_rerank.collection.passages import TEXT_FIELDS, Passage, passage_from_record
 from qpeft_rerank.errors import InputError, MissingError, first_line
 from qpeft_rerank.trec.qrels import Qrels
-from qpeft_rerank.trec.topics import Topic
+from qpeft_rerank.trec.topics import Topic, topic_fault
 
 PREFIX = "ir_datasets:"
 
@@ -25,7 +25,7 @@ def is_named(name: str | None) -> bool:
 def load_topics(name: str) -> dict[str, Topic]:
     """The topics of a data set in its order, with their answers where it has them.
 
-    :raises InputError: for an unknown id, a data set without queries, an id twice, an empty query.
+    :raises InputError: for an unknown id, a data set without queries, an id twice, and what a file of topics may not hold.
     """
     topics: dict[str, Topic] = {}
     with _reading(name):
@@ -34,10 +34,8 @@ def load_topics(name: str) -> dict[str, Topic]:
             text = query.default_text() if hasattr(query, "default_text") else query.text
             answers = getattr(query, "answers", ())
             topic = Topic(str(query.query_id), text.strip(), tuple(map(str, answers)))
-            if topic.id.split() != [topic.id]:
-                raise InputError(f"{name}: topic id {topic.id!r} has white space; a run could not hold it")
-            if not topic.text:
-                raise InputError(f"{name}: empty query for topic {topic.id}")
+            if fault := topic_fault(topic):
+                raise InputError(f"{name}: {fault}")
             if topics.setdefault(topic.id, topic) is not topic:
                 raise InputError(f"{name}: topic {topic.id} occurs twice")
     if not topics:

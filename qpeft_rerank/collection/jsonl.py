@@ -72,7 +72,7 @@ class CorpusFile:
         """Yield (line number, docid, record) for every line that is not blank."""
         columns: list[str] | None = None
         is_json: bool | None = None
-        for lineno, line in read_lines(self.path):
+        for lineno, line in read_lines(self.path, texts=True):
             if not line.strip():
                 continue
             if is_json is None:

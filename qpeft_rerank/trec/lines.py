@@ -24,22 +24,35 @@ def display_name(path: str) -> str:
     return "<stdin>" if path == "-" else path
 
 
-def read_lines(path: str) -> Iterator[tuple[int, str]]:
+def read_lines(path: str, texts: bool = False) -> Iterator[tuple[int, str]]:
     """Yield (line number from 1, line without its end) of a UTF-8 file, blank lines too.
 
     ``-`` is standard input. Gzip is recognised by its first bytes, whatever the name; a byte order
-    mark is dropped and CRLF is read as LF. :class:`InputError` for a file that cannot be opened, for
-    damaged gzip and for bytes that are no UTF-8.
+    mark is dropped, of joined files every one, and CRLF is read as LF. :class:`InputError` for a file that
+    cannot be opened, for damaged gzip, for bytes that are no UTF-8, and for a carriage return within a line, as
+    where each line ends in one alone; not in JSON, to which it is white space.
+
+    :param texts: its lines hold long texts, of others: only in the first one is it refused.
     """
     name = display_name(path)
-    number, first = 0, b""
+    number, first, json = 0, b"", None
     stream = _open(path)
     try:
         for number, raw in enumerate(_plain(stream), 1):
+            # Where cat has joined files, there may be one in the middle.
+            raw = raw.removeprefix(_BOM)
             if number == 1:
-                first = raw = raw.removeprefix(_BOM)
+                first = raw
             # Decoded line by line, so that a bad byte is reported with its line.
-            yield number, raw.decode().rstrip("\r\n")
+            line = raw.decode().rstrip("\r\n")
+            if json is None and (begin := line.lstrip()[:1]):
+                json = begin in "{["
+            if "\r" in line and not json and not (texts and number > 1):
+                raise InputError(
+                    f"{name}:{number}: a carriage return within the line; if it ends lines, convert the file "
+                    "(tr '\\r' '\\n'), else write a space for it"
+                )
+            yield number, line
     except UnicodeDecodeError as error:
         raise InputError(f"{name}:{number}: byte {error.start + 1} is not UTF-8; {_remedy(first)}") from None
     except (EOFError, gzip.BadGzipFile, zlib.error):

@@ -14,16 +14,15 @@ from qpeft_rerank.files import parse_json
 from qpeft_rerank.trec.answer_lists import parse_answers, short, strings
 from qpeft_rerank.trec.lines import unquote
 
-_ID_KEYS = ("id", "qid", "_id", "query_id")
+# What an id is called, as a key and in headers, the likeliest first; but for _id, in lower case and without punctuation.
+_ID_NAMES = ("id", "qid", "_id", "queryid", "questionid", "topicid", "tid", "topicnumber", "number", "num")
 # Of what a key may name the id that is no topic's.
 _OTHERS_IDS = ("doc", "passage", "psg", "pid", "page", "title", "wiki", "article", "answer")
 _TEXT_KEYS = ("question", "query", "text", "title")
 _ANSWER_KEYS = ("answers", "answer")
-# How headers name the two columns of id<TAB>text, in lower case and without punctuation.
-_ID_COLUMNS = ("id", "qid", "topic", "queryid", "questionid", "topicid", "tid")
-# Keys of JSON, written so: a number is an id there, too, and "topic" may be a text.
-_OTHER_ID_KEYS = (*_ID_COLUMNS[3:], "number", "num")
-_TEXT_COLUMNS = ("question", "query", "text", "title", "querytext", "questiontext", "topictext")
+# How headers name the two columns of id<TAB>text, written so. As a key, "topic" may be a text.
+_ID_COLUMNS = ("topic", *_ID_NAMES)
+_TEXT_COLUMNS = (*_TEXT_KEYS, "questions", "queries", "querytext", "questiontext", "topictext")
 
 # How a list of strings begins.
 _STRINGS = ("['", '["')
@@ -209,18 +208,22 @@ def _record(line: int, item: Any) -> Record:
 
 
 def _id(line: int, item: dict[str, Any]) -> str | None:
-    found = [key for key in _ID_KEYS if key in item] or [key for key in item if _column(key) in _OTHER_ID_KEYS]
-    if found:
-        value = item[found[0]]
-        if isinstance(value, bool) or not isinstance(value, str | int):
-            raise FormatError(line, f"{found[0]} {short(value)} is no string or whole number; write one")
-        return str(value)
+    places = {key: _ID_NAMES.index(name) for key in item if (name := _id_name(key)) in _ID_NAMES}
+    if places:
+        key = min(places, key=places.__getitem__)
+        if isinstance(item[key], bool) or not isinstance(item[key], str | int):
+            raise FormatError(line, f"{key} {short(item[key])} is no string or whole number; write one")
+        return str(item[key])
     for key in item:
         name = _column(key)
         if name.endswith("id") and not name.startswith(_OTHERS_IDS):
             # A position in its place would be another topic's id in judgements and runs.
             raise FormatError(line, f"is {short(key)} the topic's id? call it id, or leave it out")
     return None
+
+
+def _id_name(key: str) -> str:
+    return key if key in _ID_NAMES else _column(key)
 
 
 def _text(line: int, item: dict[str, Any]) -> str:
@@ -243,8 +246,7 @@ def _from_pairs(pairs: _Pairs, text: str) -> Iterator[Record]:
     """Read an object from id to text or record. A bare record is one topic."""
     cursor = _Cursor(text)
     keys = {key for key, value in pairs if isinstance(value, str | int)}
-    others = {key for key, _ in pairs if key in _ANSWER_KEYS or _column(key) in _OTHER_ID_KEYS}
-    if keys.intersection(_TEXT_KEYS) and (others or keys.intersection(_ID_KEYS)):
+    if keys.intersection(_TEXT_KEYS) and any(key in _ANSWER_KEYS or _id_name(key) in _ID_NAMES for key, _ in pairs):
         yield _record(cursor.line, pairs)
         return
     for key, value in pairs:

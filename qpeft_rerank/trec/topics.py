@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.trec.lines import display_name, is_text, read_lines
+from qpeft_rerank.trec.lines import ZERO_BYTE, display_name, is_text, read_lines
 from qpeft_rerank.trec.topic_formats import FormatError, choose
 
 
@@ -45,15 +45,12 @@ def read_topics(path: str | os.PathLike[str]) -> dict[str, Topic]:
                 raise FormatError(record.line, "only some topics have an id; give one to all or to none")
             id_ = str(position) if record.id is None else record.id.strip()
             text = record.text.strip()
-            if id_.split() != [id_]:
-                raise FormatError(record.line, f"topic id {id_!r} is empty or has white space; rename it")
-            if not text:
-                raise FormatError(record.line, f"empty query for topic {id_}; write its text or remove it")
-            if not is_text("".join((id_, text, *record.answers))):
-                raise FormatError(record.line, f"topic {id_!r} has half a surrogate pair; mend the escape")
+            topic = Topic(id_, text, record.answers)
+            if fault := topic_fault(topic):
+                raise FormatError(record.line, fault)
             if id_ in topics:
                 raise FormatError(record.line, f"topic {id_} is already on line {places[id_]}; remove one")
-            topics[id_] = Topic(id_, text, record.answers)
+            topics[id_] = topic
             places[id_] = record.line
     except FormatError as error:
         line, what = error.args
@@ -61,6 +58,19 @@ def read_topics(path: str | os.PathLike[str]) -> dict[str, Topic]:
     if not topics:
         raise InputError(f"{name}:{lines[0][0]}: no topics, only what is around them; add some")
     return topics
+
+
+def topic_fault(topic: Topic) -> str | None:
+    """Why what was read is no topic that a run could hold and a model could be asked; None if it is one."""
+    if topic.id.split() != [topic.id]:
+        return f"topic id {topic.id!r} is empty or has white space; rename it"
+    if "\0" in topic.id:
+        return f"topic id {topic.id!r} has {ZERO_BYTE}"
+    if not topic.text:
+        return f"empty query for topic {topic.id}; write its text or remove it"
+    if not is_text("".join((topic.id, topic.text, *topic.answers))):
+        return f"topic {topic.id!r} has half a surrogate pair; mend the escape"
+    return None
 
 
 def check_topics(topics: Mapping[str, Topic]) -> None:

@@ -123,7 +123,7 @@ def passage_of(name):
     [
         ([Queries([])], sources.find_topics, "has no topics"),
         ([Queries([Question("q", "", ())])], sources.find_topics, "empty query for topic q"),
-        ([Queries([Question("q 1", "who", ())])], sources.find_topics, "'q 1' has white space"),
+        ([Queries([Question("q 1", "who", ())])], sources.find_topics, "'q 1' is empty or has white space"),
         ([Queries([Question("q", "who", ()), Question("q", "what", ())])], sources.find_topics, "topic q occurs twice"),
         ([Queries([])], passage_of, "has no passages; give the id"),
         ([Documents([])], sources.find_topics, "has no topics; give the id"),

@@ -105,10 +105,19 @@ def test_missing_file_and_stdin() -> None:
         CorpusFile("-")
 
 
+def test_a_carriage_return_may_stand_in_a_text_and_ends_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "p.tsv"
+    path.write_bytes(b"1\ta\r\n2\tb\rc\r\n")
+    assert CorpusFile(str(path)).fetch(["1", "2"]) == {"1": Passage("1", "", "a"), "2": Passage("2", "", "b\rc")}
+    path.write_bytes(b"1\ta\r2\tb\r")
+    with pytest.raises(InputError, match=r"p\.tsv:1: a carriage return within the line"):
+        CorpusFile(str(path)).fetch(["1"])
+
+
 def test_one_pass_serves_all_that_was_prepared(tiny_corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     passes = []
     real = jsonl.read_lines
-    monkeypatch.setattr(jsonl, "read_lines", lambda path: passes.append(path) or real(path))
+    monkeypatch.setattr(jsonl, "read_lines", lambda path, **how: passes.append(path) or real(path, **how))
     corpus = CorpusFile(str(tiny_corpus))
     corpus.prepare(["7", "12", "absent"])
     corpus.fetch(["7"])

@@ -5,6 +5,7 @@ import gzip
 import io
 import lzma
 import re
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -44,8 +45,7 @@ def test_lines_come_back_whatever_the_encoding_of_the_file(
     lines = [*lines, "end"]
     content = end.join(lines) + (end if last else "")
     data = (b"\xef\xbb\xbf" if bom else b"") + content.encode()
-    if not bom and lines[0].startswith("\ufeff"):
-        lines[0] = lines[0][1:]
+    lines[:] = [line if bom and not place else line.removeprefix("\ufeff") for place, line in enumerate(lines)]
     path = tmp_path_factory.mktemp("lines") / "file.txt"
     path.write_bytes(gzip.compress(data) if packed else data)
     assert list(read_lines(str(path))) == list(enumerate(lines, 1))
@@ -63,6 +63,32 @@ def test_stdin_is_read_and_left_open(monkeypatch: pytest.MonkeyPatch, packed: bo
 def test_unicode_line_separators_are_text(tmp_path: Path) -> None:
     (tmp_path / "f").write_text("a\u2028b\x0bc\x85d\n", encoding="utf-8")
     assert list(read_lines(str(tmp_path / "f"))) == [(1, "a\u2028b\x0bc\x85d")]
+
+
+def test_files_that_cat_has_joined_have_no_mark_in_the_middle(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"\xef\xbb\xbf1\ta\n\xef\xbb\xbf2\tb\n")
+    assert list(read_lines(str(tmp_path / "f"))) == [(1, "1\ta"), (2, "2\tb")]
+
+
+@pytest.mark.parametrize("before", [b"", b"0\tz\n"])
+def test_lines_that_end_in_a_carriage_return_alone_are_not_one(tmp_path: Path, before: bytes) -> None:
+    (tmp_path / "f").write_bytes(before + b"1\ta\r2\tb\r")
+    with pytest.raises(
+        InputError, match=rf"f:{1 + bool(before)}: a carriage return within the line; .*\(tr "
+    ) as caught:
+        list(read_lines(str(tmp_path / "f")))
+    command = re.search(r"\((tr .*?)\)", str(caught.value))
+    assert command and "\n" not in str(caught.value)
+    made = subprocess.run(command[1], shell=True, input=(tmp_path / "f").read_bytes(), capture_output=True, check=True)
+    (tmp_path / "f").write_bytes(made.stdout)
+    assert [line for _, line in read_lines(str(tmp_path / "f"))][-2:] == ["1\ta", "2\tb"]
+
+
+def test_a_carriage_return_is_white_space_in_json_and_in_long_texts(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b'\r\n{"id":\r1}\r\n')
+    assert list(read_lines(str(tmp_path / "f"))) == [(1, ""), (2, '{"id":\r1}')]
+    (tmp_path / "f").write_bytes(b"1\ta\n2\tb\rc\n")
+    assert list(read_lines(str(tmp_path / "f"), texts=True)) == [(1, "1\ta"), (2, "2\tb\rc")]
 
 
 def test_bad_utf8_is_reported_with_its_line(tmp_path: Path) -> None:

@@ -76,6 +76,9 @@ def test_a_query_in_brackets_is_no_list_of_answers(tmp_path: Path, query: str) -
         "Topic_ID\tTitle\t-",
         '"Query ID"\t"Query"\t-',
         "#id\ttext",
+        "number\tquery",
+        "num\tquestions",
+        "topic_number\tqueries",
     ],
 )
 def test_a_first_line_that_names_columns_is_no_topic(tmp_path: Path, header: str) -> None:
@@ -178,6 +181,8 @@ def test_a_list_that_cannot_be_read_is_refused(text: str) -> None:
         ("t.tsv", "a b\tc\n", "1: topic id 'a b'"),
         ("t.trec", "<top>\n<num> Number: CT 1\n<title> a\n</top>\n", "1: topic id 'CT 1'"),
         ("t.jsonl", '{"id": 1, "text": "a", "answers": ["b\\ud800"]}\n', "1: topic '1' has half a surrogate pair"),
+        ("t.tsv", "1\ta\n2\0\tb\n", r"2: topic id '2\\x00' has a zero byte"),
+        ("t.jsonl", '{"id": "1\\u0000", "text": "a"}\n', r"1: topic id '1\\x00' has a zero byte"),
         ("t.tsv", "\n", "1: no topics"),
         ("t.tsv", "id\tquery\n", "1: no topics"),
         ("t.jsonl", '{"id": 1, "text": "a"}\n{"id": 2,\n', "2: broken JSON"),
@@ -218,6 +223,13 @@ def test_real_topics(shared_data: Path) -> None:
         if file.startswith("topics."):
             topics = read_topics(str(shared_data / "miniwiki" / file))
             assert all(topic.answers for topic in topics.values())
+
+
+def test_the_likeliest_of_several_keys_is_the_id(tmp_path: Path) -> None:
+    text = (
+        '{"number": 3, "_id": "x9", "text": "a", "Query-ID": 2, "qid": 1}\n{"_id": "x10", "query_id": 2, "text": "b"}\n'
+    )
+    assert list(read_topics(put(tmp_path, "t.jsonl", text))) == ["1", "x10"]
 
 
 def test_what_may_be_an_id_is_not_replaced_by_a_position(tmp_path: Path) -> None:
