@@ -137,7 +137,7 @@ class Job:
     @cached_property
     def passages(self) -> Passages:
         """The collection."""
-        return sources.find_passages(self.index, self.args.corpus)
+        return sources.find_passages(self.index, self.args.corpus, self.args.language)
 
     def _inputs(self) -> "Inputs | None":
         """What is reranked and how it is judged; None if a plan was all that was asked for."""
@@ -220,13 +220,14 @@ class Job:
         say(f"searching {self.index} with {len(topics):,} topics of {self.topics_name}")
         # What is searched knows how it spells the docids that it found: passages are fetched from it, not from another.
         passages = self.passages
-        index = passages if isinstance(passages, LuceneIndex) else lucene.open_index(self.index)
+        index = passages if isinstance(passages, LuceneIndex) else lucene.open_index(self.index, self.args.language)
         topics = self._limited(topics)
         hits = self.args.hits or max(_HITS, self.args.depth)
         found = index.search(topics, hits=hits, threads=self.args.threads or 1, order=self.topics_name)
         run = {topic: listed for topic, listed in found if listed}
         if not run:
             raise InputError(f"index {self.index} finds nothing for any topic of {self.topics_name}")
+        sources.say_unfound(topics, run)
         return run
 
     def _rerank(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qpeft_rerank import console
+from qpeft_rerank.collection.names import LANGUAGES
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.trec.output import check_output
 from qpeft_rerank.unheeded import check_mining
@@ -36,6 +37,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--output", required=True, metavar="FILE", help="JSONL to write")
     parser.add_argument("--qrels", help="judgements (file or name) that tell the positives (default: the answers)")
+    parser.add_argument(
+        "--language",
+        choices=LANGUAGES,
+        metavar="CODE",
+        help="of the index, such as de, as Pyserini's (default: a prebuilt one's own, else en)",
+    )
     parser.add_argument("--hits", type=console.positive, default=100, help="candidates a question (default: 100)")
     parser.add_argument("--negatives", type=console.positive, default=8, help="most negatives a question (default: 8)")
     parser.add_argument("--positives", type=console.positive, default=1, help="most positives a question (default: 1)")
@@ -121,12 +128,12 @@ def _miner(args: argparse.Namespace) -> tuple["Miner", dict[str, Any]]:
         raise InputError(
             f"--qrels {args.qrels}: judges none of the {len(topics)} topics; give the qrels that belong to them"
         )
-    passages = find_passages(args.index, args.corpus)
+    passages = find_passages(args.index, args.corpus, args.language)
     first: Any = passages
     if args.run:
         first = read_run(args.run)
     elif args.corpus:
-        first = open_index(args.index)
+        first = open_index(args.index, args.language)
     settings: dict[str, Any] = asdict(mining)
     # In order: a mining that was stopped goes on after so many topics.
     settings["topics"] = _digest((topic.id, topic.text, topic.answers) for topic in topics.values())
@@ -137,6 +144,8 @@ def _miner(args: argparse.Namespace) -> tuple["Miner", dict[str, Any]]:
     settings["qrels"] = _digest(qrels.items()) if qrels is not None else None
     for name in ("index", "corpus"):
         settings[name] = _stamp(getattr(args, name))
+    if args.language:  # without one, as in minings of earlier versions, which may go on
+        settings["language"] = args.language
     return Miner(mining, topics, passages, first, qrels), settings
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from qpeft_rerank import console
 from qpeft_rerank.collection.index import check_search
-from qpeft_rerank.sources import find_topics, topics_of_index
+from qpeft_rerank.collection.names import LANGUAGES
+from qpeft_rerank.sources import find_topics, say_unfound, topics_of_index
 from qpeft_rerank.trec.output import check_output, write_lines
 from qpeft_rerank.trec.runs import Hit
 from qpeft_rerank.trec.topics import Topic
@@ -28,6 +29,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--k1", type=float, help="BM25 k1 (default: as Pyserini for this index)")
     parser.add_argument("--b", type=float, help="BM25 b (default: as Pyserini for this index)")
+    parser.add_argument(
+        "--language",
+        choices=LANGUAGES,
+        metavar="CODE",
+        help="of the index, such as de, as Pyserini's (default: a prebuilt one's own, else en)",
+    )
     parser.add_argument("--rm3", action="store_true", help="expand queries with RM3")
     parser.add_argument("--threads", type=console.positive, default=1, metavar="N", help="search threads (default: 1)")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
@@ -49,7 +56,7 @@ def _retrieve(args: argparse.Namespace) -> int:
     name = args.topics or topics_of_index(args.index)
     # Topics before the index: they are quick to read, an index may be gigabytes to download.
     topics = find_topics(name)
-    index = open_index(args.index)
+    index = open_index(args.index, args.language)
     console.say(f"searching {index.name} ({len(index):,} passages) with {len(topics):,} topics")
     results = index.search(topics, hits=args.hits, k1=args.k1, b=args.b, rm3=args.rm3, threads=args.threads, order=name)
     counts: dict[str, int] = {}
@@ -72,10 +79,7 @@ def _run_lines(results: Iterable[tuple[str, Sequence[Hit]]], counts: dict[str, i
 def _report(topics: Mapping[str, Topic], counts: Mapping[str, int], output: str) -> None:
     place = "stdout" if output == "-" else output
     console.say(f"wrote {sum(counts.values()):,} lines to {place}")
-    empty = [topic for topic in topics if not counts.get(topic)]
-    if empty:
-        named = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")
-        console.say(f"{len(empty):,} topics found nothing and are not in the run: {named}")
+    say_unfound(topics, {topic for topic, count in counts.items() if count})
 
 
 if __name__ == "__main__":

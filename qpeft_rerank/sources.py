@@ -1,12 +1,13 @@
 """From what the user typed to topics, passages and judgments."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 
 from qpeft_rerank.collection import irdatasets
 from qpeft_rerank.collection.names import default_topics
 from qpeft_rerank.collection.passages import Passages
+from qpeft_rerank.console import say
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.trec.qrels import Qrels, read_qrels
 from qpeft_rerank.trec.runs import Run
@@ -59,8 +60,19 @@ def topics_of_index(index: str) -> str:
     return name
 
 
-def find_passages(index: str | None, corpus: str | None) -> Passages:
-    """The passages' texts: from ``--corpus`` (a file or ``ir_datasets:ID``) where given, else stored in the index."""
+def say_unfound(topics: Iterable[str], found: Container[str]) -> None:
+    """Tell of the topics for which a search found nothing, if there are any: no run holds them."""
+    empty = [topic for topic in topics if topic not in found]
+    if empty:
+        named = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")
+        say(f"{len(empty):,} topics found nothing and are not in the run: {named}")
+
+
+def find_passages(index: str | None, corpus: str | None, language: str | None = None) -> Passages:
+    """The passages' texts: from ``--corpus`` (a file or ``ir_datasets:ID``) where given, else stored in the index.
+
+    :param language: in which the index is searched, should it be; see :func:`~qpeft_rerank.collection.lucene.open_index`.
+    """
     if corpus is not None:
         if irdatasets.is_named(corpus):
             return irdatasets.IrPassages(corpus)
@@ -74,7 +86,7 @@ def find_passages(index: str | None, corpus: str | None) -> Passages:
         raise InputError("a run names passages but does not hold them; add --corpus FILE or --index NAME")
     from qpeft_rerank.collection.lucene import open_index
 
-    return open_index(index)
+    return open_index(index, language)
 
 
 def find_qrels(name: str, run: Run, topics: Mapping[str, Topic], passages: Passages, depth: int | None = None) -> Qrels:

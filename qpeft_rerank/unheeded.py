@@ -11,6 +11,7 @@ def check_reranking(args: argparse.Namespace) -> None:
         raise InputError(
             "--hits: is of the search, and --run takes its place; leave it out, or say how many by --depth"
         )
+    _check_language(args)
     if None not in (args.index, args.run, args.corpus, args.topics):
         raise InputError("--index: nothing is read of it beside --run, --corpus and --topics; leave it out")
     if args.explain_topic is not None and not args.explain:
@@ -21,6 +22,12 @@ def check_mining(args: argparse.Namespace) -> None:
     """Refuse what ``mine`` would not look at."""
     if args.seed is not None and args.limit is None:
         raise InputError("--seed: decides which questions are taken up to a --limit; add one, or leave it out")
+    _check_language(args)
+
+
+def _check_language(args: argparse.Namespace) -> None:
+    if args.run is not None and args.language is not None:
+        raise InputError("--language: is of the search, and --run takes its place; leave it out")
 
 
 def check_training(args: argparse.Namespace, loss: str) -> None:

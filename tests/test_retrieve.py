@@ -105,6 +105,19 @@ def test_run_format(tiny_index: Path, tiny_topics: Path, tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["run.trec"]
 
 
+def test_an_index_is_searched_in_its_language(
+    tiny_index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "topics.tsv").write_text("1\tEnigma\n2\tenigma\n")
+    words = ["--index", str(tiny_index), "--topics", str(tmp_path / "topics.tsv"), "--output", str(tmp_path / "run")]
+    assert main([*words, "--language", "yo"]) == 0
+    assert [line.split()[0] for line in (tmp_path / "run").read_text().splitlines()] == ["2"]
+    with pytest.raises(SystemExit) as stopped:
+        main([*words, "--language", "xx"])
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert stopped.value.code == 2 and said.startswith("error: argument --language: invalid choice: 'xx'")
+
+
 def test_existing_output_is_kept(
     tiny_index: Path, tiny_topics: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -149,7 +162,7 @@ def test_bad_arguments_are_one_line_before_any_work(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def no_search(name: str) -> None:
+    def no_search(*names: str | None) -> None:
         raise AssertionError("an index was opened")
 
     monkeypatch.setattr("qpeft_rerank.collection.lucene.open_index", no_search)

@@ -17,6 +17,12 @@ RUN = ["--dev-run", "absent.trec", "--dev-topics", "absent.tsv"]
     ("command", "words", "says"),
     [
         (rerank, [*RERANK, "--corpus", "c", "--hits", "5"], "--hits: is of the search, and --run takes its place"),
+        (rerank, [*RERANK, "--corpus", "c", "--language", "de"], "--language: is of the search, and --run takes its"),
+        (
+            mine,
+            ["--run", "r", "--corpus", "c", *MINE[2:], "--language", "de"],
+            "--language: is of the search, and --run takes its place",
+        ),
         (
             rerank,
             [*RERANK, "--corpus", "c", "--index", "i"],

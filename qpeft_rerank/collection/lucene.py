@@ -7,7 +7,8 @@ The only file that imports Pyserini, inside functions, for it takes ten seconds.
 - an unknown index name, and a download that failed, come back as ``None`` after a line on stdout;
 - a docid given as an integer means Lucene's own number: another document, without any error;
 - digit topic ids come back as integers, which do not join with a run's;
-- an index in another language is searched in English unless it is told (:func:`.names.query_language`);
+- an index in another language is searched in English unless it is told (:func:`.names.query_language`), and also
+  if it is told one that it does not know;
 - the topics reader function was renamed and its arguments swapped;
 - the address that topics and qrels are downloaded from no longer exists (:mod:`.evalfiles`).
 """
@@ -26,10 +27,17 @@ from qpeft_rerank.collection import jvm
 from qpeft_rerank.collection.building import is_index
 from qpeft_rerank.collection.evalfiles import OFFLINE, Kind, evaluation_file, pyserini_cache
 from qpeft_rerank.collection.index import LuceneIndex, sorted_ids
-from qpeft_rerank.collection.names import ALIASES, canonical_index_name, query_language, same_name, suggestion
+from qpeft_rerank.collection.names import (
+    ALIASES,
+    canonical_index_name,
+    check_language,
+    query_language,
+    same_name,
+    suggestion,
+)
 from qpeft_rerank.collection.offline import answered_offline
 from qpeft_rerank.console import unwarned
-from qpeft_rerank.errors import InputError, MissingError, one_line
+from qpeft_rerank.errors import InputError, MissingError, first_line, one_line
 from qpeft_rerank.trec.answer_lists import parse_answers
 from qpeft_rerank.trec.qrels import Qrels, read_qrels
 from qpeft_rerank.trec.topics import Topic
@@ -40,8 +48,11 @@ _TOPIC_TEXTS = ("title", "query", "question")
 _BRIGHT = "bright-"
 
 
-def open_folder(folder: Path, name: str) -> LuceneIndex:
-    """Open a local index folder under a name for messages; :class:`InputError` if it is none or damaged."""
+def open_folder(folder: Path, name: str, language: str | None = None) -> LuceneIndex:
+    """Open a local index folder under a name for messages; :class:`InputError` if it is none or damaged.
+
+    :param language: in which it is searched; see :func:`open_index`.
+    """
     if not is_index(folder):
         raise InputError(f"{folder}: not a Lucene index (no segments file in it); give an index folder")
     searcher_class = _searcher_class()
@@ -49,25 +60,31 @@ def open_folder(folder: Path, name: str) -> LuceneIndex:
         with _stdout_to_stderr():
             searcher = searcher_class(str(folder))
     except Exception as error:
-        raise InputError(f"{folder}: this Lucene cannot read the index ({one_line(error)}); build it again") from None
+        raise InputError(f"{folder}: this Lucene cannot read the index ({first_line(error)}); build it again") from None
+    _speak(searcher, language or "en")
     return LuceneIndex(name, searcher, fixed_order, _excluded(str(folder)))
 
 
-def open_index(name: str | os.PathLike[str]) -> LuceneIndex:
+def open_index(name: str | os.PathLike[str], language: str | None = None) -> LuceneIndex:
     """Open ``embedded``, a local index folder, or a prebuilt index (downloaded by Pyserini on first use).
 
     Raises :class:`InputError` for a path that is no index, for an unknown name (with the nearest ones),
     and for a download that failed.
+
+    :param language: that the index was made in, a code of :data:`.names.LANGUAGES` such as ``de``: queries become words as
+        its texts did. None is that of a prebuilt index, and English.
     """
     name = os.fspath(name)
+    if language is not None:
+        check_language(language)
     known = check_index(name)
     if known is not None:
-        return _open_prebuilt(name, known)
+        return _open_prebuilt(name, known, language)
     if name == "embedded" and not is_index(Path(name)):
         from qpeft_rerank.collection.embedded import embedded_index
 
-        return embedded_index()
-    return open_folder(Path(name), name)
+        return embedded_index(language)
+    return open_folder(Path(name), name, language)
 
 
 def check_index(name: str) -> str | None:
@@ -98,7 +115,7 @@ def check_index(name: str) -> str | None:
     return known
 
 
-def _open_prebuilt(name: str, known: str) -> LuceneIndex:
+def _open_prebuilt(name: str, known: str, language: str | None) -> LuceneIndex:
     searcher_class, entry = _searcher_class(), _catalogue()[known]
     folder = pyserini_cache() / "indexes"
     try:
@@ -112,15 +129,20 @@ def _open_prebuilt(name: str, known: str) -> LuceneIndex:
         ) from None
     except Exception as error:
         # Pyserini reports a wrong size or checksum as AssertionError and HTTP errors as a missing file.
-        fault = one_line(error)
+        fault = first_line(error)
     if fault:
         raise InputError(
             f"index {known}: the download of {entry['urls'][0]} failed ({fault}); check the network, or unpack "
             f"the index by hand as {folder / _unpacked_name(entry)}"
         )
-    if (language := query_language(known)) != "en":
-        searcher.set_language(language)
+    _speak(searcher, language or query_language(known))
     return LuceneIndex(canonical_index_name(name), searcher, fixed_order, _excluded(name))
+
+
+def _speak(searcher: Any, language: str) -> None:
+    # As Pyserini's command line: of English there is nothing to set.
+    if language != "en":
+        searcher.set_language(language)
 
 
 def _excluded(name: str) -> Callable[[], Mapping[str, Collection[str]]]:
@@ -162,7 +184,7 @@ def load_topics(name: str) -> dict[str, Topic]:
         else:
             records = base.get_topics_with_reader(reader, path)
     except Exception as error:
-        raise InputError(f"{path}: cannot be read ({one_line(error)}); remove it and try again") from None
+        raise InputError(f"{path}: cannot be read ({first_line(error)}); remove it and try again") from None
     if not records:
         raise InputError(f"{path}: holds no topics; remove it and try again")
     by_id = {str(key): record for key, record in records.items()}

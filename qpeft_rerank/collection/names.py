@@ -4,6 +4,8 @@ import os
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from qpeft_rerank.errors import InputError
+
 # Names that papers use and that some Pyserini versions do not know (0.22-0.35) or know under another name.
 ALIASES = {
     "msmarco-passage": "msmarco-v1-passage",
@@ -58,6 +60,10 @@ _LANGUAGES = {
 }
 
 
+#: What Lucene may search an index in; of the last four it divides words alone.
+LANGUAGES = tuple("ar bn da de en es fa fi fr hi hu id it ja ko nl no pl pt ru sv te th tr uk zh ha so sw yo".split())
+
+
 def canonical_index_name(name: str) -> str:
     """Return today's name of a prebuilt index; a folder, ``embedded`` or another name comes back as it is."""
     return name if os.path.exists(name) else ALIASES.get(name, name)
@@ -74,13 +80,21 @@ def default_topics(index: str) -> str | None:
 
 def bm25_parameters(index: str) -> tuple[float, float]:
     """Return the (k1, b) that Pyserini's command line uses for ``--index`` with this spelling."""
-    return _BM25.get(index) or _BM25.get(canonical_index_name(index)) or DEFAULT_BM25
+    return _BM25.get(canonical_index_name(index), DEFAULT_BM25)
 
 
 def query_language(index: str) -> str:
     """Return the code of the language in which a prebuilt index is searched, as Pyserini's ``--language`` has it."""
     collection, _, last = index.rpartition("-")
     return _LANGUAGES.get(last, last) if collection in _IN_LANGUAGES else "en"
+
+
+def check_language(code: str) -> None:
+    """Refuse a language of which Pyserini has no analyzer: it would search in English without a word of it."""
+    if code not in LANGUAGES:
+        raise InputError(
+            f"language {code}: Pyserini has no analyzer for it; give one of {', '.join(sorted(LANGUAGES))}"
+        )
 
 
 def same_name(name: str, known: Iterable[str]) -> str | None:

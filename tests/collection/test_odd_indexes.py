@@ -1,18 +1,17 @@
 """Indexes of others with docids or texts that a run or a reranker cannot take as they are."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from qpeft_rerank.collection import jvm
 from qpeft_rerank.collection.building import build_index
-from qpeft_rerank.collection.jvm import anserini_jar, find_java
 from qpeft_rerank.collection.lucene import LuceneIndex, open_index
 from qpeft_rerank.collection.passages import Passage
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.trec.topics import Topic
+from tests.by_hand import index_by_hand
 from tests.refusal import refusal
 
 pytest.importorskip("jnius_config", reason="Pyserini is not installed")
@@ -25,14 +24,6 @@ def built(folder: Path, *passages: tuple[str, str]) -> LuceneIndex:
     lines = [json.dumps({"id": docid, "contents": text}) + "\n" for docid, text in passages]
     (folder / "passages" / "p.jsonl").write_text("".join(lines))
     return open_index(str(build_index(folder / "passages", folder / "index")))
-
-
-def index_by_hand(passages: Path, target: Path, *stored: str) -> None:
-    """An index that stores what is said, docids beside."""
-    command = [str(find_java().executable), "-cp", str(anserini_jar()), "io.anserini.index.IndexCollection"]
-    command += ["-collection", "JsonCollection", "-generator", "DefaultLuceneDocumentGenerator"]
-    command += ["-input", str(passages), "-index", str(target), "-threads", "1", *stored]
-    subprocess.run(command, check=True, capture_output=True)
 
 
 def test_docids_that_no_run_can_hold_are_refused(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_a_search_that_was_stopped_goes_on_after_the_last_pass_over_the_corpus(f
     monkeypatch.setattr(mining, "PASS", 2)
     for left, status in ((3, 130), (2, 0)):
         searcher = Searcher(left)
-        monkeypatch.setattr("qpeft_rerank.collection.lucene.open_index", lambda name, given=searcher: given)
+        monkeypatch.setattr("qpeft_rerank.collection.lucene.open_index", lambda name, language, given=searcher: given)
         assert mine.main(words) == status
     assert "going on after 2 topics" in capsys.readouterr().err and len(searcher.asked) == 2
     assert (files / "out.jsonl").read_bytes() == whole
@@ -85,6 +85,16 @@ def test_other_settings_do_not_go_on(files, capsys):
     assert "unfinished mining with other settings" in capsys.readouterr().err
     assert mine.main(command(files, "--overwrite")) == 0
     assert len(written(files)) == 3
+
+
+def test_a_search_in_another_language_does_not_go_on(files, capsys, monkeypatch):
+    monkeypatch.setattr("qpeft_rerank.collection.lucene.open_index", lambda name, language: Searcher(1))
+    words = ["--index", "any", *command(files)[2:], "--language", "de"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mining, "PASS", 1)
+        assert mine.main(words) == 130
+    assert mine.main(words[:-2]) == 2
+    assert "unfinished mining with other settings" in capsys.readouterr().err
 
 
 def test_topics_in_another_order_do_not_go_on(files, capsys):

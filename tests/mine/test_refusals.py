@@ -67,7 +67,7 @@ def test_stdin_is_read_once(files, capsys):
 
 
 def test_judgements_are_looked_at_before_an_index(files, capsys, monkeypatch):
-    def no_index(name):
+    def no_index(*names):
         raise AssertionError("an index was opened")
 
     monkeypatch.setattr("qpeft_rerank.collection.lucene.open_index", no_index)

@@ -211,7 +211,7 @@ def test_what_scores_is_looked_at_before_the_search(
 def test_other_names_are_looked_at_before_the_search(
     command, changed: dict, says: str, tiny_index: Path, capsys: pytest.CaptureFixture[str], monkeypatch
 ) -> None:
-    def no_search(name: str) -> None:
+    def no_search(*names: str | None) -> None:
         raise AssertionError("an index was opened")
 
     monkeypatch.setattr("qpeft_rerank.collection.lucene.open_index", no_search)
