@@ -1,6 +1,6 @@
 """Which docids a Lucene index holds, without reading a document."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 _FIELD = "id"
@@ -16,6 +16,16 @@ def first_absent(reader: Any, docids: Sequence[str]) -> str | None:
     An id that several documents have may hide an absent one. One that white space divides is taken to be there:
     it takes fetching to tell.
     """
+    return _first(reader, docids, lambda found, asked: found < asked)
+
+
+def first_present(reader: Any, docids: Sequence[str]) -> str | None:
+    """Return the first of ``docids`` that a document of a Lucene reader has; None if none is there, or has white space."""
+    return _first(reader, docids, lambda found, asked: found > 0)
+
+
+def _first(reader: Any, docids: Sequence[str], holds: Callable[[int, int], bool]) -> str | None:
+    """The first docid of the fewest for which something holds: how many documents have one of how many docids."""
     from jnius import autoclass
 
     searcher = autoclass("org.apache.lucene.search.IndexSearcher")(reader)
@@ -23,15 +33,15 @@ def first_absent(reader: Any, docids: Sequence[str]) -> str | None:
         autoclass("org.apache.lucene.analysis.core.WhitespaceAnalyzer")(_LONGEST)
     )
 
-    def lacks(some: Sequence[str]) -> bool:
-        return int(searcher.count(build.createBooleanQuery(_FIELD, " ".join(some)))) < len(some)
+    def told(some: Sequence[str]) -> bool:
+        return holds(int(searcher.count(build.createBooleanQuery(_FIELD, " ".join(some)))), len(some))
 
     docids = [docid for docid in docids if docid.split() == [docid]]
     for start in range(0, len(docids), _AT_ONCE):
         some = docids[start : start + _AT_ONCE]
-        if lacks(some):
+        if told(some):
             while len(some) > 1:
                 half = some[: len(some) // 2]
-                some = half if lacks(half) else some[len(half) :]
+                some = half if told(half) else some[len(half) :]
             return some[0]
     return None

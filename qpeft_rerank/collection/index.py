@@ -29,17 +29,31 @@ _Told = TypeVar("_Told")
 
 
 def _visit(ask: Callable[_Asked, _Told]) -> Callable[_Asked, _Told]:
-    """Let go of Java after a call that returns nothing of Java's: what the call held is gone by then."""
+    """Let go of Java after a call of an index's that returns nothing of Java's: what the call held is gone by then.
+
+    What else Java refuses is an index that it cannot read.
+    """
 
     @wraps(ask)
     def asked(*args: _Asked.args, **kwargs: _Asked.kwargs) -> _Told:
         jvm.check_process()
+        index: Any = args[0]
         try:
             return ask(*args, **kwargs)
+        except _java_fault() as error:
+            raise InputError(
+                f"index {index.name}: cannot be read ({first_line(error)}); copy or build the index again"
+            ) from None
         finally:
             jvm.let_go()
 
     return asked
+
+
+def _java_fault() -> Any:
+    """What is raised where Java raises: of a module that is loaded with the searcher, and by nothing else."""
+    java = sys.modules.get("jnius")
+    return java.JavaException if java else ()
 
 
 class LuceneIndex:
@@ -68,13 +82,18 @@ class LuceneIndex:
     def __len__(self) -> int:
         return int(self._searcher.num_docs)
 
+    @property
+    def _reader(self) -> Any:
+        """Anserini's own, where it has one: no interface of Pyserini's."""
+        return getattr(self._searcher.object, "reader", None)
+
     def prepare(self, docids: Sequence[str]) -> None:
         """Do nothing: Lucene finds a passage by id without reading the others."""
 
     @_visit
     def first_absent(self, docids: Sequence[str]) -> str | None:
         """Return the first of ``docids`` that the index lacks, without a look at any text."""
-        reader = getattr(self._searcher.object, "reader", None)  # Anserini's own, not an interface of Pyserini's
+        reader = self._reader
         if reader is None:
             return None
         own = self._own(docids)
@@ -88,7 +107,10 @@ class LuceneIndex:
 
     @_visit
     def fetch(self, docids: Sequence[str]) -> dict[str, Passage]:
-        """Return the passages that exist among ``docids``; :class:`InputError` if the index stores no text."""
+        """Return the passages that exist among ``docids``.
+
+        :raises InputError: if the index stores no text, or cannot be read.
+        """
         # str(): an integer would mean Lucene's internal number.
         own = self._own(map(str, docids))
         documents = self._searcher.batch_doc(list(own), 1)
@@ -96,6 +118,10 @@ class LuceneIndex:
             own = self._own(own.values())
             documents = self._searcher.batch_doc(list(own), 1)
         here, instead = f"index {self.name}:", "the passages with --corpus"
+        # Pyserini leaves out, without a word, what cannot be read.
+        lost = [key for key in own if key not in documents]
+        if lost and (reader := self._reader) and (key := ids.first_present(reader, lost)) is not None:
+            raise InputError(f"{here} passage {own[key]} cannot be read; copy or build the index again")
         return {own[key]: stored_passage(own[key], document, here, instead) for key, document in documents.items()}
 
     def search(
@@ -169,9 +195,7 @@ class LuceneIndex:
 
     def _found(self, batch: list[Topic], hits: int, threads: int) -> Mapping[str, Iterable[Any]]:
         """What Lucene finds for each of some topics."""
-        # Loaded with the searcher, and by nothing else.
-        java = sys.modules.get("jnius")
-        fault: Any = java.JavaException if java else ()
+        fault = _java_fault()
         if threads > 1:
             texts, ids = [topic.text for topic in batch], [topic.id for topic in batch]
             try:
@@ -189,9 +213,11 @@ class LuceneIndex:
                         f"index {self.name}: topic {topic.id} finds a document without the field id, which holds the "
                         "docid; index with Anserini or Pyserini, or give a run with --run and passages with --corpus"
                     ) from None
-                raise InputError(
-                    f"topic {topic.id}: Lucene cannot search for it ({first_line(error)}); shorten the query"
-                ) from None
+                if "TooMany" in error.classname:
+                    raise InputError(
+                        f"topic {topic.id}: Lucene cannot search for it ({first_line(error)}); shorten the query"
+                    ) from None
+                raise
         return each
 
     def _own(self, docids: Iterable[str]) -> dict[str, str]:

@@ -26,6 +26,33 @@ def built(folder: Path, *passages: tuple[str, str]) -> LuceneIndex:
     return open_index(str(build_index(folder / "passages", folder / "index")))
 
 
+def damage(index: Path, ending: str) -> None:
+    """Turn the bytes of one of an index's files, but for those at its ends, which are looked at when it is opened."""
+    (path,) = index.glob(f"*.{ending}")
+    data = path.read_bytes()
+    path.write_bytes(data[:80] + bytes(byte ^ 0x5A for byte in data[80:-40]) + data[-40:])
+
+
+def test_a_passage_that_cannot_be_read_is_not_missing(tmp_path: Path) -> None:
+    built(tmp_path, *((f"d{number}", f"radium {number} " * 50) for number in range(50)))
+    damage(tmp_path / "index", "fdt")
+    index = open_index(str(tmp_path / "index"))
+    assert index.fetch(["nowhere", "a b"]) == {}
+    said = refusal(index.fetch, ["nowhere", "d7", "d8"])
+    assert said == f"index {tmp_path}/index: passage d7 cannot be read; copy or build the index again"
+    said = refusal(lambda: list(index.search({"7": Topic("7", "radium")})))
+    assert said.startswith(f"index {tmp_path}/index: cannot be read (JVM exception occurred: java.") and len(said) < 400
+    assert said.endswith("); copy or build the index again")
+
+
+def test_ids_that_cannot_be_read_are_not_missing(tmp_path: Path) -> None:
+    built(tmp_path, *((f"d{number}", f"radium {number} " * 50) for number in range(50)))
+    damage(tmp_path / "index", "tim")
+    index = open_index(str(tmp_path / "index"))
+    for ask in (index.fetch, index.first_absent):
+        assert refusal(ask, ["d7"]).startswith(f"index {tmp_path}/index: cannot be read (JVM exception occurred: ")
+
+
 def test_docids_that_no_run_can_hold_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="docid 'a b' is empty or has white space"):
         list(built(tmp_path, ("a b", "radium")).search({"1": Topic("1", "radium")}))
