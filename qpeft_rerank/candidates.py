@@ -10,20 +10,11 @@ from qpeft_rerank.errors import InputError, check_count
 from qpeft_rerank.given import check_given
 from qpeft_rerank.likelihood.scorer import Scorer
 from qpeft_rerank.trec.pairs import listed
-from qpeft_rerank.trec.runs import Run
+from qpeft_rerank.trec.runs import Run, UnjoinedError
 from qpeft_rerank.trec.topics import Topic
 
 # Passages fetched at once, so that a long run never holds all its texts.
 _FETCH = 4096
-
-
-class UnjoinedError(InputError):
-    """A run's topic without text, or (``docid`` not None) a passage that the collection lacks."""
-
-    def __init__(self, topic: str, docid: str | None, message: str) -> None:
-        super().__init__(message)
-        self.topic = topic
-        self.docid = docid
 
 
 def count_pairs(run: Run, depth: int) -> int:

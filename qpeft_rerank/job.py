@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from qpeft_rerank import exactness, explain, report, sources
-from qpeft_rerank.candidates import UnjoinedError, check_passages, check_topics, count_pairs
+from qpeft_rerank.candidates import check_passages, check_topics, count_pairs
 from qpeft_rerank.collection import lucene
 from qpeft_rerank.collection.index import LuceneIndex
 from qpeft_rerank.collection.passages import Passages
@@ -28,7 +28,7 @@ from qpeft_rerank.reranker import Reranker
 from qpeft_rerank.results import RerankedRun
 from qpeft_rerank.trec.measures import parse_measure
 from qpeft_rerank.trec.qrels import Qrels
-from qpeft_rerank.trec.runs import Run, locate, read_run
+from qpeft_rerank.trec.runs import Run, located, read_run
 from qpeft_rerank.trec.topics import Topic
 from qpeft_rerank.unheeded import check_reranking
 
@@ -88,12 +88,8 @@ class Job:
 
     def run(self) -> int:
         """Do the job; return the exit status."""
-        try:
-            with faults_told("what was scored is kept, and the same command goes on from there"):
-                return self._run()
-        except UnjoinedError as error:
-            place = locate(self.args.run, error.topic, error.docid) if self.args.run else ""
-            raise InputError(f"{place}{error}") from None
+        with located(self.args.run), faults_told("what was scored is kept, and the same command goes on from there"):
+            return self._run()
 
     def _run(self) -> int:
         if self.args.threads:

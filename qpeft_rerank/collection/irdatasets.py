@@ -4,6 +4,7 @@ The only file that imports ir_datasets, an optional dependency. Its data are dow
 ``$IR_DATASETS_HOME`` or ``~/.ir_datasets``.
 """
 
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -114,7 +115,14 @@ def _reading(name: str) -> Iterator[None]:
     """Turn what a download or a broken file raises into one line."""
     try:
         yield
-    except (OSError, RuntimeError, ValueError, EOFError, AssertionError) as error:  # of requests, lz4, and its own
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+        EOFError,
+        AssertionError,
+        zlib.error,
+    ) as error:  # of requests, lz4, and its own
         raise InputError(
             f"{name}: ir_datasets cannot read it ({first_line(error)}); check the network, or what "
             "`ir_datasets export` says of it"

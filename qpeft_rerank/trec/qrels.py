@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.trec.answer_lists import short
 from qpeft_rerank.trec.lines import ZERO_BYTE, display_name, read_lines
 from qpeft_rerank.trec.output import write_lines
 
@@ -40,11 +41,11 @@ def read_qrels(path: str) -> Qrels:
                 raise ValueError
             grade = int(text)
         except ValueError:
-            raise InputError(f"{where}: grade {text!r} is no whole number; columns are {_COLUMNS}") from None
+            raise InputError(f"{where}: grade {short(text)} is no whole number; columns are {_COLUMNS}") from None
         if "\0" in line:
             raise InputError(f"{where}: {ZERO_BYTE}")
         if abs(grade) > _LARGEST:
-            raise InputError(f"{where}: grade {grade} is beyond {_LARGEST}; columns are {_COLUMNS}")
+            raise InputError(f"{where}: grade {short(grade)} is beyond {_LARGEST}; columns are {_COLUMNS}")
         if qrels.setdefault(topic, {}).setdefault(docid, grade) != grade:
             raise InputError(
                 f"{where}: docid {docid} of topic {topic} was graded {qrels[topic][docid]} before; keep one"

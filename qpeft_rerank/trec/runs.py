@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.trec.answer_lists import short
 from qpeft_rerank.trec.lines import ZERO_BYTE, display_name, read_lines
 from qpeft_rerank.trec.output import write_lines
 
@@ -104,6 +105,24 @@ def locate(path: str, topic: str, docid: str | None = None) -> str:
     return ""
 
 
+class UnjoinedError(InputError):
+    """A run's topic without text, or (``docid`` not None) a passage that the collection lacks."""
+
+    def __init__(self, topic: str, docid: str | None, message: str) -> None:
+        super().__init__(message)
+        self.topic = topic
+        self.docid = docid
+
+
+@contextmanager
+def located(path: str | None) -> Iterator[None]:
+    """Inside the context, what cannot be joined is told with its place in the run's file, if there is one."""
+    try:
+        yield
+    except UnjoinedError as error:
+        raise InputError(f"{locate(path, error.topic, error.docid) if path else ''}{error}") from None
+
+
 def trec_order(scored: Iterable[tuple[str, float]]) -> list[tuple[str, float]]:
     """Return (docid, score) pairs in the order in which trec_eval ranks them.
 
@@ -175,12 +194,14 @@ def _check_word(word: object, what: str) -> None:
 def _not_a_number(path: str, number: int, rank: str, score: str) -> InputError:
     try:
         if "_" not in score and _LARGEST < abs(float(score)) < inf:
-            return _fault(path, number, f"score {score!r} is beyond float32, by which trec_eval ranks; scale the run")
+            return _fault(
+                path, number, f"score {short(score)} is beyond float32, by which trec_eval ranks; scale the run"
+            )
         if "_" not in score and isfinite(float(score)):
-            return _fault(path, number, f"rank {rank!r} is not a whole number; columns are {_COLUMNS}")
+            return _fault(path, number, f"rank {short(rank)} is not a whole number; columns are {_COLUMNS}")
     except ValueError:
         pass
-    return _fault(path, number, f"score {score!r} is not a finite number; columns are {_COLUMNS}")
+    return _fault(path, number, f"score {short(score)} is not a finite number; columns are {_COLUMNS}")
 
 
 def _fault(path: str, number: int, what: str) -> InputError:

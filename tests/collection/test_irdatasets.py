@@ -1,5 +1,6 @@
 """Topics, qrels and passages by ids of ir_datasets: through the real library, with data sets registered here."""
 
+import gzip
 import json
 import sys
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from qpeft_rerank.collection.passages import Passage
 from qpeft_rerank.errors import InputError, MissingError
 from qpeft_rerank.trec.qrels import read_qrels
 from qpeft_rerank.trec.topics import Topic
+from tests.refusal import refusal
 
 ir_datasets = pytest.importorskip("ir_datasets", reason="not installed; pip install ir_datasets")
 
@@ -137,6 +139,15 @@ def test_faults_are_one_line(register, parts, call, said):
     with pytest.raises(InputError) as caught:
         call(name)
     assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_damaged_gzip_is_one_line(tmp_path, register):
+    packed = bytearray(gzip.compress(b"1\twho wrote it\n"))
+    packed[10] = 0xFF  # the first byte after gzip's own: a block of no kind that there is
+    (tmp_path / "queries.tsv.gz").write_bytes(packed)
+    file = ir_datasets.util.GzipExtract(ir_datasets.util.LocalDownload(tmp_path / "queries.tsv.gz"))
+    name = register("made/damaged", ir_datasets.formats.TsvQueries(file))
+    assert "ir_datasets cannot read it (Error -3 while decompressing" in refusal(sources.find_topics, name)
 
 
 def test_an_unknown_id_gets_a_suggestion():

@@ -33,6 +33,8 @@ def test_round_trip(tmp_path_factory: pytest.TempPathFactory, qrels: Qrels) -> N
         ("1 0 d2 1_0", "grade '1_0'"),
         ("1 0 d2\0 1", "zero byte"),
         ("1 0 d2 99999999999", "beyond"),
+        (f"1 0 d2 {'9' * 4000}", r"grade 9{57}\.\.\. is beyond"),
+        (f"1 0 d2 {'9' * 5000}", r"grade '9{56}\.\.\. is no whole number"),
         ("1 0 d1 2", "docid d1 .* 1 before; keep one"),
     ],
 )

@@ -138,6 +138,8 @@ GOOD = "q Q0 a 1 2.0 t\n"
         ("q Q0 b 2 -inf t", "score '-inf'"),
         ("q Q0 b 2 1_0 t", "score '1_0'"),
         ("q Q0 b second 1.0 t", "rank 'second' is not a whole number"),
+        (f"q Q0 b {'9' * 5000} 1.0 t", r"rank '9{56}\.\.\. is not a whole number"),
+        (f"q Q0 b 2 {'9' * 5000} t", r"score '9{56}\.\.\. is not a finite number"),
         ("q Q0 a 2 1.0 t", "docid a occurs twice for topic q"),
     ],
 )
