@@ -77,10 +77,13 @@ def _mine(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from qpeft_rerank.training.minefile import MineFile
+    from qpeft_rerank.trec.runs import located
 
     # Topics and judgements first: they are quick to read and often wrong.
     miner, settings = _miner(args)
-    with MineFile(output, settings, args.overwrite) as file:
+    with located(args.run), MineFile(output, settings, args.overwrite) as file:
+        # Another mining may have held the work file, and finished, since this one began.
+        check_output(args.output, args.overwrite, inputs=read)
         tally = file.tally()
         if tally.topics:
             console.say(f"going on after {tally.topics:,} topics")
@@ -106,11 +109,13 @@ def _of_split(topics: str, split: str | None) -> str:
         return topics
     if topics.startswith("ir_datasets:"):
         return f"{topics}/{split}"
+    from qpeft_rerank.sources import FILE_ENDINGS
+
     path = Path(topics)
     zipped = ".gz" if path.suffix == ".gz" else ""
     inner = Path(path.name.removesuffix(zipped))
-    # Pyserini's names may hold a version's dots.
-    if inner.suffix[1:].isalpha() or path.parent.name:
+    # Pyserini's names may hold dots, too.
+    if inner.suffix in FILE_ENDINGS or path.parent.name or path.exists():
         return str(path.with_name(f"{inner.stem}.{split}{inner.suffix}{zipped}"))
     return f"{topics}-{split}"
 

@@ -60,7 +60,7 @@ def _retrieve(args: argparse.Namespace) -> int:
     console.say(f"searching {index.name} ({len(index):,} passages) with {len(topics):,} topics")
     results = index.search(topics, hits=args.hits, k1=args.k1, b=args.b, rm3=args.rm3, threads=args.threads, order=name)
     counts: dict[str, int] = {}
-    write_lines(args.output, _run_lines(results, counts))
+    write_lines(args.output, _run_lines(results, counts), args.overwrite)
     _report(topics, counts, args.output)
     return 0
 

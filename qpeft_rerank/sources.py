@@ -20,7 +20,8 @@ ANSWERS = "answers"
 ANSWERS_REGEX = "answers-regex"
 # Topics whose passages are held at a time while they are judged.
 _JUDGED_AT_ONCE = 64
-_FILE_ENDINGS = (".tsv", ".csv", ".txt", ".jsonl", ".json", ".trec", ".qrels", ".qrel", ".gz")
+#: How names of files end that are no names of sets.
+FILE_ENDINGS = (".tsv", ".csv", ".txt", ".jsonl", ".json", ".trec", ".qrels", ".qrel", ".gz")
 
 
 def find_topics(name: str) -> dict[str, Topic]:
@@ -36,7 +37,7 @@ def find_topics(name: str) -> dict[str, Topic]:
         return demo_topics()
     if irdatasets.is_named(name):
         return irdatasets.load_topics(name)
-    if os.sep in name or name.lower().endswith(_FILE_ENDINGS):
+    if os.sep in name or name.lower().endswith(FILE_ENDINGS):
         raise InputError(f"{name}: {_absence(name, 'topics')}; give a file or the name of a topic set")
     from qpeft_rerank.collection.lucene import load_topics
 
@@ -122,7 +123,7 @@ def named_qrels(name: str) -> Qrels:
         raise InputError(
             f"--qrels {name}: judges passages, which are not read here; give it to rerank, or a qrels file"
         )
-    if os.sep in name or name.lower().endswith(_FILE_ENDINGS):
+    if os.sep in name or name.lower().endswith(FILE_ENDINGS):
         raise InputError(f"{name}: {_absence(name, 'qrels')}; give a file, or the name of a qrels set")
     from qpeft_rerank.collection.lucene import load_qrels
 
@@ -155,6 +156,6 @@ def label(name: str) -> str:
         return name
     word = Path(os.path.abspath(name)).name
     # Other dots stay: topics.nq.dev.jsonl and topics.nq.test.jsonl are not the same.
-    while (stem := Path(word).stem) and stem != word and word.lower().endswith(_FILE_ENDINGS):
+    while (stem := Path(word).stem) and stem != word and word.lower().endswith(FILE_ENDINGS):
         word = stem
     return word

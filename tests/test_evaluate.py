@@ -103,6 +103,8 @@ def test_a_name_that_is_no_file_is_pyserini_s(
         (["--qrels", "first.trec", "--run", "first.trec"], "first.trec:1: expected 4 columns"),
         (["--qrels", "qrels", "--run", "first.trec", "--measures", "nDGC@10"], "nearest: nDCG@10"),
         (["--qrels", "-", "--run", "-"], "--qrels, --topics, --run: only one of them can come from stdin (-)"),
+        (["--qrels", "/dev/stdin", "--run", "-"], "--qrels, --topics, --run: only one of them can come from stdin (-)"),
+        (["--qrels", "-", "--run", "x", "/dev/fd/0"], "--qrels, --topics, --run: only one of them can come from stdin"),
         (["--qrels", "answers", "--run", "first.trec"], "--qrels answers: judges passages, which are not read here"),
         (["--qrels", "other", "--run", "first.trec"], "none of its topics is in the qrels"),
         (

@@ -9,6 +9,8 @@ import pytest
 
 from qpeft_rerank.collection import jvm
 from qpeft_rerank.retrieve import main
+from qpeft_rerank.sources import find_topics
+from qpeft_rerank.trec.topics import Topic
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -129,6 +131,27 @@ def test_existing_output_is_kept(
     assert output.read_text() == "precious\n"
     assert main([*args, "--overwrite"]) == 0
     assert "Anserini" in output.read_text()
+
+
+def test_what_another_command_wrote_meanwhile_is_not_replaced(
+    tiny_index: Path,
+    tiny_topics: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    output = tmp_path / "run.trec"
+
+    def find(name: str) -> dict[str, Topic]:
+        output.write_text("precious\n")
+        return find_topics(name)
+
+    monkeypatch.setattr("qpeft_rerank.retrieve.find_topics", find)
+    args = ["--index", str(tiny_index), "--topics", str(tiny_topics), "--output", str(output)]
+    assert main(args) == 2
+    assert "run.trec: exists; add --overwrite" in capsys.readouterr().err
+    assert output.read_text() == "precious\n" and [path.name for path in tmp_path.iterdir()] == ["run.trec"]
+    assert main([*args, "--overwrite"]) == 0 and "Anserini" in output.read_text()
 
 
 def test_the_topics_are_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from qpeft_rerank.launched import speaks
 # Most that Lucene and torch take for a count.
 _MOST = 2**31 - 1
 _STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+_STDIN = ("/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
 
 
 class Parser(argparse.ArgumentParser):
@@ -48,12 +49,17 @@ def _whole(text: str, least: int) -> int:
 def arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse a command's arguments; an empty one, such as a variable that is not set leaves, is refused.
 
-    The system's names of stdout become ``-``: sent to a file, they would look like that file.
+    The system's names of stdout become ``-``: sent to a file, they would look like that file. So do those of stdin,
+    which may be asked for under several, but for passages: of a file given as stdin they are looked up by id.
     """
     args = parser.parse_args(argv)
     for name, value in vars(args).items():
-        if value in _STDOUT:
-            setattr(args, name, "-")
+        streams = _STDOUT if name.endswith("corpus") else _STDOUT + _STDIN
+        if isinstance(value, list):
+            value = ["-" if one in streams else one for one in value]
+        elif value in streams:
+            value = "-"
+        setattr(args, name, value)
         if "" in (value if isinstance(value, list) else [value]):
             parser.error(f"argument --{name.replace('_', '-')}: is empty; give a value, or leave it out")
     return args

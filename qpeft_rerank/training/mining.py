@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol
 
-from qpeft_rerank.collection.passages import Passage, Passages
+from qpeft_rerank.collection.passages import Passage, Passages, Surveyed
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.training.examples import Example
 from qpeft_rerank.trec.answers import AnswerMatcher
 from qpeft_rerank.trec.qrels import Qrels
-from qpeft_rerank.trec.runs import Hit, Run
+from qpeft_rerank.trec.runs import Hit, Run, UnjoinedError
 from qpeft_rerank.trec.topics import Topic
 
 # Topics searched and fetched together: enough to keep Lucene busy, few enough to lose little when killed.
@@ -161,6 +161,7 @@ class Miner:
             found = self._candidates(ids)
             if not indexed:
                 self.passages.prepare(self._wanted(ids, found))
+                self._check(found)
             for at in range(0, len(ids), BATCH):
                 if limit is not None and made >= limit:
                     return
@@ -188,6 +189,22 @@ class Miner:
         found.update(self.first.search({topic: self.topics[topic] for topic in ids}, hits=self.mining.hits))
         return found
 
+    def _check(self, found: Mapping[str, Sequence[Hit]]) -> None:
+        """Refuse candidates that the passages lack, as far as can be told without fetching any."""
+        if isinstance(self.passages, Surveyed):
+            docids = dict.fromkeys(hit.docid for hits in found.values() for hit in hits)
+            docid = self.passages.first_absent(list(docids))
+            if docid is not None:
+                raise self._absent(next(t for t, hits in found.items() if any(h.docid == docid for h in hits)), docid)
+
+    def _absent(self, topic: str, docid: str) -> UnjoinedError:
+        return UnjoinedError(
+            topic,
+            docid,
+            f"docid {docid} (topic {topic}) is not in {self.passages.name}; "
+            "give the collection that the run was made from",
+        )
+
     def _relevant(self, topic: str) -> list[str]:
         """Docids that the qrels call relevant, the highest grade first."""
         grades = (self.qrels or {}).get(topic, {})
@@ -197,10 +214,7 @@ class Miner:
         listed = []
         for hit in hits:
             if hit.docid not in texts:
-                raise InputError(
-                    f"docid {hit.docid} (topic {topic.id}) is not in {self.passages.name}; "
-                    "give the collection that the run was made from"
-                )
+                raise self._absent(topic.id, hit.docid)
             listed.append(texts[hit.docid])
         absent = 0
         # What has no text teaches nothing, as a positive or as a negative.

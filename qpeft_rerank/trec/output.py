@@ -18,13 +18,15 @@ _STDOUT_CLOSED = "stdout is closed; name a file"
 _READ_IN_FOLDERS = re.compile(r"\.(json|safetensors|bin|model|txt|jinja)$|^segments_|^_\w+\.\w+$")
 
 
-def write_lines(path: str, lines: Iterable[str]) -> None:
+def write_lines(path: str, lines: Iterable[str], overwrite: bool = True) -> None:
     """Write ``lines`` (each with its line end) to ``path`` as UTF-8; ``-`` is standard output.
 
     A regular file appears only when it is complete: a temporary file in the same directory is
     renamed over it, so a reader or a crash never sees half of it; the next writer takes what a crash
     left of that. A name that ends in ``.gz`` is compressed, the same lines always to the same bytes.
     :class:`InputError` where the place cannot be written, or another process is writing it.
+
+    :param overwrite: whether to replace a file that has come to be there since the command looked.
     """
     if path == "-":
         _check_stdout()
@@ -33,6 +35,9 @@ def write_lines(path: str, lines: Iterable[str]) -> None:
         return
     try:
         with replacing(path) as target:
+            # From now on nobody else writes it; the first line may be long in coming.
+            if not overwrite:
+                check_output(path, overwrite)
             if path.endswith(".gz"):
                 # No name and no time inside: equal runs give equal files.
                 with gzip.GzipFile(filename="", mode="wb", fileobj=target, mtime=0) as packed:

@@ -22,13 +22,33 @@ def test_bad_input_is_one_line(files, capsys):
     (files / "never.jsonl").write_text('{"id": "t1", "question": "q", "answers": ["zebra"]}\n')
     assert "no topic has a positive" in bad(files, capsys, topics="never.jsonl")
     (files / "run2.trec").write_text("t1 Q0 d1 1 2 x\nt1 Q0 d99 2 1 x\n")
-    assert "docid d99 (topic t1) is not in" in bad(files, capsys, run="run2.trec")
+    assert f"{files}/run2.trec:2: docid d99 (topic t1) is not in" in bad(files, capsys, run="run2.trec")
     (files / "qrels.txt").write_text("t9 0 d1 1\n")
     assert "judges none of the 4 topics" in bad(files, capsys, "--qrels", files / "qrels.txt")
     assert "no such topics file" in bad(files, capsys, topics="absent.jsonl")
     (files / "out.jsonl").write_text("x")
     assert "exists; add --overwrite" in bad(files, capsys)
     assert (files / "out.jsonl").read_text() == "x"
+
+
+def test_a_run_of_other_passages_is_refused_before_a_topic_is_mined(files, capsys):
+    with (files / "run.trec").open("a") as run:
+        run.write("t4 Q0 d99 2 1 x\n")
+    assert bad(files, capsys).startswith(f"error: {files}/run.trec:14: docid d99 (topic t4) is not in")
+    assert not list(files.glob(".*.work"))
+
+
+def test_what_another_mining_wrote_meanwhile_is_not_replaced(files, capsys, monkeypatch):
+    make = mine._miner
+
+    def miner(args):
+        (files / "out.jsonl").write_text("of another mining")
+        return make(args)
+
+    monkeypatch.setattr(mine, "_miner", miner)
+    assert "out.jsonl: exists; add --overwrite" in bad(files, capsys)
+    assert (files / "out.jsonl").read_text() == "of another mining" and not list(files.glob(".*.work"))
+    assert mine.main(command(files, "--overwrite")) == 0 and len(written(files)) == 3
 
 
 @pytest.mark.parametrize("flag", ["run", "corpus", "topics", "qrels"])

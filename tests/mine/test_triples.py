@@ -77,6 +77,7 @@ def test_a_split_has_its_place_in_the_name(files):
         ("dpr-nq", "dpr-nq-dev"),
         ("beir-v1.0.0-nfcorpus", "beir-v1.0.0-nfcorpus-dev"),
         ("ir_datasets:natural-questions", "ir_datasets:natural-questions/dev"),
+        ("dpr.nq", "dpr.nq-dev"),
         ("a/topics.jsonl", "a/topics.dev.jsonl"),
         ("topics.nq.jsonl.gz", "topics.nq.dev.jsonl.gz"),
     ):
