@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from qpeft_rerank.collection.markup import is_marked_up, plain, title_and_text
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.files import parse_json
 from qpeft_rerank.trec.lines import is_text
@@ -12,6 +13,8 @@ from qpeft_rerank.trec.lines import is_text
 TEXT_FIELDS = ("text", "contents", "passage", "segment", "body", "content")
 # A passage's before its document's, which MS MARCO v2's passages name, too.
 ID_FIELDS = ("id", "_id", "pid", "passage_id", "docid", "doc_id", "docno")
+# Kinds of a list's pieces that are text; others are the title again, by whom, when, and pictures.
+_PIECES = ("sanitized_html", "tweet")
 
 #: What may be done about a passage that a collection lacks: stop, or leave it in the run's tail.
 MISSING = ("strict", "skip")
@@ -61,9 +64,10 @@ class Surveyed(Protocol):
 
 
 def passage_from_raw(docid: str, raw: str) -> Passage:
-    """Read what a collection stored for ``docid``: a JSON record, or else plain text without a title.
+    """Read what a collection stored for ``docid``: a JSON record, a document in SGML or HTML, or else plain text.
 
-    Raises :class:`InputError` for a JSON record that holds no text.
+    Of TREC's newswire Anserini stores the document as it is, and of web pages; a model is to read no tags
+    (:func:`.markup.title_and_text`). Raises :class:`InputError` for a JSON record that holds no text.
     """
     if raw.lstrip().startswith("{"):
         try:
@@ -71,7 +75,7 @@ def passage_from_raw(docid: str, raw: str) -> Passage:
         except (ValueError, RecursionError):
             return Passage(docid, "", raw)
         return passage_from_record(docid, record)
-    return Passage(docid, "", raw)
+    return Passage(docid, *(title_and_text(raw) if is_marked_up(raw) else ("", raw)))
 
 
 def passage_from_record(docid: str, record: Mapping[str, Any]) -> Passage:
@@ -83,6 +87,8 @@ def passage_from_record(docid: str, record: Mapping[str, Any]) -> Passage:
       (``"Title"⏎text``, wikipedia-dpr-100w), or it repeats the record's own ``title``. Any other
       first line belongs to the text, for nothing tells it from a short first sentence. The split
       is at the first newline; later ones stay.
+    - The Washington Post: ``contents`` is a list of ``{"type", "content"}``. Its paragraphs and tweets, which Anserini
+      indexes, are the text, a line each, without tags.
 
     Raises :class:`InputError` when there is no text field or it is not a string.
     """
@@ -90,7 +96,7 @@ def passage_from_record(docid: str, record: Mapping[str, Any]) -> Passage:
     if field is None:
         keys = ", ".join(sorted(map(str, record))) or "none"
         raise InputError(f"passage {docid!r} has no text; add a field 'contents' or 'text' (fields: {keys})")
-    text = record[field]
+    text = _paragraphs(record[field])
     title = record.get("title")
     if title is None:
         title = ""
@@ -102,6 +108,15 @@ def passage_from_record(docid: str, record: Mapping[str, Any]) -> Passage:
     if field == "contents":
         title, text = _split_contents(title, text)
     return Passage(docid, title, text)
+
+
+def _paragraphs(contents: Any) -> Any:
+    """The text of a list of pieces; what is none is given back, to be judged."""
+    if not isinstance(contents, list) or not any(isinstance(piece, Mapping) for piece in contents):
+        return contents
+    pieces = [piece for piece in contents if isinstance(piece, Mapping) and piece.get("type", _PIECES[0]) in _PIECES]
+    texts = [piece["content"] for piece in pieces if isinstance(piece.get("content"), str)]
+    return "\n".join(filter(None, map(plain, texts)))
 
 
 def record_id(record: Mapping[str, Any]) -> str | None:
