@@ -37,8 +37,7 @@ def find_topics(name: str) -> dict[str, Topic]:
         return demo_topics()
     if irdatasets.is_named(name):
         return irdatasets.load_topics(name)
-    if os.sep in name or name.lower().endswith(FILE_ENDINGS):
-        raise InputError(f"{name}: {_absence(name, 'topics')}; give a file or the name of a topic set")
+    _check_set(name, "topics")
     from qpeft_rerank.collection.lucene import load_topics
 
     return load_topics(name)
@@ -49,8 +48,11 @@ def _is_file(name: str) -> bool:
     return os.path.exists(name) and not os.path.isdir(name)
 
 
-def _absence(name: str, what: str) -> str:
-    return "is a directory" if os.path.isdir(name) else f"no such {what} file"
+def _check_set(name: str, what: str) -> None:
+    """Refuse what is no file, and called as no set of Pyserini's is."""
+    if os.sep in name or name.lower().endswith(FILE_ENDINGS):
+        why = "is a directory" if os.path.isdir(name) else f"no such {what} file"
+        raise InputError(f"{name}: {why}; give a file, or the name of a set of {what}")
 
 
 def topics_of_index(index: str) -> str:
@@ -123,8 +125,7 @@ def named_qrels(name: str) -> Qrels:
         raise InputError(
             f"--qrels {name}: judges passages, which are not read here; give it to rerank, or a qrels file"
         )
-    if os.sep in name or name.lower().endswith(FILE_ENDINGS):
-        raise InputError(f"{name}: {_absence(name, 'qrels')}; give a file, or the name of a qrels set")
+    _check_set(name, "qrels")
     from qpeft_rerank.collection.lucene import load_qrels
 
     return load_qrels(name)
