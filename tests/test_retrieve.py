@@ -27,6 +27,7 @@ OPTIONS = {
     "rm3": ["--rm3"],
     "few": ["--hits", "2"],
     "threads": ["--threads", "2"],
+    "language": ["--language", "de"],
 }
 
 
