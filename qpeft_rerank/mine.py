@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qpeft_rerank import console
-from qpeft_rerank.collection.names import LANGUAGES
+from qpeft_rerank.collection.names import LANGUAGE_OPTION
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.trec.output import check_output
 from qpeft_rerank.unheeded import check_mining
@@ -37,12 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--output", required=True, metavar="FILE", help="JSONL to write")
     parser.add_argument("--qrels", help="judgements (file or name) that tell the positives (default: the answers)")
-    parser.add_argument(
-        "--language",
-        choices=LANGUAGES,
-        metavar="CODE",
-        help="of the index, such as de, as Pyserini's (default: a prebuilt one's own, else en)",
-    )
+    parser.add_argument("--language", **LANGUAGE_OPTION)
     parser.add_argument("--hits", type=console.positive, default=100, help="candidates a question (default: 100)")
     parser.add_argument("--negatives", type=console.positive, default=8, help="most negatives a question (default: 8)")
     parser.add_argument("--positives", type=console.positive, default=1, help="most positives a question (default: 1)")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from qpeft_rerank import console, neighbours
-from qpeft_rerank.collection.names import LANGUAGES
+from qpeft_rerank.collection.names import LANGUAGE_OPTION
 from qpeft_rerank.collection.passages import MISSING
 from qpeft_rerank.launched import started
 from qpeft_rerank.likelihood.precision import STATES
@@ -34,9 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     source.add_argument("--limit", type=console.positive, metavar="N", help="rerank the first N topics only")
     source.add_argument("--run", metavar="FILE", help="TREC run to rerank, .gz too, - for stdin (default: BM25)")
-    source.add_argument(
-        "--language", choices=LANGUAGES, metavar="CODE", help="of the index, such as de (a prebuilt one's own, else en)"
-    )
+    source.add_argument("--language", **LANGUAGE_OPTION)
     source.add_argument(
         "--hits", type=console.positive, metavar="N", help="BM25 hits a topic (1000, or --depth if that is more)"
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from qpeft_rerank import console
 from qpeft_rerank.collection.index import check_search
-from qpeft_rerank.collection.names import LANGUAGES
+from qpeft_rerank.collection.names import LANGUAGE_OPTION
 from qpeft_rerank.sources import find_topics, say_unfound, topics_of_index
 from qpeft_rerank.trec.output import check_output, write_lines
 from qpeft_rerank.trec.runs import Hit
@@ -29,12 +29,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--k1", type=float, help="BM25 k1 (default: as Pyserini for this index)")
     parser.add_argument("--b", type=float, help="BM25 b (default: as Pyserini for this index)")
-    parser.add_argument(
-        "--language",
-        choices=LANGUAGES,
-        metavar="CODE",
-        help="of the index, such as de, as Pyserini's (default: a prebuilt one's own, else en)",
-    )
+    parser.add_argument("--language", **LANGUAGE_OPTION)
     parser.add_argument("--rm3", action="store_true", help="expand queries with RM3")
     parser.add_argument("--threads", type=console.positive, default=1, metavar="N", help="search threads (default: 1)")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output")

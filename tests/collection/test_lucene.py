@@ -12,11 +12,9 @@ from qpeft_rerank.collection import evalfiles, lucene
 from qpeft_rerank.collection.building import build_index
 from qpeft_rerank.collection.index import sorted_ids
 from qpeft_rerank.collection.lucene import LuceneIndex, load_qrels, load_topics, open_index
-from qpeft_rerank.collection.names import LANGUAGES
 from qpeft_rerank.collection.passages import Passage
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.trec.topics import Topic
-from tests.by_hand import index_by_hand
 from tests.forking import forks, status_of_fork
 from tests.refusal import refusal
 
@@ -174,30 +172,6 @@ def test_a_prebuilt_index_is_searched_in_its_own_language(
         "miracl-v1.0-en": [1, 1],
         "miracl-v1.0-yo": [0, 1],
     }
-
-
-def test_an_index_in_another_language_is_searched_in_it(tmp_path: Path) -> None:
-    (tmp_path / "texts").mkdir()
-    (tmp_path / "texts" / "a.jsonl").write_text('{"id": "d", "contents": "Die Häuser der Städte"}\n', "utf-8")
-    index_by_hand(tmp_path / "texts", tmp_path / "index", "-language", "de")
-    asked = {"1": Topic("1", "Haus"), "2": Topic("2", "die")}
-    found = {code: dict(open_index(tmp_path / "index", code).search(asked)) for code in (None, "en", "de")}
-    assert {code: [len(hits) for hits in one.values()] for code, one in found.items()} == {
-        None: [0, 0],
-        "en": [0, 0],
-        "de": [1, 0],
-    }
-
-
-def test_a_language_without_analyzer_is_refused_and_every_other_is_known(index: LuceneIndex) -> None:
-    from jnius import autoclass
-
-    # Of what Lucene knows by a code, and of what Anserini merely divides into words.
-    known = {str(code) for code in autoclass("io.anserini.analysis.AnalyzerMap").analyzerMap.keySet().toArray()}
-    assert known | {"en", "ha", "so", "sw", "yo"} == set(LANGUAGES)
-    assert refusal(open_index, "embedded", "xx").startswith(
-        "language xx: Pyserini has no analyzer for it; give one of ar,"
-    )
 
 
 def test_old_name_where_pyserini_knows_only_the_new(
