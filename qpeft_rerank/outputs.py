@@ -174,7 +174,8 @@ class Outputs:
         return "-".join(as_text(name).replace("/", "-").split())
 
     def _default(self, index: str | None, topics: str, method: str) -> str:
-        where = canonical_index_name(index) if index else self.args.run or self.args.corpus
+        # By the run where one is given: an index, or passages, may serve many.
+        where = self.args.run or (canonical_index_name(index) if index else self.args.corpus)
         name = f"{sources.label(where) if where != '-' else 'stdin'}.{sources.label(topics)}.{method}"
         return str(Path("runs") / f"{name}.trec")
 
