@@ -56,8 +56,7 @@ class HintConfig(AdapterConfig):
 
     def check(self) -> None:
         """Raise :class:`InputError` for values that do not go together."""
-        if self.layers < 0:
-            raise InputError(f"adapter {self.name}: layers must be 0 or more, not {self.layers}")
+        self._at_least(0, "layers")
         if self.start == "":
             raise InputError(f"adapter {self.name}: start is a text of at least one token, or null for none")
         if self.start is not None and not is_text(self.start):
