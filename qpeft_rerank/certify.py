@@ -93,17 +93,12 @@ def open_places(scores: Sequence[float], exact: Sequence[bool], bound: float, fi
     floor = sorted(least, reverse=True)[min(first, len(scores)) - 1] if scores else 0.0
     within = sorted((place for place in range(len(scores)) if most[place] >= floor), key=lambda place: least[place])
     found = set()
-    # The interval that reaches farthest up of those that begin lower, and then the other way round.
+    # The interval that reaches farthest up of those that begin lower: one that only meets later ones is it by then, or
+    # met it itself.
     reach, of = float("-inf"), -1
     for place in within:
         if least[place] <= reach:
             found |= {place, of}
         if most[place] > reach:
             reach, of = most[place], place
-    reach, of = float("inf"), -1
-    for place in sorted(within, key=lambda place: most[place], reverse=True):
-        if most[place] >= reach:
-            found |= {place, of}
-        if least[place] < reach:
-            reach, of = least[place], place
     return sorted(place for place in found if not exact[place])

@@ -1,14 +1,15 @@
 """What Python code hands over, checked: names, queries, passages and runs."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from math import isfinite
-from numbers import Real
+from numbers import Rational, Real
 
 from qpeft_rerank.collection.hits import Found, is_found, passage_from_hit
 from qpeft_rerank.collection.passages import Passage, Passages
 from qpeft_rerank.engines.local import Candidate
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.likelihood.journal import Journal
 from qpeft_rerank.trec.runs import Hit, Run
 from qpeft_rerank.trec.topics import Topic, check_topics
 
@@ -25,11 +26,33 @@ def spelled(what: str, name: Named) -> str:
     return os.fsdecode(name)
 
 
-def spelled_list(what: str, names: Iterable[Named]) -> list[str]:
-    """Several of them; one alone is refused, for it would be taken for a list of its letters."""
+def spelled_list(what: str, names: Iterable[Named] | None) -> list[str]:
+    """Several of them, or none; one alone is refused, for it would be taken for a list of its letters."""
+    if names is None:
+        return []
     if isinstance(names, str | os.PathLike):
         raise InputError(f"{what}: a list is wanted, not a single name; write [{str(names)!r}]")
+    _check_ordered(what, names, "names")
     return [spelled(what, name) for name in names]
+
+
+def watchers(journal: object, **told: Callable[[int], object] | None) -> list[Callable[[int], object]]:
+    """What to call with counts, by the names of arguments; where none is given, something that does nothing.
+
+    :raises InputError: for what cannot be called, and a journal that is none, such as its path.
+    """
+    if not isinstance(journal, Journal | None):
+        raise InputError(
+            f"journal: is {type(journal).__name__}; give a qpeft_rerank.likelihood.journal.Journal, or None"
+        )
+    for name, function in told.items():
+        if function is not None and not callable(function):
+            raise InputError(f"{name}: is {type(function).__name__}; give a function that takes a number, or None")
+    return [function or _silent for function in told.values()]
+
+
+def _silent(count: int) -> None:
+    pass
 
 
 def checked_passages(passages: Iterable[Readable]) -> Iterable[Readable]:
@@ -91,15 +114,32 @@ def check_given(run: Run, topics: Mapping[str, Topic], passages: Passages) -> No
                 raise InputError(
                     f"run, topic {topic!r}: docid {hit.docid!r} is {type(hit.docid).__name__}; give a string"
                 )
-            if not isinstance(hit.score, Real) or not isfinite(hit.score):
-                raise InputError(f"run, topic {topic!r}: docid {hit.docid}: score {hit.score!r} is not a finite number")
+            if not _is_finite(hit.score):
+                raise InputError(
+                    f"run, topic {topic!r}: docid {hit.docid}: score {_shown(hit.score)} is not a finite number"
+                )
         if len({hit.docid for hit in hits}) < len(hits):
             raise InputError(f"run, topic {topic!r}: has a docid twice; leave one out")
 
 
+def _is_finite(score: object) -> bool:
+    try:
+        return isinstance(score, Real) and isfinite(score)
+    except OverflowError:  # a whole number, or a fraction, beyond all floats
+        return False
+
+
+def _shown(score: object) -> str:
+    # Python writes no whole number of thousands of digits.
+    return "beyond all floats" if isinstance(score, Rational) else repr(score)
+
+
 def _check_ordered(name: str, given: object, of: str) -> None:
-    """Refuse what cannot be gone through in an order, for that is what scores are given back by."""
-    if isinstance(given, Mapping | set | frozenset) or not (
-        hasattr(given, "__iter__") or hasattr(given, "__getitem__")
-    ):
+    """Refuse what cannot be gone through in an order, for that is what scores are given back by.
+
+    A table is gone through by the names of its columns, and an array of no dimension is a single thing.
+    """
+    table = hasattr(given, "columns") or getattr(given, "ndim", 1) == 0
+    listed = hasattr(given, "__iter__") or hasattr(given, "__getitem__")
+    if isinstance(given, Mapping | set | frozenset) or table or not listed:
         raise InputError(f"{name}: is {type(given).__name__}; give a list of {of}")

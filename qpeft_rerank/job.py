@@ -117,7 +117,7 @@ class Job:
             if told := exactness.notice(model.precision, model.device):
                 say(told)
             *others, result = self._rerank(reranker, given, journal, share)
-            self._say_found(result)
+            self._say_found(result, others)
             topic, method = topics[given.explained], self.outputs.method
             page = partial(explain.page, reranker, topic, run, result, self.passages, method)
             self.outputs.write([*others, result], page, journal)
@@ -260,7 +260,7 @@ class Job:
                 return share.rerank(run, depth, alpha, journal, score, lambda scores: bar.update(scores - bar.n))
             return score(run, journal, advance)
 
-    def _say_found(self, result: RerankedRun) -> None:
+    def _say_found(self, result: RerankedRun, others: list[RerankedRun]) -> None:
         if result.missing:
             topic, docid = result.missing[0]
             say(
@@ -269,9 +269,10 @@ class Job:
             )
         if result.certificate:
             say(result.certificate.sentence)
-        cut = sum(pair.score.truncated for pair in result.pairs)
-        if cut:
-            say(f"{cut:,} passages were cut to fit; --scores tells which")
+        for way, method in zip([*others, result], [*self.outputs.compared, self.outputs.method], strict=True):
+            if cut := sum(pair.score.truncated for pair in way.pairs):
+                told = "; --scores tells which" if way is result else f" under {method}"
+                say(f"{cut:,} passages were cut to fit{told}")
 
     def _report(self, given: Inputs, results: list[RerankedRun]) -> None:
         run, topics, qrels = given.run, given.topics, given.qrels

@@ -13,7 +13,7 @@ from qpeft_rerank.cache import cache_dir
 from qpeft_rerank.collection.names import canonical_index_name
 from qpeft_rerank.console import inputs
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.files import as_text
+from qpeft_rerank.files import as_text, at_home
 from qpeft_rerank.likelihood.journal import Journal
 from qpeft_rerank.methods import DEFAULT_PROMPT, NO_ADAPTER
 from qpeft_rerank.prompt.templates import Template
@@ -117,8 +117,9 @@ class Outputs:
         return path if made else str(folder)
 
     def _inputs(self) -> Iterator[tuple[str, str | None]]:
-        yield from inputs(self.args, "run", "corpus", "topics", "qrels", "index", "prompt", "model", "adapter")
-        yield from (("--compare", name) for name in self.args.compare)
+        yield from inputs(self.args, "run", "corpus", "topics", "qrels", "index")
+        for flag, name in inputs(self.args, "prompt", "model", "adapter", "compare"):
+            yield flag, str(at_home(name))
 
     def write(self, results: Sequence[RerankedRun], page: Callable[[], str], journal: Journal) -> None:
         """Write everything, the run last: where it is a file, it says that the job is done.
@@ -173,7 +174,8 @@ class Outputs:
         return "-".join(as_text(name).replace("/", "-").split())
 
     def _default(self, index: str | None, topics: str, method: str) -> str:
-        where = canonical_index_name(index) if index else self.args.run or self.args.corpus
+        # By the run where one is given: an index, or passages, may serve many.
+        where = self.args.run or (canonical_index_name(index) if index else self.args.corpus)
         name = f"{sources.label(where) if where != '-' else 'stdin'}.{sources.label(topics)}.{method}"
         return str(Path("runs") / f"{name}.trec")
 

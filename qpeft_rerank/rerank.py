@@ -97,9 +97,11 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("--threads", type=console.positive, metavar="N", help="threads of torch and of the search")
     output = parser.add_argument_group("what comes out")
     output.add_argument(
-        "--output", metavar="FILE", help="run to write, - for stdout (runs/<index>.<topics>.<method>.trec)"
+        "--output", metavar="FILE", help="run to write, - for stdout (runs/<run or index>.<topics>.<method>.trec)"
     )
-    output.add_argument("--scores", metavar="FILE", help="also write each candidate's log-probability as JSONL")
+    output.add_argument(
+        "--scores", metavar="FILE", help="also write each candidate's log-probability as JSONL, --adapter's alone"
+    )
     output.add_argument("--overwrite", action="store_true", help="replace an existing output")
     output.add_argument(
         "--qrels",

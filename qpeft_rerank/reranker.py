@@ -13,7 +13,7 @@ from qpeft_rerank.collection.passages import Passages
 from qpeft_rerank.engines.local import Candidate, LocalEngine
 from qpeft_rerank.errors import InputError, check_count
 from qpeft_rerank.fusion import check_alpha
-from qpeft_rerank.given import Named, Readable, checked_passages, paired, spelled, spelled_list
+from qpeft_rerank.given import Named, Readable, checked_passages, paired, spelled, spelled_list, watchers
 from qpeft_rerank.likelihood.batches import batch_size
 from qpeft_rerank.likelihood.causal_model import CausalModel
 from qpeft_rerank.likelihood.compile_scorers import compile_scorers
@@ -78,7 +78,7 @@ class Reranker:
         batch_tokens: int | None = None,
         max_passage_tokens: int | None = None,
         share_passages: Mode = "auto",
-        compare: ListLike[Named] = (),
+        compare: ListLike[Named] | None = (),
         compile: bool = False,
     ) -> "Reranker":
         """Load a reranker; names may be paths.
@@ -144,7 +144,7 @@ class Reranker:
         alpha: float = 1.0,
         missing: str = "strict",
         journal: Journal | None = None,
-        progress: Callable[[int], object] = lambda done: None,
+        progress: Callable[[int], object] | None = None,
     ) -> RerankedRun:
         """Rewrite a run: the first ``depth`` of each topic by likelihood, the rest below in their order.
 
@@ -168,7 +168,7 @@ class Reranker:
         alpha: float = 1.0,
         missing: str = "strict",
         journal: Journal | None = None,
-        progress: Callable[[int], object] = lambda done: None,
+        progress: Callable[[int], object] | None = None,
     ) -> list[RerankedRun]:
         """The same run rewritten by each compared method, and last by the reranker's own.
 
@@ -188,8 +188,8 @@ class Reranker:
         depth: int = DEFAULT_DEPTH,
         missing: str = "strict",
         journal: Journal | None = None,
-        progress: Callable[[int], object] = lambda done: None,
-        again: Callable[[int], object] = lambda more: None,
+        progress: Callable[[int], object] | None = None,
+        again: Callable[[int], object] | None = None,
     ) -> RerankedRun:
         """The run rewritten so that each topic's first ranks are float32's, at less than float32's cost.
 
@@ -201,6 +201,7 @@ class Reranker:
         :raises InputError: as :meth:`rerank_run` does, and if the reranker's precision is float32.
         """
         check_count("first", first)
+        progress, again = watchers(journal, progress=progress, again=again)
         if self.scorer.model.precision == "float32":
             raise InputError("--certify: float32 scores need no certificate; take --dtype mixed")
         check_asked([self.scorer], run, topics, passages, depth, missing)
@@ -252,9 +253,10 @@ class Reranker:
         alpha: float,
         missing: str,
         journal: Journal | None,
-        progress: Callable[[int], object],
+        progress: Callable[[int], object] | None,
     ) -> list[RerankedRun]:
         check_alpha(alpha)
+        (progress,) = watchers(journal, progress=progress)
         check_asked(methods.scorers, run, topics, passages, depth, missing)
         engine = LocalEngine(methods, self.batch_tokens, journal)
         if journal:

@@ -58,10 +58,9 @@ class AdapterConfig:
             raise InputError(f"adapter {cls.name}: no preset {preset!r}; give {', '.join(cls.presets)}")
         return cls.from_dict({**cls.presets[preset], **changes}, f"preset {preset}")
 
-    def _positive(self, *names: str) -> None:
-        for name in names:
-            if getattr(self, name) < 1:
-                raise InputError(f"adapter {self.name}: {name} must be at least 1, not {getattr(self, name)}")
+    def _at_least(self, least: int, name: str) -> None:
+        if getattr(self, name) < least:
+            raise InputError(f"adapter {self.name}: {name} must be at least {least}, not {getattr(self, name)}")
 
     def _letters(self, given: str, allowed: str) -> None:
         if len(set(given)) != len(given) or not set(given) <= set(allowed):

@@ -31,17 +31,18 @@ def shipped_adapters() -> list[str]:
 def find_adapter(name: str) -> Path:
     """The folder of an adapter.
 
-    :param name: a folder, a shipped adapter, or a name on the hub.
+    :param name: a shipped adapter, a folder, or a name on the hub. A folder called as one that ships is given as a path.
     :raises InputError: if there is none; the message suggests near names.
     """
+    # First: what is the default must not depend on what lies in the working directory.
+    if name in shipped_adapters():
+        return _shipped_folder() / name
     path = at_home(name)
     if path.is_dir():
         if not (path / CONFIG).is_file():
             fix = "save or fetch it again" if (path / WEIGHTS).is_file() else "give an adapter's folder"
             raise InputError(f"adapter {name}: no {CONFIG} in this folder; {fix}")
         return path
-    if name in shipped_adapters():
-        return _shipped_folder() / name
     if path.is_file():
         raise InputError(f"adapter {name} is a file; give the folder that holds {CONFIG}")
     owner, slash, rest = name.partition("/")

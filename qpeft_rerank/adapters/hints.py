@@ -20,6 +20,7 @@ from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.causal_model import CausalModel
 from qpeft_rerank.prompt.segments import Sequence
 from qpeft_rerank.prompt.templates import Template
+from qpeft_rerank.trec.lines import is_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +56,11 @@ class HintConfig(AdapterConfig):
 
     def check(self) -> None:
         """Raise :class:`InputError` for values that do not go together."""
-        if self.layers < 0:
-            raise InputError(f"adapter {self.name}: layers must be 0 or more, not {self.layers}")
+        self._at_least(0, "layers")
         if self.start == "":
             raise InputError(f"adapter {self.name}: start is a text of at least one token, or null for none")
+        if self.start is not None and not is_text(self.start):
+            raise InputError(f"adapter {self.name}: start has half a surrogate pair; mend the escape")
 
 
 #: The fields in which the authors' code differs, for R and A alike.

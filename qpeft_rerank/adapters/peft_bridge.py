@@ -22,6 +22,7 @@ from qpeft_rerank.likelihood.body import Body
 from qpeft_rerank.likelihood.device_faults import pass_on_faults
 from qpeft_rerank.likelihood.kv_cache import cache_argument
 from qpeft_rerank.likelihood.language_model import LanguageModel
+from qpeft_rerank.likelihood.linears import PackedLinear, SlicedLinear
 from qpeft_rerank.likelihood.seeds import seeded
 from qpeft_rerank.prompt.segments import Sequence
 
@@ -76,9 +77,7 @@ class PeftAdapter(nn.Module):
                 tuned = PeftModelForCausalLM(model.model, config)
             except Exception as error:  # PEFT looks at few of its settings before it uses them
                 pass_on_faults(error)
-                raise InputError(
-                    f"peft cannot put {config.peft_type.value} on this model: {first_line(error)}"
-                ) from None
+                raise InputError(f"peft cannot put {config.peft_type.value} on this model: {_why(error)}") from None
             return cls._checked(model, tuned, check, name)
 
     @classmethod
@@ -112,7 +111,7 @@ class PeftAdapter(nn.Module):
             raise
         except Exception as error:  # PEFT and safetensors raise whatever comes; nothing of it is ours
             pass_on_faults(error)
-            raise InputError(f"adapter {name} does not load on {model.source.name}: {first_line(error)}") from None
+            raise InputError(f"adapter {name} does not load on {model.source.name}: {_why(error)}") from None
         return cls._checked(model, tuned, check, name)
 
     @classmethod
@@ -233,6 +232,12 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         yield
+
+
+def _why(error: BaseException) -> str:
+    """What PEFT says, and what helps where a kind, as GLoRA, takes no layers but PyTorch's own."""
+    ours = any(kind.__name__ in str(error) for kind in (PackedLinear, SlicedLinear))
+    return first_line(error) + (" Take --dtype bfloat16, which leaves layers as they are" if ours else "")
 
 
 def _plain(value: Any) -> Any:

@@ -58,7 +58,8 @@ def refuse_settings(model: LanguageModel, config: Any, name: str) -> None:
         value = getattr(config, field, None)
         if kind == PREFIX and value not in (None, only):
             raise InputError(f"adapter {name}: its {field} is {value}, this model's {only}; leave it out, or set that")
-    if tuner_layers(model.model):
+    # A prompt goes beside whatever is in the layers, which is off while it scores.
+    if not config.is_prompt_learning and tuner_layers(model.model):
         raise InputError(f"adapter {name}: the model has a PEFT adapter already; load the model anew")
     virtual = getattr(config, "num_virtual_tokens", None)
     if isinstance(virtual, int) and virtual >= model.max_tokens:

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,15 @@ from qpeft_rerank.adapters.card import Card, render
 from qpeft_rerank.adapters.find import AGAIN, CARD, CONFIG, STAMP, WEIGHTS, find_adapter
 from qpeft_rerank.adapters.peft_bridge import PeftAdapter
 from qpeft_rerank.adapters.registry import Kind, adapter_kinds, create_adapter, find_kind
+from qpeft_rerank.console import say
 from qpeft_rerank.errors import InputError, first_line, one_line
 from qpeft_rerank.files import read_object
+from qpeft_rerank.launched import speaks
 from qpeft_rerank.likelihood.causal_model import CausalModel
 from qpeft_rerank.likelihood.identity import content_digest
 from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.likelihood.out_of_memory import fitting_adapter
-from qpeft_rerank.likelihood.sources import EMBEDDED_HUB
+from qpeft_rerank.likelihood.sources import EMBEDDED_HUB, ModelSource
 from qpeft_rerank.prompt.templates import Template, template_from_dict
 
 # Raised when an older release could no longer read what this one writes.
@@ -155,7 +158,32 @@ def _load(name: str, folder: Path, model: CausalModel) -> LoadedAdapter:
         template = _check_stamp(stamp, name, folder / STAMP, folder, model)
     if not isinstance(model, LanguageModel):
         raise InputError(f"adapter {name}: PEFT's methods need a model that LanguageModel.load loaded")
-    return LoadedAdapter(PeftAdapter.load(model, folder, name), template)
+    adapter = PeftAdapter.load(model, folder, name)
+    if template is None:
+        _tell_base(name, config.get("base_model_name_or_path"), model.source)
+    return LoadedAdapter(adapter, template)
+
+
+def _tell_base(name: str, base: Any, source: ModelSource) -> None:
+    """Tell where an adapter that bears no digest of its base names another model: PEFT itself looks at shapes alone."""
+    own = {_last_part(known) for known in (source.name, source.full_name, str(source.folder))}
+    if isinstance(base, str) and base and _last_part(base) not in own:
+        _say_once(
+            f"adapter {name} was made for {base}, and is used on {source.full_name}: its scores mean something only if "
+            "these are the same weights"
+        )
+
+
+def _last_part(name: str) -> str:
+    """What a model goes by wherever it lies: the last part of a path or a hub's name, which has no case."""
+    return name.replace("\\", "/").rstrip("/").rpartition("/")[2].casefold()
+
+
+@cache
+def _say_once(message: str) -> None:
+    """Once a process and job: a model that is loaded again takes its adapter again."""
+    if speaks():
+        say(message)
 
 
 def in_layers(name: str) -> bool:

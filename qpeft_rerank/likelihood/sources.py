@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qpeft_rerank.errors import InputError, MissingError
+from qpeft_rerank.files import at_home
 from qpeft_rerank.likelihood.gguf import conversion, converted_folder
 from qpeft_rerank.likelihood.hub import snapshot
 from qpeft_rerank.likelihood.identity import ADAPTER, SECOND_COPY, model_identity, tokenizer_identity
@@ -72,7 +73,7 @@ def find_model(name: str, weights: bool = True) -> ModelSource:
     """
     if name == EMBEDDED:
         return _find_embedded()
-    path = Path(name)
+    path = at_home(name)
     if path.is_dir():
         if not (path / "config.json").is_file():
             _refuse_adapter(name, path)
@@ -117,11 +118,11 @@ def _suggest(name: str) -> str:
     from huggingface_hub import scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
-    known = [EMBEDDED]
-    parent = Path(name).parent
+    known, path = [EMBEDDED], at_home(name)
+    parent = path.parent
     if parent.is_dir():
-        known += [str(path) for path in parent.iterdir() if path.is_dir() or path.suffix == ".gguf"]
+        known += [str(one) for one in parent.iterdir() if one.is_dir() or one.suffix == ".gguf"]
     with contextlib.suppress(CacheNotFound):
         known += [repo.repo_id for repo in scan_cache_dir().repos if repo.repo_type == "model"]
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(str(path), known, n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(near)}?" if near else ""

@@ -1,7 +1,7 @@
 """From (query, passage) to segments, under a model's limit on tokens."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.prompt.pieces import Pieces
@@ -25,9 +25,13 @@ class EncodedQuery:
 
 @dataclass(frozen=True, slots=True)
 class EncodedPassage:
-    """The token ids of a passage's title and text, as the template joins them, not yet truncated."""
+    """The token ids of a passage's title and text, as the template joins them, not yet truncated.
+
+    ``first`` has those that it begins a sequence with, where no hint block is in front; None where they are the same.
+    """
 
     ids: tuple[int, ...]
+    first: tuple[int, ...] | None = None
 
 
 class PromptBuilder:
@@ -57,13 +61,17 @@ class PromptBuilder:
         before, self._region, after = template.passage_region()
         hints_before, _, hints_after = template.hints.partition("{hints}")
         self._prompt = self._literal(template.prompt, first=True)
-        starts = not template.prompt and not template.hints_first
+        # What a text begins with reads otherwise than inside it: without a prompt the hint block or the passage.
+        starts = not template.prompt
         # A space in front of a field belongs to the field: words carry their leading space.
         self._space = " " if before.endswith(" ") else ""
-        self._starts = starts and not before.removesuffix(" ")
-        self._before = self._literal(before.removesuffix(self._space), first=starts)
+        before = before.removesuffix(self._space)
+        # Whether a passage's own words may be the first, and whether they are behind a hint block, too.
+        self._leads, self._starts = starts and not before, starts and not before and not template.hints_first
+        self._before_first = self._literal(before, first=starts)
+        self._before = self._literal(before) if template.hints_first else self._before_first
         self._after = self._literal(after)
-        self._hints = (self._literal(hints_before), self._literal(hints_after))
+        self._hints = (self._literal(hints_before, first=starts and template.hints_first), self._literal(hints_after))
         self._question = self._literal(template.question)
 
     def _literal(self, text: str, first: bool = False) -> list[int]:
@@ -76,8 +84,13 @@ class PromptBuilder:
             if not is_text(text):
                 raise InputError(f"the passage {text[:60]!r} has half a surrogate pair; mend its text")
         # An empty passage has no tokens, not those of the space in front of it.
-        encoded = self.pieces.encode([text if text.strip() else "" for text in texts], self._starts)
-        return [EncodedPassage(tuple(ids)) for ids in encoded]
+        texts = [text if text.strip() else "" for text in texts]
+        encoded = [EncodedPassage(tuple(ids)) for ids in self.pieces.encode(texts, self._starts)]
+        if self._leads == self._starts:
+            return encoded
+        return [
+            replace(one, first=tuple(ids)) for one, ids in zip(encoded, self.pieces.encode(texts, True), strict=True)
+        ]
 
     def encode_queries(self, queries: Iterable[str]) -> list[EncodedQuery]:
         """Token ids of queries, with what the template puts around them. An empty query is an error."""
@@ -108,12 +121,14 @@ class PromptBuilder:
         :raises InputError: if the query alone does not fit into the model's context.
         """
         block: list[Segment] = []
+        before, own = self._before_first, passage.ids if passage.first is None else passage.first
         if hint_tokens is not None:
             opener, closer = self._hints
             span = (len(opener), len(opener) + hint_tokens)
             ids = (*opener, *([HINT_SLOT] * hint_tokens), *closer)
             block = [Segment("hints", ids, span)]
-        overhead = len(self._prompt) + len(self._before) + len(self._after) + len(self._question)
+            before, own = self._before, passage.ids
+        overhead = len(self._prompt) + len(before) + len(self._after) + len(self._question)
         overhead += len(self._bos) + sum(len(segment.ids) for segment in block)
         room = self.max_tokens - overhead - len(query.target)
         if overhead == 0:
@@ -126,16 +141,16 @@ class PromptBuilder:
                 f"but the model reads {self.max_tokens}; shorten the query or take a model with a longer context"
             )
         limit = room if self.max_passage_tokens is None else min(room, self.max_passage_tokens)
-        text = passage.ids[:limit]
-        start = len(self._before)
+        text = own[:limit]
+        start = len(before)
         segments = [
             Segment("bos", self._bos) if self._bos else None,
             Segment("prompt", tuple(self._prompt)) if self._prompt else None,
             *(block if self.template.hints_first else ()),
-            Segment("passage", (*self._before, *text, *self._after), (start, start + len(text))),
+            Segment("passage", (*before, *text, *self._after), (start, start + len(text))),
             *(() if self.template.hints_first else block),
             Segment("question", tuple(self._question)) if self._question else None,
             Segment("target", query.target, query.own),
         ]
         kept = tuple(segment for segment in segments if segment is not None)
-        return Sequence(kept, truncated=len(text) < len(passage.ids))
+        return Sequence(kept, truncated=len(text) < len(own))

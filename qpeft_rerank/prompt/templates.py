@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.files import parse_yaml
+from qpeft_rerank.files import at_home, parse_yaml
 from qpeft_rerank.trec.lines import is_text
 
 PASSAGE_FIELDS = ("title", "text", "passage")
@@ -58,6 +58,8 @@ class Template:
                 )
             if not is_text(text):
                 raise InputError(f"prompt {self.name!r}: {piece} has half a surrogate pair; mend the escape")
+        if "\0" in self.name:  # which no file's name may hold
+            raise InputError(f"prompt {self.name!r}: name has a zero byte; take it out")
         for piece, allowed in _ALLOWED.items():
             used = _FIELD.findall(getattr(self, piece))
             unknown = [field for field in used if field not in allowed]
@@ -138,17 +140,24 @@ def named_templates() -> list[str]:
 
 
 def load_template(name: str) -> Template:
-    """Load a prompt by its name (``plain``, ``qpeft``, ``upr``) or from a YAML file."""
+    """Load a prompt by its name (``plain``, ``qpeft``, ``upr``) or from a YAML file.
+
+    :raises InputError: if there is none, it is damaged, or has the name of one that ships and is another.
+    """
     if name in named_templates():
-        text, source = (
-            (resources.files("qpeft_rerank.prompt") / "named" / f"{name}.yaml").read_text("utf-8"),
-            name,
-        )
-    elif Path(name).is_file():
-        try:
-            text, source = Path(name).read_text("utf-8-sig"), name
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{name}: cannot be read as UTF-8 text ({error})") from None
-    else:
+        text = (resources.files("qpeft_rerank.prompt") / "named" / f"{name}.yaml").read_text("utf-8")
+        return template_from_dict(parse_yaml(text, name), name)
+    path = at_home(name)
+    if not path.is_file():
         raise InputError(f"no prompt {name!r}: give {', '.join(named_templates())} or a YAML file")
-    return template_from_dict(parse_yaml(text, source), source)
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{name}: cannot be read as UTF-8 text ({error})") from None
+    made = template_from_dict(parse_yaml(text, name), name)
+    # Runs are called by it, so theirs would pass for those of the other.
+    if made.name in named_templates() and made.content != load_template(made.name).content:
+        raise InputError(
+            f"{name}: is called {made.name}, as one that ships, and is another; give it a name of its own (name: ...)"
+        )
+    return made

@@ -24,6 +24,16 @@ def test_names(folder, model, monkeypatch, tmp_path):
     assert "did you mean tiny-r?" in refused("tiny-rr", model)
 
 
+def test_a_name_that_ships_is_no_folder_of_the_working_directory(folder, monkeypatch):
+    """The default adapter is asked for by such a name."""
+    (name, *_) = find.shipped_adapters()
+    beside = folder.rename(folder.parent / name)
+    monkeypatch.chdir(beside.parent)
+    assert find.find_adapter(name).samefile(find._shipped_folder() / name)
+    for path in (f"./{name}", str(beside)):
+        assert find.find_adapter(path).samefile(beside)
+
+
 def test_hub_names(folder, model, monkeypatch):
     import huggingface_hub
     from huggingface_hub.errors import GatedRepoError, HFValidationError, LocalEntryNotFoundError

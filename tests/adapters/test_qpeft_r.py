@@ -217,7 +217,7 @@ def test_a_passage_cut_to_nothing_keeps_its_slots(model, plain):
         ({"filters": "dd"}, "filters are letters of 'dqsa'"),
         ({"source": "web"}, "source is passage or vocabulary"),
         ({"pool": 3}, "pool 3 is smaller than k"),
-        ({"layers": -1}, "layers must be 0 or more"),
+        ({"layers": -1}, "layers must be at least 0"),
         ({"heads": 2}, "no option 'heads'"),
     ],
 )

@@ -234,6 +234,7 @@ def test_newer_format(folder, model):
         ({"adapter": None}, "not a mapping"),
         ({"adapter": {"k": -1}}, "k must be at least 1"),
         ({"adapter": {"heads": 1}}, "no option 'heads'"),
+        ({"adapter": {"start": "\ud800"}}, "start has half a surrogate pair"),
         (
             {"peft_type": "QPEFT_A", "adapter": {"heads": 3}},
             "adapter_config.json: adapter qpeft-a: 3 heads do not divide",

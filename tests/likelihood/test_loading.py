@@ -31,6 +31,17 @@ def test_an_embedding_model_has_no_head(load: Callable[..., object], tmp_path: P
     assert "lack lm_head.weight, which would be random" in refusal(load, str(folder), "float32", "cpu")
 
 
+@LOADS
+def test_a_folder_of_the_home_folder(
+    load: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tiny.save_model(tmp_path / "model")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert find_model("~/model").folder == folder
+    assert load("~/model", "float32", "cpu")
+    assert "did you mean" in refusal(load, "~/modell")
+
+
 def test_what_a_file_lacks_is_counted(tmp_path: Path) -> None:
     folder = tiny.save_model(tmp_path / "model")
     weights = load_file(folder / "model.safetensors")

@@ -88,6 +88,23 @@ def test_hints_first_stand_before_the_passage() -> None:
     assert kinds == ["hints", "passage", "question", "target"]
 
 
+@pytest.mark.parametrize("hints", ["hints: {hints}\n", "{hints}\n"])
+@pytest.mark.parametrize("passage", ["Passage: {passage}", "{passage}", " {passage}", "Passage:\n{passage}"])
+@pytest.mark.parametrize("pieces", [BYTES, LLAMA, GLM], ids=["bytes", "llama", "glm"])
+def test_hints_first_without_a_prompt_read_as_one_text(pieces: Pieces, passage: str, hints: str) -> None:
+    """With a block and without: a word mark in front of a text is the first piece's, and no other's."""
+    builder, prompted = (
+        PromptBuilder(Template("x", passage, " Q:", " {query}", prompt, hints, True), pieces, 999)
+        for prompt in ("", "given")
+    )
+    text = passage.replace("{passage}", "Ada wrote it.") + " Q: who wrote it"
+    assert one(builder, "who wrote it", "", "Ada wrote it.").ids == pieces.tokenizer(text)["input_ids"]
+    sequence, behind = (one(made, "who wrote it", "", "Ada wrote it.", 2) for made in (builder, prompted))
+    start, end = sequence.body_span("hints")
+    assert sequence.ids[:start] == [*pieces.start, *pieces.encode([hints.partition("{")[0]], first=True)[0]]
+    assert sequence.ids[end:] == behind.ids[behind.body_span("hints")[1] :]
+
+
 def test_an_empty_passage_has_no_tokens_of_its_own() -> None:
     for pieces in (BYTES, LLAMA):
         start, end = one(PromptBuilder(load_template("plain"), pieces, 999), "q", "", "").body_span("passage")

@@ -1,5 +1,6 @@
 """Templates: the ones that ship, the user's own, and what is wrong with a bad one."""
 
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.prompt import Template, load_template, named_templates
 from qpeft_rerank.prompt.templates import render_passage
+from tests.refusal import refusal
 
 GOOD = 'passage: "Text: {passage}"\nquestion: "\\nAsk:"\ntarget: " {query}"\n'
 
@@ -22,6 +24,28 @@ def test_a_users_file_is_named_after_the_file(tmp_path: Path) -> None:
     path.write_text(GOOD, "utf-8")
     template = load_template(str(path))
     assert (template.name, template.question) == ("mine", "\nAsk:")
+
+
+def test_a_file_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.yaml").write_text(GOOD, "utf-8")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load_template("~/mine.yaml").name == "mine"
+
+
+@pytest.mark.parametrize("shipped", named_templates())
+def test_another_prompt_may_not_go_by_the_name_of_one_that_ships(shipped: str, tmp_path: Path) -> None:
+    """Runs are called by the prompt; a copy that was not edited is the same prompt wherever it lies."""
+    text = (resources.files("qpeft_rerank.prompt") / "named" / f"{shipped}.yaml").read_text("utf-8")
+    copy, edited, other = tmp_path / "copy.yaml", tmp_path / "edited.yaml", tmp_path / f"{shipped}.yaml"
+    copy.write_text(text, "utf-8")
+    assert load_template(str(copy)) == load_template(shipped)
+    edited.write_text(text + "bos: never\n", "utf-8")
+    other.write_text(GOOD, "utf-8")
+    for path in (edited, other):
+        said = refusal(load_template, str(path))
+        assert said.startswith(f"{path}: is called {shipped}, as one that ships, and is another; give it a name")
+    edited.write_text(text.replace(f"name: {shipped}", "name: mine") + "bos: never\n", "utf-8")
+    assert load_template(str(edited)).name == "mine"
 
 
 @pytest.mark.parametrize(
@@ -44,6 +68,7 @@ def test_a_users_file_is_named_after_the_file(tmp_path: Path) -> None:
         ("name: 2024-13-45\n" + GOOD, "not YAML (month must be in 1..12)"),
         ('name: "\\ud83d"\n' + GOOD, "name has half a surrogate pair"),
         ('prompt: "\\ud83d"\n' + GOOD, "prompt has half a surrogate pair"),
+        ('name: "a\\0b"\n' + GOOD, "name has a zero byte; take it out"),
         ("passage: \x07{passage}\n", "unacceptable character #x0007"),
         ("name: mine\nscore_eos: 1\n" + GOOD, "score_eos is true or false"),
     ],

@@ -89,6 +89,19 @@ def test_every_method_has_its_row_and_the_run_of_its_own_job(
     assert len({tuple(scores(path).values()) for path in files.values()}) == 6
 
 
+def test_each_way_tells_how_many_passages_it_cut(command, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(command("hints-a", ["none", "q"], "out.trec", "--max-passage-tokens", "12")) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "were cut" in line]
+    assert told == [
+        "5 passages were cut to fit under ql-plain-tiny-llama",
+        "5 passages were cut to fit under q-tiny-llama",
+        "5 passages were cut to fit; --scores tells which",
+    ]
+    # One that no way cuts is told of by none.
+    assert main(command("hints-a", ["none"], "whole.trec")) == 0
+    assert "were cut" not in capsys.readouterr().err
+
+
 def test_a_later_comparison_goes_on_from_the_journal(command, tmp_path: Path) -> None:
     assert main(command("hints-a", [])) == 0
     before = (tmp_path / "out.trec").read_bytes()

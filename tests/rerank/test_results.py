@@ -242,6 +242,18 @@ def test_the_default_output_is_under_runs(
     assert "runs/tiny.topics.ql-plain-tiny-llama.trec" in capsys.readouterr().err
 
 
+def test_a_run_gives_the_default_output_its_name_whatever_has_the_texts(
+    command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_index: Path
+) -> None:
+    """Two runs over one index, and what the index itself finds, are three outputs."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "second.trec").write_text(RUN, "utf-8")
+    for run in (tmp_path / "first.trec", tmp_path / "second.trec", None):
+        assert main(command(index=tiny_index, run=run, corpus=None, output=None)) == 0
+    written = {path.name.partition(".")[0] for path in (tmp_path / "runs").glob("*.trec")}
+    assert written == {"first", "second", "tiny"}
+
+
 @pytest.mark.slow
 def test_passages_are_fetched_as_the_searched_index_spells_them(command, tmp_path: Path) -> None:
     pytest.importorskip("jnius_config", reason="Pyserini is not installed")

@@ -36,7 +36,7 @@ class QPeftAConfig(HintConfig):
     def check(self) -> None:
         """Raise :class:`InputError` for values that do not go together."""
         HintConfig.check(self)
-        self._positive("heads")
+        self._at_least(1, "heads")
         self._letters(self.filters, "qsa")
         if not 0.0 <= self.dropout < 1.0:
             raise InputError(f"adapter {self.name}: dropout is from 0 to below 1, not {self.dropout}")

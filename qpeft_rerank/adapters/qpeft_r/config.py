@@ -47,7 +47,7 @@ class QPeftRConfig(HintConfig):
     def check(self) -> None:
         """Raise :class:`InputError` for values that do not go together."""
         HintConfig.check(self)
-        self._positive("k")
+        self._at_least(1, "k")
         self._letters(self.filters, "dqsa")
         if self.pool is not None and self.pool < self.k:
             raise InputError(f"adapter {self.name}: pool {self.pool} is smaller than k {self.k}")

@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 from qpeft_rerank.adapters.base import Decay
 from qpeft_rerank.adapters.config import AdapterConfig
-from qpeft_rerank.errors import InputError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,5 +24,4 @@ class SoftPromptConfig(AdapterConfig):
 
     def check(self) -> None:
         """Raise :class:`InputError` for values that do not go together."""
-        if self.layers < 0:
-            raise InputError(f"adapter {self.name}: layers must be 0 or more, not {self.layers}")
+        self._at_least(0, "layers")
