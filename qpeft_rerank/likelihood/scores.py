@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 #: Raised when the same inputs give other scores than before: what holds such scores, a journal or a table's step, must
 #: then not be reused. It stands here, as :mod:`eval.steps` reads it where nobody has waited for torch.
-FORMAT = 6
+FORMAT = 7
 
 
 @dataclass(frozen=True, slots=True)
