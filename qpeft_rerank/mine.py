@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qpeft_rerank import console
-from qpeft_rerank.collection.names import LANGUAGE_OPTION
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.sources import FILE_ENDINGS, LANGUAGE_OPTION
 from qpeft_rerank.trec.output import check_output
 from qpeft_rerank.unheeded import check_mining
 
@@ -104,8 +104,6 @@ def _of_split(topics: str, split: str | None) -> str:
         return topics
     if topics.startswith("ir_datasets:"):
         return f"{topics}/{split}"
-    from qpeft_rerank.sources import FILE_ENDINGS
-
     path = Path(topics)
     zipped = ".gz" if path.suffix == ".gz" else ""
     inner = Path(path.name.removesuffix(zipped))

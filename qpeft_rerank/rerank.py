@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from qpeft_rerank import console, neighbours
-from qpeft_rerank.collection.names import LANGUAGE_OPTION
 from qpeft_rerank.collection.passages import MISSING
 from qpeft_rerank.launched import started
 from qpeft_rerank.likelihood.precision import STATES
+from qpeft_rerank.sources import LANGUAGE_OPTION
 
 if TYPE_CHECKING:
     from qpeft_rerank.engines.processes import Team

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from qpeft_rerank import console
 from qpeft_rerank.collection.index import check_search
-from qpeft_rerank.collection.names import LANGUAGE_OPTION
-from qpeft_rerank.sources import find_topics, say_unfound, topics_of_index
+from qpeft_rerank.sources import LANGUAGE_OPTION, find_topics, say_unfound, topics_of_index
 from qpeft_rerank.trec.output import check_output, write_lines
 from qpeft_rerank.trec.runs import Hit
 from qpeft_rerank.trec.topics import Topic

@@ -3,9 +3,10 @@
 import os
 from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from qpeft_rerank.collection import irdatasets
-from qpeft_rerank.collection.names import default_topics
+from qpeft_rerank.collection.names import LANGUAGES, default_topics
 from qpeft_rerank.collection.passages import Passages
 from qpeft_rerank.console import say
 from qpeft_rerank.errors import InputError
@@ -22,6 +23,12 @@ ANSWERS_REGEX = "answers-regex"
 _JUDGED_AT_ONCE = 64
 #: How names of files end that are no names of sets.
 FILE_ENDINGS = (".tsv", ".csv", ".txt", ".jsonl", ".json", ".trec", ".qrels", ".qrel", ".gz")
+#: How commands that search ask for an index's language.
+LANGUAGE_OPTION: dict[str, Any] = {
+    "choices": LANGUAGES,
+    "metavar": "CODE",
+    "help": "of the index, such as de, as Pyserini's (default: a prebuilt one's own, else en)",
+}
 
 
 def find_topics(name: str) -> dict[str, Topic]:

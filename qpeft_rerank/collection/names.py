@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Any
 
 from qpeft_rerank.errors import InputError
 
@@ -63,12 +62,6 @@ _LANGUAGES = {
 
 #: What Lucene may search an index in; of the last four it divides words alone.
 LANGUAGES = tuple("ar bn da de en es fa fi fr hi hu id it ja ko nl no pl pt ru sv te th tr uk zh ha so sw yo".split())
-#: How commands that search ask for one.
-LANGUAGE_OPTION: dict[str, Any] = {
-    "choices": LANGUAGES,
-    "metavar": "CODE",
-    "help": "of the index, such as de, as Pyserini's (default: a prebuilt one's own, else en)",
-}
 
 
 def canonical_index_name(name: str) -> str:

@@ -79,7 +79,8 @@ print(peak() - before)
 """
 
 
-@pytest.mark.skipif(not TOLD, reason="only Linux tells a process's peak of memory in /proc")
+# Nothing to ask elsewhere: likelihood/mapped.py gives pages back on Linux alone, which alone has peaks in /proc.
+@pytest.mark.skipif(not TOLD, reason="pages are given back, and a process's peak of memory told, on Linux alone")
 def test_no_more_of_the_table_is_in_memory_than_a_part(path: Path) -> None:
     """Every 32nd row: each brings the pages around it, so that the plain layer has all 64 MB in memory."""
 
