@@ -24,6 +24,7 @@ from qpeft_rerank.likelihood.language_model import LanguageModel
 from qpeft_rerank.prompt import load_template
 from qpeft_rerank.rerank import main
 from qpeft_rerank.trec.runs import read_run
+from tests.launching import TWO_PROCESSES
 
 TOPICS, DEPTH = 12, 20
 RANKS = 2
@@ -222,13 +223,9 @@ def test_a_process_that_fails_stops_the_others_at_work(words, tmp_path) -> None:
 @pytest.mark.slow
 def test_a_launcher_and_a_pipe(folder, words, tmp_path) -> None:
     """``accelerate launch`` starts several processes only where it is told that there are several GPUs."""
-    how = [
-        *("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"),
-        *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"),
-    ]
     command = [*words("-"), "--run", "-"]
     launched = subprocess.run(
-        [sys.executable, *how, "-m", "qpeft_rerank.rerank", *command],
+        [sys.executable, *TWO_PROCESSES, "-m", "qpeft_rerank.rerank", *command],
         env=environment(QPEFT_RERANK_CACHE=str(tmp_path / "cache")),
         stdin=(folder / "first.trec").open(),
         capture_output=True,

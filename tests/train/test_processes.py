@@ -10,11 +10,9 @@ import pytest
 from qpeft_rerank import train
 from qpeft_rerank.likelihood.sources import embedded_gguf
 from tests.killing import kill_until_done
+from tests.launching import TWO_PROCESSES
 from tests.train.words import command
 
-# accelerate's own --cpu starts one process only; the command's --device cpu keeps these two off a GPU.
-LAUNCH = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
-LAUNCH += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
 # A training that diverges after its first epochs, and takes its time to save.
 DIVERGES = """
 import sys, time
@@ -69,7 +67,7 @@ def test_killed_at_random_moments(files, model_folder):
 def test_two_processes_train_as_one(files, model_folder):
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     curves, dev = [], []
-    for how in (["-m"], [*LAUNCH, "-m"]):
+    for how in (["-m"], [*TWO_PROCESSES, "-m"]):
         words = command(files, model_folder, "--overwrite", adapter="qpeft-r")
         run = [sys.executable, *how, "qpeft_rerank.train", *words]
         said = subprocess.run(run, check=True, env=environment, capture_output=True, text=True).stderr
@@ -87,7 +85,7 @@ def test_two_processes_that_diverge_leave_the_best_epoch(files, model_folder):
     """A launcher stops the others where one has ended with a fault: none may before the main one has saved."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     (files / "diverges.py").write_text(DIVERGES, "utf-8")
-    run = [sys.executable, *LAUNCH, str(files / "diverges.py"), *command(files, model_folder, "--epochs", 9)]
+    run = [sys.executable, *TWO_PROCESSES, str(files / "diverges.py"), *command(files, model_folder, "--epochs", 9)]
     done = subprocess.run(run, env=environment, capture_output=True, text=True)
     assert done.returncode != 0
     assert "holds the adapter of epoch" in done.stderr
@@ -97,7 +95,7 @@ def test_two_processes_that_diverge_leave_the_best_epoch(files, model_folder):
 def assert_one_line(run, said, **environment):
     """Two processes end, and one line says why."""
     environment |= os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run([sys.executable, *LAUNCH, *run], env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, *TWO_PROCESSES, *run], env=environment, capture_output=True, text=True)
     faults = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert done.returncode != 0 and len(faults) == 1 and said in faults[0], done.stderr
     # The launcher's own is about the process that it found ended.

@@ -20,6 +20,7 @@ from qpeft_rerank.training.loop import Running, Trainer
 from qpeft_rerank.training.recipe import Recipe
 from qpeft_rerank.training.sampler import EpochSampler, Sampling
 from tests.killing import kill_until_done
+from tests.launching import TWO_PROCESSES
 
 RECIPE = Recipe(epochs=3, sampling=Sampling(2, 1), lr=3e-3, patience=3)
 
@@ -240,6 +241,7 @@ PROGRAM = textwrap.dedent("""
     Trainer(student, EpochSampler(examples, recipe.sampling, 1), recipe, Running(folder, 300, 2), "x",
             dev_from_examples(examples), workers).train()
     if workers.main:
+        print(workers.count)
         save_file(student.weights(), folder / "final.safetensors")
 """)
 
@@ -277,18 +279,8 @@ def test_two_processes_train_as_one(program, model_folder, tmp_path):
     one = command(program, model_folder, tmp_path / "one", "0")
     subprocess.run([sys.executable, *one], check=True, env=ENVIRONMENT, capture_output=True)
     two = command(program, model_folder, tmp_path / "two", "0")
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    launch += [
-        "--num_machines",
-        "1",
-        "--mixed_precision",
-        "no",
-        "--dynamo_backend",
-        "no",
-        "--main_process_port",
-        "0",
-    ]
-    subprocess.run([*launch, *two], check=True, env=ENVIRONMENT, capture_output=True)
+    launch = [sys.executable, *TWO_PROCESSES, *two]
+    assert subprocess.run(launch, check=True, env=ENVIRONMENT, capture_output=True, text=True).stdout.split() == ["2"]
     curves = [
         [float(row["loss"] or row["dev"]) for row in read_log(tmp_path / name / "log.csv")] for name in ("one", "two")
     ]
