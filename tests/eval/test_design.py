@@ -91,6 +91,9 @@ def test_words_are_those_that_training_takes():
         ("a: 1\nb: café\n".encode("latin-1"), "x.yaml:2: not UTF-8; save the file in that encoding"),
         (b"a: 1\nb:\n- 2026-13-45\n", "x.yaml:3: not YAML (month must be in 1..12); mend it, or put it in quotes"),
         (b"a: 1\nb: \x01\n", "x.yaml: not YAML (unacceptable character"),
+        # Pasted, and not called otherwise: the first of them was lost without a word.
+        (b"a: 1\nb: 2\na: 3\n", "x.yaml:3: not YAML (a for the second time)"),
+        (b"a:\n- {b: 1, c: 2, b: 1}\n", "x.yaml:2: not YAML (b for the second time)"),
         (b"a: " + b"[" * 5000 + b"]" * 5000, ": not YAML ("),
     ],
 )
