@@ -9,8 +9,19 @@ import pytest
 
 from eval import runner
 from eval.commands import shell
-from eval.steps import OUTPUT, Source, Step, file_source, model_source, name_source, ordered, prompt_source
+from eval.steps import (
+    OUTPUT,
+    Source,
+    Step,
+    adapter_source,
+    file_source,
+    model_source,
+    name_source,
+    ordered,
+    prompt_source,
+)
 from eval.store import Store
+from qpeft_rerank.adapters.find import CONFIG
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.identity import file_digest
 
@@ -70,6 +81,18 @@ def test_sources(model, tmp_path):
     assert prompt_source("plain").digest != prompt_source("upr").digest
     with pytest.raises(InputError, match="cannot be read"):
         file_source(tmp_path / "absent")
+
+
+def test_what_is_in_the_home_folder_is_known_by_content(model, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copytree(model, tmp_path / "model")
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / CONFIG).write_text("{}")
+    (tmp_path / "small.gguf").write_text("weights")
+    for look, name in ((model_source, "model"), (model_source, "small.gguf"), (adapter_source, "adapter")):
+        found = look(f"~/{name}")
+        # Where it is said to be is typed as before: the command reads ~ itself.
+        assert found.text == f"~/{name}" and found.digest == look(str(tmp_path / name)).digest != f"name ~/{name}"
 
 
 def test_ordered_lists_needed_ones_first_and_once():
