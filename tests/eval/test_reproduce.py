@@ -105,6 +105,7 @@ def test_help_is_there_at_once():
         (["--table", "main", "--topics", "-1"], "0 for all"),
         (["--table", "main", "--first-stage", "dpr"], "write NAME=RUN"),
         (["--table", "main", "--first-stage", "bm25=x"], "choose another name"),
+        (["--table", "main", "--first-stage", "a=x", "--first-stage", "a=y"], "a=y: choose another name"),
         (["--table", "main", "--first-stage", "my (run)=x"], "choose another name, of letters"),
         (
             ["--condition", "nq.bm25.lora", "--datasets", "nq", "--values", "9"],
