@@ -193,6 +193,10 @@ def _wanted(
         known("--datasets", "dataset", args.datasets or (), matrix.datasets)
         known("--methods", "method", args.methods or (), matrix.methods)
         names = [table.name for table in matrix.tables.values() if _has_some(table, args, scale)]
+        if not names:
+            raise InputError(
+                f"--scale {scale.name}: no table has these --datasets with these --methods; --list shows all"
+            )
     elif not names and (flags := [f"--{name}" for name in ("datasets", "methods", "values") if getattr(args, name)]):
         raise InputError(f"{', '.join(flags)}: narrows a --table or --all, of which there is none; leave it out")
     wanted: dict[str, tuple[Table, list[Condition]]] = {}
