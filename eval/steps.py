@@ -25,8 +25,8 @@ from qpeft_rerank.prompt.templates import load_template
 #: Raised when a step's output would be another one for the same words: by another way of mining, of training or of
 #: converting a model. Scores have a format of their own.
 FORMAT = 2
-# By a command's module: one that ranks, and one that compares epochs on dev questions.
-_SCORING = ("qpeft_rerank.rerank", "qpeft_rerank.train")
+#: Commands' modules that read with a model: one that ranks, and one that compares epochs on dev questions.
+SCORING = ("qpeft_rerank.rerank", "qpeft_rerank.train")
 
 
 class Own(Enum):
@@ -156,7 +156,7 @@ class Step:
     @cached_property
     def key(self) -> str:
         """24 hexadecimal digits."""
-        scored = [scores.FORMAT] if self.module in _SCORING else []
+        scored = [scores.FORMAT] if self.module in SCORING else []
         words = [_word_key(word) for word in self.words]
         return _digest([FORMAT, __version__, self.module, words, self.output, *scored])
 
