@@ -1,6 +1,7 @@
 """A step is known by its content; the store notices what is missing, damaged or exchanged."""
 
 import dataclasses
+import errno
 import json
 import os
 import shutil
@@ -160,6 +161,29 @@ def test_failures_are_one_line_and_keep_what_is_finished(tmp_path):
     killed = writer("killed", fails="import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     with pytest.raises(InputError, match="killed by signal 9"):
         runner.run([killed], store)
+
+
+@pytest.mark.parametrize("taken", ["log.txt", "step.json"])
+def test_a_full_disk_is_told_with_the_file(tmp_path, monkeypatch, taken):
+    store, step = Store(tmp_path), writer("text", fails="sys.stderr.write('said')")
+    path = step.folder(tmp_path) / taken
+    if taken == "log.txt":
+        if not os.path.exists("/dev/full"):
+            pytest.skip("no device that is full")
+        store.begin(step)
+        path.symlink_to("/dev/full")
+    else:
+
+        def full(path, data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr("eval.store.write_whole", full)
+    with pytest.raises(InputError) as caught:
+        runner.run([step], store)
+    assert str(caught.value) == f"{path}: cannot be written (No space left on device); free some space and go on"
+    monkeypatch.undo()
+    path.unlink(missing_ok=True)
+    assert runner.run([step], store) <= 1 and store.is_done(step)
 
 
 def test_records_of_others_are_left_out(tmp_path):
