@@ -118,5 +118,7 @@ def entry(parameters: Mapping[str, Any], measured: "pandas.DataFrame") -> dict[s
     """What ``expected.yaml`` would hold for a condition measured now."""
     figures: dict[str, Any] = {"parameters": dict(parameters)}
     for convention, rows in measured.groupby("convention"):
-        figures[str(convention)] = {row.measure: round(float(row.mean), 2) for row in rows.itertuples()}
+        # A list without a topic has no figure to meet.
+        kept = rows[rows["mean"].notna()]
+        figures[str(convention)] = {row.measure: round(float(row.mean), 2) for row in kept.itertuples()}
     return figures

@@ -97,6 +97,15 @@ def test_a_mean_with_a_data_set_without_topics_is_compared_with_nothing():
     assert not compared[compared.dataset == "nq"].difference.isna().any()
 
 
+def test_a_list_without_topics_has_no_figures():
+    found = {one: dataclasses.replace(values, answered=frozenset()) for one, values in measured().items()}
+    shown = frame(found)
+    assert set(shown["R@10"]) == {"–"} and set(shown["Topics"]) == {"0"}
+    rows = means(found, ["R@10"])
+    stored = expectations.entry(PARAMETERS, rows[rows.row == "zero-shot"])
+    assert stored["clean"] == {} and stored["full"].keys() == {"R@10"}
+
+
 def test_captions_say_which_topics_are_left_out():
     sets = {name: MATRIX.datasets[name] for name in ("nq", "dl19")}
     for named, said in (
