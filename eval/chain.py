@@ -9,8 +9,20 @@ from typing import Any, Literal
 from eval.conditions import Condition
 from eval.design import MEASURES, Dataset, FirstStage, Scale
 from eval.recipe import mine_words, recipe_of, sequences_of, train_words
-from eval.steps import OUTPUT, Source, Step, adapter_source, file_source, model_source, name_source, prompt_source
+from eval.steps import (
+    OUTPUT,
+    Source,
+    Step,
+    adapter_source,
+    file_source,
+    index_source,
+    model_source,
+    name_source,
+    prompt_source,
+    set_source,
+)
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.files import at_home
 from qpeft_rerank.training.presets import adapter_options
 
 # Options of the adapters that a table may vary under a plain name.
@@ -70,7 +82,10 @@ class Chain:
         if scale.corpus:
             source = self._file(dataset.given.get("topics", f"topics.{dataset.folder}.{split}.jsonl"))
         else:
-            source = name_source(dataset.topics if split == "test" else dataset.dev_topics)
+            name = dataset.topics if split == "test" else dataset.dev_topics
+            if not name:
+                raise InputError(f"{dataset.name}: names no {split} topics for --scale {scale.name}; leave it out")
+            source = self._once(set_source, name)
         count = scale.topics if split == "test" else scale.dev_queries
         words = ("--topics", source, "--count", str(count), "--pick", scale.pick)
         # The first ones are the same whatever the seed, so that trainings with several seeds share what they can.
@@ -84,7 +99,7 @@ class Chain:
         label, topics = _label(f"{condition.dataset.name}.{stage.name}", split), self.topics(condition, split)
         own = condition.dataset.given.get("run") if scale.corpus else None
         if stage.kind == "run" or own:
-            path = Path(stage.path.replace("{dataset}", condition.dataset.name))
+            path = at_home(stage.path.replace("{dataset}", condition.dataset.name))
             source = file_source(path) if stage.kind == "run" else self._file(str(own))
             words: tuple[Any, ...] = ("--run", source, "--topics", topics, "--depth", str(scale.depth))
             return self._step("candidates", label, "eval.candidates", (*words, "--output", OUTPUT), "run.trec")
@@ -96,7 +111,8 @@ class Chain:
         words = ("--run", self.candidates(condition, split), "--topics", self.topics(condition, split))
         passages = (*self._passages(dataset), *(("--regex",) if dataset.regex else ()))
         if dataset.qrels:
-            passages = ("--qrels", self._file(dataset.given["qrels"]) if self._given(dataset) else dataset.qrels)
+            own = self._file(dataset.given["qrels"]) if self._given(dataset) else self._once(set_source, dataset.qrels)
+            passages = ("--qrels", own)
         label = _label(f"{condition.dataset.name}.{condition.first_stage.name}", split)
         return self._step("judge", label, "eval.judge", (*words, *passages, "--output", OUTPUT), "qrels.txt")
 
@@ -169,7 +185,7 @@ class Chain:
             words += ["--dev-topics", topics, "--dev-run", run, "--dev-corpus", self._file(scale.corpus)]
             words += ["--dev-depth", str(depth)]
         else:
-            words += ["--dev", self._fetched(dataset.dev, f"{dataset.name}.dev")]
+            words += ["--dev", self._fetched(dataset, dataset.dev, "dev")]
         epochs = int(recipe.get("epochs", _EPOCHS.get(condition.get("preset", "corrected"), 5)))
         # Dev after each epoch, before the first, and without the adapter.
         sequences = sequences_of(recipe, queries, epochs) + (epochs + 2) * scale.dev_queries * depth
@@ -193,20 +209,23 @@ class Chain:
 
     def _training_file(self, dataset: Dataset, queries: int, kept: Sequence[str]) -> Any:
         if not self.scale.corpus:
-            return self._fetched(dataset.train, f"{dataset.name}.train")
+            return self._fetched(dataset, dataset.train, "train")
         words = ("--index", self._index(), "--topics", self._file(f"topics.{dataset.folder}.train.jsonl"))
         limit = ("--limit", str(queries)) if queries else ()
         seed = ("--seed", str(self.scale.seed)) if queries else ()
         rest = (*limit, *kept, *seed, "--output", OUTPUT)
         return self._step("mine", dataset.name, "qpeft_rerank.mine", (*words, *rest), "mined.jsonl")
 
-    def _fetched(self, address: str, label: str) -> Any:
+    def _fetched(self, dataset: Dataset, address: str, split: str) -> Any:
         """A file of DPR's: from the data folder where it is there, else fetched."""
+        if not address:
+            why = "names nothing to train on (train and dev, or the set trained_on)"
+            raise InputError(f"{dataset.name}: {why} for --scale {self.scale.name}; leave its trained methods out")
         name = address.rpartition("/")[2]
         if self.data is not None and (self.data / name).is_file():
             return self._file(name)
         words = (name_source(address), "--output", OUTPUT)
-        return self._step("fetch", label, "eval.fetch", words, name)
+        return self._step("fetch", f"{dataset.name}.{split}", "eval.fetch", words, name)
 
     def _search(
         self, label: str, topics: Any, hits: int, stage: FirstStage | None = None, dataset: Dataset | None = None
@@ -218,7 +237,7 @@ class Chain:
 
     def _index(self, dataset: Dataset | None = None) -> Any:
         if not self.scale.corpus:
-            return name_source(str((dataset.index if dataset else None) or self.scale.index))
+            return self._once(index_source, str((dataset.index if dataset else None) or self.scale.index))
         words = ("--corpus", self._file(self.scale.corpus), "--output", OUTPUT)
         return self._step("index", self.scale.corpus, "eval.index", words, "lucene", "index")
 

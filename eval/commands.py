@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from eval.steps import Step
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.files import append
 from qpeft_rerank.neighbours import processors
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -71,7 +72,7 @@ class Commands:
         with log.open("wb") as said, (fresh if step.prints else Path(os.devnull)).open("wb") as printed:
             process = self._start(step, printed)
             try:
-                _copy(process.stderr, said, self.jobs == 1 and sys.stderr.isatty())
+                _copy(process.stderr, said, log, self.jobs == 1 and sys.stderr.isatty())
                 status, peak = _wait(process)
             except BaseException:
                 process.terminate()
@@ -132,13 +133,15 @@ def _wait(process: "subprocess.Popen[bytes]") -> tuple[int, int | None]:
     return process.returncode, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _copy(stream: IO[bytes] | None, log: IO[bytes], watched: bool) -> None:
-    """Keep what a command says, and show it to someone who watches."""
+def _copy(stream: IO[bytes] | None, log: IO[bytes], path: Path, watched: bool) -> None:
+    """Keep what a command says, and show it to someone who watches.
+
+    :raises InputError: if the disk does not take it.
+    """
     if stream is None:
         return
     while data := os.read(stream.fileno(), 1 << 16):
-        log.write(data)
-        log.flush()
+        append(log, path, data)
         if watched:
             sys.stderr.buffer.write(data)
             sys.stderr.flush()

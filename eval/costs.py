@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 CAPTION = (
     "Means over the data sets of which they are known, as the steps' commands took, loading included, on the machine that "
     "ran them, where each had its share of the processors if several ran at a time; – where nothing is trained, or where "
-    "time and memory are known of no data set: a command was stopped and went on, or several rerankers were scored "
-    "together. Memory is the greatest resident size of the command's process (without a GPU's own). Questions: those "
+    "time and memory are known of no data set: a command was stopped and went on, several rerankers were scored "
+    "together, trainings shared a --prefix-cache, or a first stage's run was made elsewhere. Memory is the greatest resident size of the command's process (without a GPU's own). Questions: those "
     "trained on. Learning: parameters that training changes."
 )
 COLUMNS = ("Method", "Questions", "Learning", "Training, s", "Training, GB", "Seconds a question", "Reranking, GB")
@@ -33,12 +33,15 @@ def costs(measured: Mapping[Condition, Values], chain: Chain, store: Store) -> "
     import pandas
 
     rows: dict[str, list[dict[str, Any]]] = {}
+    titles: dict[str, str] = {}
     for condition, values in measured.items():
-        rows.setdefault(condition.title, []).append(_cost(condition, len(values.topics), chain, store))
+        # Not by titles: two methods may have one, where the second was copied from the first.
+        rows.setdefault(condition.row, []).append(_cost(condition, len(values.topics), chain, store))
+        titles[condition.row] = condition.title
     records = []
-    for title, found in rows.items():
+    for row, found in rows.items():
         names = found[0]
-        records.append({"method": title} | {name: _mean(one[name] for one in found) for name in names})
+        records.append({"method": titles[row]} | {name: _mean(one[name] for one in found) for name in names})
     return pandas.DataFrame(records)
 
 
@@ -69,15 +72,23 @@ def _cost(condition: Condition, topics: int, chain: Chain, store: Store) -> dict
     scoring = chain.candidates(condition) if kind == "first-stage" else chain.rerank(condition)
     training = chain.adapter(condition) if kind == "trained" else None
     record, trained = store.record(scoring), store.record(training) if training else {}
+    if scoring.kind == "candidates":
+        record = {}  # it cut a run that was made elsewhere: what searching took is not known
     seconds, told = record.get("seconds"), _told(training, store) if training else {}
     return {
         "questions": _questions(told),
         "parameters": _number(told.get("parameters")),
-        "training_seconds": trained.get("seconds"),
+        "training_seconds": None if _shares_states(trained) else trained.get("seconds"),
         "training_bytes": trained.get("peak_bytes"),
         "question_seconds": seconds / topics if seconds and topics else None,
         "reranking_bytes": record.get("peak_bytes"),
     }
+
+
+def _shares_states(trained: Mapping[str, Any]) -> bool:
+    """Tell whether a training may have found states of passages that another one kept."""
+    words = trained.get("command", [])
+    return "--prefix-cache" in words[:-1] and words[words.index("--prefix-cache") + 1] != "off"
 
 
 def _told(training: Step, store: Store) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from eval.records import known, read_records
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.likelihood.precision import STATES
 
 FOLDER = Path(__file__).with_name("matrix")
 CUTS = tuple(range(5, 51, 5))
@@ -24,6 +26,21 @@ SETTINGS += tuple(name for name in RECIPE if name not in SETTINGS)
 _WHOLE = ("k", "heads", "queries", "epochs", "negatives", "positives", "queries_per_step", "patience")
 _NUMBERS = ("margin", "lr", "temperature", "warmup", "weight_decay", "clip")
 _SWITCHES = ("any_positive", "in_batch")
+#: Settings that are one of a few words. A `hints` that is neither would be read as `after`.
+CHOICES = {
+    "hints": ("after", "before"),
+    "preset": ("corrected", "faithful", "textual"),
+    "loss": ("pointwise+hinge", "pointwise", "hinge", "contrastive"),
+    "decay": ("linear", "constant"),
+    "pick": ("seeded", "first"),
+    "dtype": ("auto", *STATES),
+}
+# The least that a number of a scale may be; what it may leave out may be nothing, too.
+_LEAST = {"depth": 1, "topics": 0, "queries": 0, "dev_queries": 1, "dev_depth": 1, "epochs": 1, "max_passage_tokens": 1}
+_LEAST |= {"parameters": 0, "pair_tokens": 0}
+_ABOVE_NONE = ("memory", "operations_per_second")
+# A condition's name is made of them with dots between, and folders are called by them.
+_NAME = re.compile(r"[\w-]+")
 
 
 @dataclass(frozen=True)
@@ -150,8 +167,9 @@ class Matrix:
 def load_matrix(folder: Path = FOLDER) -> Matrix:
     """Read the matrix of a folder.
 
-    :raises InputError: for a file that is no YAML, an unknown key, a value of another type, and a table that names an
-        unknown dataset, first stage, method, measure or setting, or none.
+    :raises InputError: for a file that is no YAML, an unknown key, a value of another type or out of range, a name with
+        other characters than letters, digits, _ and -, and a table that names an unknown dataset, first stage, method,
+        measure or setting, or none.
     """
     matrix = Matrix(
         folder,
@@ -161,6 +179,11 @@ def load_matrix(folder: Path = FOLDER) -> Matrix:
         read_records(Method, folder / "methods.yaml", SETTINGS),
         read_records(Table, folder / "tables.yaml"),
     )
+    for file in ("scales", "datasets", "first_stages", "methods", "tables"):
+        for name in getattr(matrix, file):
+            if not _NAME.fullmatch(name):
+                path = folder / f"{file.replace('_', '-')}.yaml"
+                raise InputError(f"{path}: {name}: names are made of letters, digits, _ and -; rename it")
     for dataset in matrix.datasets.values():
         where = f"{folder / 'datasets.yaml'}: {dataset.name}"
         known(where, "dataset", [dataset.trained_on] if dataset.trained_on else [], matrix.datasets)
@@ -169,6 +192,7 @@ def load_matrix(folder: Path = FOLDER) -> Matrix:
             raise InputError(f"{where}: given has topics, corpus, qrels and run, or is left out")
     scales = matrix.scales
     for scale in list(scales.values()):
+        _check_scale(f"{folder / 'scales.yaml'}: {scale.name}", scale)
         where = f"{folder / 'scales.yaml'}: {scale.name}, recipe"
         # Its number of epochs is a value of the scale, which --epochs changes.
         known(where, "setting", scale.recipe, [name for name in RECIPE if name != "epochs"])
@@ -180,7 +204,7 @@ def load_matrix(folder: Path = FOLDER) -> Matrix:
             raise InputError(f"{where}: kind {method.kind} needs an adapter")
         matrix.methods[method.name] = dataclasses.replace(method, settings=checked_all(where, method.settings))
     for stage in matrix.first_stages.values():
-        known(f"{folder / 'first-stages.yaml'}: {stage.name}", "kind", [stage.kind], ("search", "run"))
+        _check_stage(f"{folder / 'first-stages.yaml'}: {stage.name}", stage)
     for table in list(matrix.tables.values()):
         where = f"{folder / 'tables.yaml'}: {table.name}"
         for of in ("datasets", "first_stages", "methods", "measures"):
@@ -194,6 +218,8 @@ def load_matrix(folder: Path = FOLDER) -> Matrix:
         if table.vary is not None:
             if set(table.vary) != {"setting", "values"} or not isinstance(table.vary["values"], list):
                 raise InputError(f"{where}: vary has a setting and a list of values")
+            if not table.vary["values"]:
+                raise InputError(f"{where}: vary names no values")
             setting = table.vary["setting"]
             known(where, "setting", [setting], SETTINGS)
             vary = variation(where, setting, table.vary["values"])
@@ -201,10 +227,36 @@ def load_matrix(folder: Path = FOLDER) -> Matrix:
     return matrix
 
 
+def _check_scale(where: str, scale: Scale) -> None:
+    for name, least in _LEAST.items():
+        value = getattr(scale, name)
+        if value is not None and not least <= value < math.inf:
+            raise InputError(f"{where}: {name} is a number from {least}, not {value}")
+    for name in _ABOVE_NONE:
+        value = getattr(scale, name)
+        if value is not None and not 0 < value < math.inf:
+            raise InputError(f"{where}: {name} is a number above 0, not {value}; or leave it out")
+    for name in ("pick", "dtype"):
+        if getattr(scale, name) is not None:
+            known(where, name, [getattr(scale, name)], CHOICES[name])
+
+
+def _check_stage(where: str, stage: FirstStage) -> None:
+    known(where, "kind", [stage.kind], ("search", "run"))
+    if (stage.k1 is None) != (stage.b is None):
+        raise InputError(f"{where}: k1 and b go together; set both or neither")
+    if stage.kind == "run" and not stage.path:
+        raise InputError(f"{where}: kind run needs a path")
+    if stage.kind == "run" and stage.k1 is not None:
+        raise InputError(f"{where}: kind run searches nothing; leave k1 and b out")
+    if stage.kind == "search" and stage.path:
+        raise InputError(f"{where}: kind search takes no path; write kind: run, or leave it out")
+
+
 def checked(where: str, setting: str, value: Any) -> Any:
     """A setting's value in its own type; YAML takes 1e-3, without a dot, for a word.
 
-    :raises InputError: for a value of another kind.
+    :raises InputError: for a value of another kind, and for a word that is none of :data:`CHOICES`.
     """
     if setting in _SWITCHES:
         if not isinstance(value, bool):
@@ -220,6 +272,8 @@ def checked(where: str, setting: str, value: Any) -> Any:
         return int(number) if number.is_integer() else number
     elif not isinstance(value, str):
         raise InputError(f"{where}: {setting} is a word, not {value!r}")
+    elif setting in CHOICES:
+        known(where, setting, [value], CHOICES[setting])
     return value
 
 

@@ -154,7 +154,8 @@ def _contexts(entry: dict[str, Any], where: str) -> list[tuple[str, float, int |
     found = []
     for context in listed:
         try:
-            docid = str(context["id"] if "id" in context else context["docid"])
+            given = context["id"] if "id" in context else context["docid"]
+            docid = "" if given is None else str(given)
             score = float(context["score"])
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
             raise InputError(f"{where}: a passage of ctxs has no id or no score that is a number") from None

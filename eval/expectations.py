@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from eval.design import MEASURES, Matrix
 from eval.records import known, read_yaml
+from eval.values import CONVENTIONS
 from qpeft_rerank.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,14 +30,18 @@ def published(matrix: Matrix) -> dict[tuple[str, str, str], list[str]]:
             said = ", ".join(f"{measure} {value:.2f}" for measure, value in figure["values"].items())
             key = (figure["dataset"], figure["first_stage"], figure["method"])
             found.setdefault(key, []).append(f"{figure['as']}: {said} [{figure['source']}]")
-    except (KeyError, TypeError, AttributeError) as error:
+    except KeyError as error:
         raise InputError(f"{path}: a figure lacks {error}") from None
+    except (TypeError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"{path}: a figure has dataset, first_stage, method, as, source, and values: {{measure: number}} ({error})"
+        ) from None
     return found
 
 
 def sources(matrix: Matrix) -> dict[str, str]:
     """What the short names of sources mean."""
-    return dict(read_yaml(matrix.folder / "published.yaml").get("sources", {}))
+    return dict(read_yaml(matrix.folder / "published.yaml").get("sources") or {})
 
 
 class Expected:
@@ -51,22 +56,29 @@ class Expected:
             self._figures: Mapping[str, Any] = (values.get("figures") or {}).get(scale) or {}
         except (KeyError, TypeError, ValueError, AttributeError):
             raise InputError(f"{path}: has tolerance: {{ok, okish, topics}}, and figures by scale") from None
+        if not isinstance(self._figures, Mapping):
+            raise InputError(f"{path}: {scale}: has figures by condition")
+        for condition, entries in self._figures.items():
+            for one in _listed(entries):
+                if not _is_entry(one):
+                    raise InputError(
+                        f"{path}: {scale}, {condition}: has parameters, and under clean and full a number by measure; paste "
+                        "it anew"
+                    )
 
     def verdict(self, condition: str, parameters: Mapping[str, Any], measured: "pandas.DataFrame") -> str:
         """``[OK]``, ``[OKish]``, ``[FAIL]`` with the worst figure, or ``[new]`` where no figure is stored.
 
         :param measured: the condition's rows of :func:`eval.results.means`.
         """
-        known = self._figures.get(condition) or []
-        # Several, where it was measured with several parameters.
-        entries = known if isinstance(known, list) else [known]
+        entries = _listed(self._figures.get(condition))
         stored = next((one for one in entries if one.get("parameters") == dict(parameters)), None)
         if stored is None:
             return "[new]"
         # Two decimals are shown and stored.
         exact, said = True, ""
         worst: float | None = None
-        for convention in ("clean", "full"):
+        for convention in CONVENTIONS:
             for measure, value in (stored.get(convention) or {}).items():
                 rows = measured[(measured.convention == convention) & (measured.measure == measure)]
                 if rows.empty:
@@ -89,9 +101,24 @@ class Expected:
         return self._okish if exact else max(self._okish, 100 * self._topics / max(topics, 1))
 
 
+def _listed(entries: Any) -> list[Any]:
+    """What is stored of a condition: several, where it was measured with several parameters."""
+    return entries if isinstance(entries, list) else [entries] if entries else []
+
+
+def _is_entry(value: Any) -> bool:
+    """Tell whether it is as :func:`entry` has it."""
+    if not isinstance(value, Mapping) or not isinstance(value.get("parameters"), Mapping):
+        return False
+    figures = [value.get(convention) or {} for convention in CONVENTIONS]
+    return all(isinstance(one, Mapping) and all(isinstance(n, int | float) for n in one.values()) for one in figures)
+
+
 def entry(parameters: Mapping[str, Any], measured: "pandas.DataFrame") -> dict[str, Any]:
     """What ``expected.yaml`` would hold for a condition measured now."""
     figures: dict[str, Any] = {"parameters": dict(parameters)}
     for convention, rows in measured.groupby("convention"):
-        figures[str(convention)] = {row.measure: round(float(row.mean), 2) for row in rows.itertuples()}
+        # A list without a topic has no figure to meet.
+        kept = rows[rows["mean"].notna()]
+        figures[str(convention)] = {row.measure: round(float(row.mean), 2) for row in kept.itertuples()}
     return figures

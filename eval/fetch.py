@@ -1,6 +1,7 @@
 """A file from the web, whole or not at all: ``python -m eval.fetch URL --output FILE``."""
 
 import argparse
+import errno
 import os
 import shutil
 import sys
@@ -12,6 +13,9 @@ from pathlib import Path
 from qpeft_rerank import console
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.trec.output import check_output
+
+# What a disk says that has no more room, to this user at least: no network does.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -35,11 +39,14 @@ def _fetch(args: argparse.Namespace) -> int:
     try:
         with urllib.request.urlopen(args.address, timeout=60) as answer, part.open("wb") as file:
             shutil.copyfileobj(answer, file, 1 << 20)
+            file.flush()
             size = answer.headers.get("Content-Length")
             if size is not None and file.tell() != int(size):
                 raise InputError(f"{args.address}: ended after {file.tell():,} of {int(size):,} bytes; try again")
         os.replace(part, output)
     except (OSError, ValueError, HTTPException) as error:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise InputError(f"{output}: cannot be written ({error.strerror}); free some space and try again") from None
         reason = getattr(error, "reason", None) or error
         raise InputError(
             f"{args.address}: cannot be fetched ({reason}); check the network, or put the file into --data by hand"

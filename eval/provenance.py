@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from eval.chain import Chain
 from eval.commands import typed
 from eval.conditions import Condition
-from eval.steps import Source, Step, ordered
+from eval.steps import SCORING, Source, Step, ordered
 from eval.store import Store
 from eval.versions import versions
 
@@ -36,7 +36,7 @@ def ran(steps: Sequence[Step], store: Store) -> list[Ran]:
         record = store.record(step)
         # As it ran: the present call may ask for another device or batch size.
         words = record.get("command") or ["python", *step.command(store.work)]
-        command = typed(step, store.work, words, record.get("threads") if step.operations else None)
+        command = typed(step, store.work, words, record.get("threads") if step.module in SCORING else None)
         found.append(Ran(f"{step.kind} {step.label}", command, str(record.get("output")), record.get("seconds")))
     return found
 

@@ -55,7 +55,7 @@ def publish(
     shown = tables.Shown(
         measures,
         next((c.row for c in conditions if c.method.kind == "first-stage"), None),
-        reference,
+        reference if reference in {condition.row for condition in conditions} else None,
         published_beside(conditions, matrix) if chain.scale.published else None,
         checks,
     )

@@ -102,7 +102,9 @@ def add_how(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument("--batch-tokens", type=console.positive, metavar="N", help="tokens a forward pass")
     how.add_argument(
-        "--prefix-cache", metavar="DIR", help="one folder for all trainings' states of passages (default: as train's)"
+        "--prefix-cache",
+        metavar="DIR",
+        help="one folder for all trainings' states of passages; their own times stay unknown (default: as train's)",
     )
 
 
@@ -130,8 +132,11 @@ def select(args: argparse.Namespace) -> Selection:
     """
     matrix = load_matrix(args.matrix)
     known("--scale", "scale", [args.scale], matrix.scales)
-    stages = [_given_stage(text, matrix) for text in args.first_stage]
-    matrix.first_stages.update((stage.name, stage) for stage in stages)
+    stages = []
+    for text in args.first_stage:  # one by one: two of one name are refused
+        stage = _given_stage(text, matrix)
+        matrix.first_stages[stage.name] = stage
+        stages.append(stage.name)
     changes = {name: value for name in (*_CHANGES, *_NAMES) if (value := getattr(args, name)) is not None}
     scale, settings = matrix.scales[args.scale], _settings(args.settings)
     if "epochs" in settings:
@@ -145,7 +150,7 @@ def select(args: argparse.Namespace) -> Selection:
     scale = dataclasses.replace(scale, recipe={**scale.recipe, **settings}, **changes)
     if scale.topics < 0:
         raise InputError(f"--topics {scale.topics}: give a number, 0 for all")
-    return Selection(matrix, scale, _wanted(args, matrix, scale, [stage.name for stage in stages]))
+    return Selection(matrix, scale, _wanted(args, matrix, scale, stages))
 
 
 def chain_of(args: argparse.Namespace, selection: Selection) -> Chain:
@@ -188,6 +193,10 @@ def _wanted(
         known("--datasets", "dataset", args.datasets or (), matrix.datasets)
         known("--methods", "method", args.methods or (), matrix.methods)
         names = [table.name for table in matrix.tables.values() if _has_some(table, args, scale)]
+        if not names:
+            raise InputError(
+                f"--scale {scale.name}: no table has these --datasets with these --methods; --list shows all"
+            )
     elif not names and (flags := [f"--{name}" for name in ("datasets", "methods", "values") if getattr(args, name)]):
         raise InputError(f"{', '.join(flags)}: narrows a --table or --all, of which there is none; leave it out")
     wanted: dict[str, tuple[Table, list[Condition]]] = {}

@@ -122,11 +122,11 @@ def summary(rows: "Sequence[tuple[Condition, numpy.ndarray]]") -> "pandas.DataFr
     kinds: dict[tuple[str, str], tuple[dict[str, str], list[numpy.ndarray]]] = {}
     for one, found in rows:
         stage = {"First stage": one.first_stage.title} if several else {}
-        kinds.setdefault((one.first_stage.title, one.title), (stage, []))[1].append(found)
+        kinds.setdefault((one.first_stage.name, one.row), ({**stage, "Method": one.title}, []))[1].append(found)
         records.append({"Data": one.dataset.title, **stage, "Method": one.title, **_record([found])})
     if len(rows) > len(kinds):
-        for (_, title), (stage, sets) in kinds.items():
-            records.append({"Data": "Mean", **stage, "Method": title, **_record(sets)})
+        for said, sets in kinds.values():
+            records.append({"Data": "Mean", **said, **_record(sets)})
     return pandas.DataFrame(records)
 
 

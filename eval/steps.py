@@ -17,6 +17,7 @@ from typing import Any, Literal
 from qpeft_rerank import __version__
 from qpeft_rerank.adapters.find import CONFIG, STAMP, WEIGHTS, find_adapter, saved_template, shipped_adapters
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.files import at_home
 from qpeft_rerank.likelihood import scores
 from qpeft_rerank.likelihood.identity import file_digest, model_identity, tokenizer_identity
 from qpeft_rerank.prompt.templates import load_template
@@ -24,8 +25,8 @@ from qpeft_rerank.prompt.templates import load_template
 #: Raised when a step's output would be another one for the same words: by another way of mining, of training or of
 #: converting a model. Scores have a format of their own.
 FORMAT = 2
-# By a command's module: one that ranks, and one that compares epochs on dev questions.
-_SCORING = ("qpeft_rerank.rerank", "qpeft_rerank.train")
+#: Commands' modules that read with a model: one that ranks, and one that compares epochs on dev questions.
+SCORING = ("qpeft_rerank.rerank", "qpeft_rerank.train")
 
 
 class Own(Enum):
@@ -63,8 +64,19 @@ def file_source(path: Path) -> Source:
 
 
 def name_source(name: str) -> Source:
-    """A name that others keep: a prebuilt index, a topic set, an address."""
+    """A name of what others keep: a prebuilt index, a topic set, an address."""
     return Source(name, f"name {name}")
+
+
+def set_source(name: str) -> Source:
+    """A set of topics or judgements: a file by its content, others by the name that their keepers give them."""
+    return file_source(Path(name)) if Path(name).is_file() else name_source(name)
+
+
+def index_source(name: str) -> Source:
+    """An index: a folder by its commit, which no two builds share; a prebuilt one by its name."""
+    commits = sorted(Path(name).glob("segments_*")) if Path(name).is_dir() else []
+    return Source(name, _digest([[one.name, file_digest(one)] for one in commits])) if commits else name_source(name)
 
 
 def prompt_source(name: str) -> Source:
@@ -98,7 +110,7 @@ def adapter_prompt(name: str) -> str | None:
 
 
 def _adapter_folder(name: str) -> Path | None:
-    return find_adapter(name) if Path(name).is_dir() or name in shipped_adapters() else None
+    return find_adapter(name) if at_home(name).is_dir() or name in shipped_adapters() else None
 
 
 def model_source(name: str) -> Source:
@@ -108,11 +120,11 @@ def model_source(name: str) -> Source:
     if name == EMBEDDED:
         path = embedded_gguf()
         return Source(name, file_digest(path) if path else f"name {name}")
-    path = Path(name)
+    path = at_home(name)
     if path.is_dir() and (path / "config.json").is_file():
         return Source(name, _digest([model_identity(path), tokenizer_identity(path)]))
     if path.is_file():
-        return file_source(path)
+        return Source(name, file_source(path).digest)
     return name_source(name)
 
 
@@ -144,7 +156,7 @@ class Step:
     @cached_property
     def key(self) -> str:
         """24 hexadecimal digits."""
-        scored = [scores.FORMAT] if self.module in _SCORING else []
+        scored = [scores.FORMAT] if self.module in SCORING else []
         words = [_word_key(word) for word in self.words]
         return _digest([FORMAT, __version__, self.module, words, self.output, *scored])
 

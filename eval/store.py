@@ -165,7 +165,11 @@ class Store:
             # Of all that had a part in it: more than one, perhaps, where it was stopped and went on.
             "versions": self.record(step).get("versions", []),
         }
-        write_whole(step.folder(self.work) / _RECORD, (json.dumps(described | values, indent=2) + "\n").encode())
+        path = step.folder(self.work) / _RECORD
+        try:
+            write_whole(path, (json.dumps(described | values, indent=2) + "\n").encode())
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written ({error.strerror}); free some space and go on") from None
 
     @contextmanager
     def alone(self) -> Iterator[None]:

@@ -1,5 +1,6 @@
 """Tables for people (Markdown, LaTeX) and for programs (CSV)."""
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -94,7 +95,7 @@ def layout(
             record["Method"] = style.plain(first.title)
             means = cells.set_index("measure")["mean"]
             for measure in shown.measures:
-                text = f"{means[measure]:.2f}"
+                text = "–" if math.isnan(means[measure]) else f"{means[measure]:.2f}"  # no topic to average
                 # One row is no contest.
                 text = (
                     style.bold(text) if round(means[measure], 2) == best[measure] and len(group) > len(cells) else text

@@ -168,7 +168,8 @@ def parse_yaml(text: str, source: str, long: bool = False) -> Any:
     :param source: where it is from, for messages.
     :param long: it may be thousands of lines: read by the parser in C where there is one, which is several times as quick
         and words some faults otherwise.
-    :raises InputError: naming the line, too, where the parser tells.
+    :raises InputError: naming the line, too, where the parser tells. A key that a mapping has twice is a fault,
+        as YAML's rules have it: PyYAML would take the last one and say nothing.
     """
     import yaml
 
@@ -183,7 +184,9 @@ def parse_yaml(text: str, source: str, long: bool = False) -> Any:
 
 @cache
 def _yaml_loader(long: bool) -> Any:
-    """PyYAML's safe loader, which tells the line, too, of a value that it takes for what it cannot be."""
+    """PyYAML's safe loader, which tells the line, too, of a value that it takes for what it cannot be, and of a key that is
+    there already.
+    """
     import yaml
 
     safe: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader) if long else yaml.SafeLoader
@@ -194,7 +197,15 @@ def _yaml_loader(long: bool) -> Any:
         except ValueError as error:  # 2026-13-45 has the look of a date
             raise yaml.constructor.ConstructorError(None, None, first_line(error), node.start_mark) from None
 
-    return type("Loader", (safe,), {"construct_object": construct_object})
+    def construct_mapping(loader: Any, node: Any, deep: bool = False) -> Any:
+        seen = set()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value} for the second time", key.start_mark)
+            seen.add((key.tag, key.value) if isinstance(key, yaml.ScalarNode) else None)
+        return safe.construct_mapping(loader, node, deep)
+
+    return type("Loader", (safe,), {"construct_object": construct_object, "construct_mapping": construct_mapping})
 
 
 def parse_json(text: str, **how: Any) -> Any:

@@ -46,6 +46,7 @@ def draw(
             shift = 0.012 * (max(places.values()) - min(places.values())) if numeric else 0.1
             for number, (method, points) in enumerate(lines.items()):
                 look = shown[method]
+                points.sort(key=lambda point: point[0])  # the table's order may be any; a line goes to the right
                 x = [place + shift * (number - (len(lines) - 1) / 2) for place, _ in points]
                 y = [cell.mean for _, cell in points]
                 below = [max(0.0, cell.mean - cell.low) for _, cell in points]

@@ -24,6 +24,8 @@ _COLOURS = ("#0072b2", "#3f9bd1", "#8294c4", "#b04a87", "#c98600", "#009e73", "#
 _COLOURS += ("#8c564b", "#6b7f2a")
 _DASHES: dict[str, tuple[float, ...]] = {"prompt": (5, 2), "untrained": (1.5, 1.5), "trained": ()}
 _DASHES["ready"] = (6, 1.5, 1.5, 1.5)
+# For further methods of a kind whose colour was given to one before: there are more methods than colours.
+_MORE: tuple[tuple[float, ...], ...] = ((9, 2), (3, 1), (9, 1.5, 1.5, 1.5, 1.5, 1.5), (2.5, 2.5, 1, 2.5))
 _SETTINGS = {
     "font.size": 9,
     "text.color": INK,
@@ -74,11 +76,15 @@ class Panel:
 
 
 def looks(kinds: Mapping[str, str]) -> dict[str, Look]:
-    """A look for each method, by its kind (:data:`eval.design.KINDS`); first stages are grey and dotted."""
+    """A look for each method, by its kind (:data:`eval.design.KINDS`); first stages are grey and dotted.
+
+    No two have the same as long as there are looks.
+    """
     others = [name for name, kind in kinds.items() if kind != "first-stage"]
     found = {name: Look(BASE, (1.5, 1.5)) for name in kinds if name not in others}
     for place, name in enumerate(others):
-        found[name] = Look(_COLOURS[place % len(_COLOURS)], _DASHES[kinds[name]])
+        ways = [Look(_COLOURS[place % len(_COLOURS)], dashes) for dashes in (_DASHES[kinds[name]], *_MORE)]
+        found[name] = next((look for look in ways if look not in found.values()), ways[0])
     return found
 
 

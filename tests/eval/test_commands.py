@@ -1,5 +1,6 @@
 """The small commands: sample, candidates, judge, untrained, fetch, and DPR's JSON there and back."""
 
+import errno
 import http.server
 import json
 import random
@@ -168,6 +169,20 @@ def test_fetch(tmp_path, monkeypatch, capsys):
     assert call(fetch.main, "nonsense", "--output", tmp_path / "b") == 2 and "cannot be fetched" in one_line(capsys)
 
 
+def test_a_full_disk_is_no_networks_fault(tmp_path, monkeypatch, capsys):
+    def full(source, target, size):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfileobj", full)
+    (tmp_path / "a").write_text("text")
+    assert call(fetch.main, (tmp_path / "a").as_uri(), "--output", tmp_path / "b") == 2
+    assert (
+        one_line(capsys)
+        == f"error: {tmp_path / 'b'}: cannot be written (No space left on device); free some space and try again\n"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
 entries = st.lists(
     st.tuples(
         st.sampled_from(["who?", "what is it", "who?"]),
@@ -244,6 +259,7 @@ def test_dpr_json_refuses_qrels_of_other_topics(files, capsys):
         ('[{"question": "q", "answers": []}]', "'ctxs' is not a list"),
         ('[{"question": "q", "ctxs": [{"id": 1}]}]', "no id or no score"),
         ('[{"question": "q", "ctxs": [{"id": "", "score": 1}]}]', "has no id"),
+        ('[{"question": "q", "ctxs": [{"id": null, "score": 1}]}]', "has no id"),
         (
             '[{"question": "q", "ctxs": [{"id": "\\ud800", "score": 1}]}]',
             "entry 0: the id '\\ud800' in ctxs has half a",

@@ -6,9 +6,12 @@ import pytest
 
 from eval import reproduce
 from eval.conditions import conditions_of, parse_condition
-from eval.design import FOLDER, MEASURES, load_matrix, within
+from eval.design import CHOICES, FOLDER, MEASURES, load_matrix, within
 from eval.records import read_yaml
+from qpeft_rerank import train
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.training.losses import LOSSES
+from qpeft_rerank.training.presets import PRESETS
 
 
 @pytest.mark.parametrize(
@@ -46,6 +49,23 @@ from qpeft_rerank.errors import InputError
         ("datasets.yaml", "    run: ../dl19/run.bm25.txt\n", "", "given has topics, corpus, qrels and run"),
         ("datasets.yaml", "    run: ../dl19", "    runs: ../dl19", "no file 'runs'; give run"),
         ("first-stages.yaml", "kind: search", "kind: dense", "no kind 'dense'"),
+        # Each of these was taken for something else, or ended in a traceback, perhaps hours later.
+        ("first-stages.yaml", "  b: 0.4\n", "", "bm25: k1 and b go together; set both or neither"),
+        ("first-stages.yaml", "kind: search", "kind: run", "bm25: kind run needs a path"),
+        ("first-stages.yaml", "kind: search", "kind: search\n  path: x.trec", "kind search takes no path"),
+        ("methods.yaml", "hints: before", "hints: befor", "no hints 'befor'; give before"),
+        ("methods.yaml", "loss: contrastive", "loss: contrasting", "no loss 'contrasting'; give contrastive"),
+        ("methods.yaml", "preset: faithful", "preset: faithfull", "no preset 'faithfull'; give faithful"),
+        ("methods.yaml", "decay: constant", "decay: none", "no decay 'none'; give "),
+        ("tables.yaml", "values: [after, before]", "values: [after, befor]", "no hints 'befor'"),
+        ("tables.yaml", "values: [5, 10, 15, 20]", "values: []", "ablation-k: vary names no values"),
+        ("scales.yaml", "  depth: 20\n", "  depth: 0\n", "mini: depth is a number from 1, not 0"),
+        ("scales.yaml", "  topics: 50 ", "  topics: -1 ", "mini: topics is a number from 0, not -1"),
+        ("scales.yaml", "memory: 7.0e+9", "memory: 0", "mini: memory is a number above 0, not 0; or leave it out"),
+        ("scales.yaml", "memory: 7.0e+9", "memory: .nan", "mini: memory is a number above 0, not nan"),
+        ("scales.yaml", "pick: first", "pick: frist", "no pick 'frist'; give first"),
+        ("scales.yaml", "dtype: mixed", "dtype: mxed", "no dtype 'mxed'; give mixed"),
+        ("methods.yaml", "general-r:", "general.r:", "general.r: names are made of letters, digits, _ and -"),
     ],
 )
 def test_a_bad_matrix(tmp_path, capsys, file, old, new, said):
@@ -59,12 +79,21 @@ def test_a_bad_matrix(tmp_path, capsys, file, old, new, said):
     assert said in err and str(folder / file) in err and err.count("\n") == 1
 
 
+def test_words_are_those_that_training_takes():
+    assert CHOICES["loss"] == LOSSES and set(PRESETS) < set(CHOICES["preset"])
+    [decay] = [action for action in train._parser()._actions if action.dest == "decay"]
+    assert CHOICES["decay"] == tuple(decay.choices)
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
         ("a: 1\nb: café\n".encode("latin-1"), "x.yaml:2: not UTF-8; save the file in that encoding"),
         (b"a: 1\nb:\n- 2026-13-45\n", "x.yaml:3: not YAML (month must be in 1..12); mend it, or put it in quotes"),
         (b"a: 1\nb: \x01\n", "x.yaml: not YAML (unacceptable character"),
+        # Pasted, and not called otherwise: the first of them was lost without a word.
+        (b"a: 1\nb: 2\na: 3\n", "x.yaml:3: not YAML (a for the second time)"),
+        (b"a:\n- {b: 1, c: 2, b: 1}\n", "x.yaml:2: not YAML (b for the second time)"),
         (b"a: " + b"[" * 5000 + b"]" * 5000, ": not YAML ("),
     ],
 )

@@ -1,15 +1,18 @@
 """Versions beside figures are those that ran the steps."""
 
+import dataclasses
 import json
 import shutil
 
 import pytest
 
 from eval import provenance, publish
+from eval.chain import Chain
 from eval.conditions import parse_condition
-from eval.design import load_matrix
+from eval.design import FOLDER, load_matrix
 from eval.store import Store
 from eval.versions import versions
+from tests.eval import made
 
 
 @pytest.fixture
@@ -55,3 +58,18 @@ def test_who_writes_it_is_no_step(told, monkeypatch):
         "Versions of 7 of 7 steps: " + json.dumps(versions()),
         'Versions where this was written: {"torch": "2"}',
     ]
+
+
+def test_threads_are_told_of_a_set_whose_size_is_not_known(tmp_path):
+    """Then no estimate of its operations can be made, but another number of threads rounds differently all the same."""
+    matrix = load_matrix()
+    one = parse_condition(matrix, "nq.bm25.zero-shot")
+    one = dataclasses.replace(one, dataset=dataclasses.replace(one.dataset, name="mine", test_size=0))
+    scale = dataclasses.replace(matrix.scales["mini"], model="no/model", topics=0, depth=16)
+    chain, store = Chain(scale, made.data_folder(tmp_path / "data", ("nq",), 8), FOLDER / "prompts"), Store(tmp_path)
+    made.finish([one], chain, store)
+    step = chain.rerank(one)
+    assert not step.operations
+    store.finish(step, 1.0, threads="2")
+    [told] = [ran.command for ran in provenance.ran([step], store)]
+    assert " && OMP_NUM_THREADS=2 python -m qpeft_rerank.rerank " in told

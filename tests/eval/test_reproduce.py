@@ -105,11 +105,13 @@ def test_help_is_there_at_once():
         (["--table", "main", "--topics", "-1"], "0 for all"),
         (["--table", "main", "--first-stage", "dpr"], "write NAME=RUN"),
         (["--table", "main", "--first-stage", "bm25=x"], "choose another name"),
+        (["--table", "main", "--first-stage", "a=x", "--first-stage", "a=y"], "a=y: choose another name"),
         (["--table", "main", "--first-stage", "my (run)=x"], "choose another name, of letters"),
         (
             ["--condition", "nq.bm25.lora", "--datasets", "nq", "--values", "9"],
             "--datasets, --values: narrows a --table",
         ),
+        (["--list", "--all", "--datasets", "curated"], "--scale mini: no table has these --datasets"),
         (["--all", "--datasets", "nqq"], "--datasets: no dataset 'nqq'; give nq"),
         (["--condition", "nq.bm25.hints-untrained.margin-0.3"], "no variant 'margin-0.3'"),
         (["--table", "main", "--set", "epochs=2026-13-45"], "2026-13-45: give a number or a word"),

@@ -10,7 +10,7 @@ from scipy import stats
 from eval import shifts, tables
 from eval.chain import Chain
 from eval.commands import Commands
-from eval.conditions import conditions_of, parse_condition
+from eval.conditions import Condition, conditions_of, parse_condition
 from eval.design import FOLDER, load_matrix
 from eval.mixing import Scored, scored_of
 from eval.store import Store
@@ -68,6 +68,18 @@ def test_first_stages_are_kept_apart():
     assert list(means["First stage"]) == ["BM25", "X"] and list(means.Topics) == ["8", "8"]
     assert list(means[shifts.COLUMNS[2]]) == ["+2.00", "+6.00"]
     assert "First stage" not in shifts.summary(rows[:2])
+
+
+def test_two_methods_of_one_title_have_means_of_their_own():
+    matrix = load_matrix()
+    rows = []
+    for name, value in (("qpeft-a", 1.0), ("mine", 5.0)):
+        method = dataclasses.replace(matrix.methods["qpeft-a"], name=name)
+        for data in ("nq", "squad"):
+            one = Condition(matrix.datasets[data], matrix.first_stages["bm25"], method)
+            rows.append((one, numpy.full((4, 3), value)))
+    found = shifts.summary(rows)
+    assert list(found[found.Data == "Mean"][shifts.COLUMNS[2]]) == ["+1.00", "+5.00"]
 
 
 def test_topics_that_tell_nothing():

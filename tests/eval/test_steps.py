@@ -1,6 +1,7 @@
 """A step is known by its content; the store notices what is missing, damaged or exchanged."""
 
 import dataclasses
+import errno
 import json
 import os
 import shutil
@@ -9,8 +10,19 @@ import pytest
 
 from eval import runner
 from eval.commands import shell
-from eval.steps import OUTPUT, Source, Step, file_source, model_source, name_source, ordered, prompt_source
+from eval.steps import (
+    OUTPUT,
+    Source,
+    Step,
+    adapter_source,
+    file_source,
+    model_source,
+    name_source,
+    ordered,
+    prompt_source,
+)
 from eval.store import Store
+from qpeft_rerank.adapters.find import CONFIG
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.likelihood.identity import file_digest
 
@@ -70,6 +82,18 @@ def test_sources(model, tmp_path):
     assert prompt_source("plain").digest != prompt_source("upr").digest
     with pytest.raises(InputError, match="cannot be read"):
         file_source(tmp_path / "absent")
+
+
+def test_what_is_in_the_home_folder_is_known_by_content(model, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copytree(model, tmp_path / "model")
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / CONFIG).write_text("{}")
+    (tmp_path / "small.gguf").write_text("weights")
+    for look, name in ((model_source, "model"), (model_source, "small.gguf"), (adapter_source, "adapter")):
+        found = look(f"~/{name}")
+        # Where it is said to be is typed as before: the command reads ~ itself.
+        assert found.text == f"~/{name}" and found.digest == look(str(tmp_path / name)).digest != f"name ~/{name}"
 
 
 def test_ordered_lists_needed_ones_first_and_once():
@@ -137,6 +161,29 @@ def test_failures_are_one_line_and_keep_what_is_finished(tmp_path):
     killed = writer("killed", fails="import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     with pytest.raises(InputError, match="killed by signal 9"):
         runner.run([killed], store)
+
+
+@pytest.mark.parametrize("taken", ["log.txt", "step.json"])
+def test_a_full_disk_is_told_with_the_file(tmp_path, monkeypatch, taken):
+    store, step = Store(tmp_path), writer("text", fails="sys.stderr.write('said')")
+    path = step.folder(tmp_path) / taken
+    if taken == "log.txt":
+        if not os.path.exists("/dev/full"):
+            pytest.skip("no device that is full")
+        store.begin(step)
+        path.symlink_to("/dev/full")
+    else:
+
+        def full(path, data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr("eval.store.write_whole", full)
+    with pytest.raises(InputError) as caught:
+        runner.run([step], store)
+    assert str(caught.value) == f"{path}: cannot be written (No space left on device); free some space and go on"
+    monkeypatch.undo()
+    path.unlink(missing_ok=True)
+    assert runner.run([step], store) <= 1 and store.is_done(step)
 
 
 def test_records_of_others_are_left_out(tmp_path):

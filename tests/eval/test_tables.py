@@ -97,6 +97,15 @@ def test_a_mean_with_a_data_set_without_topics_is_compared_with_nothing():
     assert not compared[compared.dataset == "nq"].difference.isna().any()
 
 
+def test_a_list_without_topics_has_no_figures():
+    found = {one: dataclasses.replace(values, answered=frozenset()) for one, values in measured().items()}
+    shown = frame(found)
+    assert set(shown["R@10"]) == {"–"} and set(shown["Topics"]) == {"0"}
+    rows = means(found, ["R@10"])
+    stored = expectations.entry(PARAMETERS, rows[rows.row == "zero-shot"])
+    assert stored["clean"] == {} and stored["full"].keys() == {"R@10"}
+
+
 def test_captions_say_which_topics_are_left_out():
     sets = {name: MATRIX.datasets[name] for name in ("nq", "dl19")}
     for named, said in (
@@ -196,6 +205,34 @@ def test_bad_expectations(tmp_path):
     (tmp_path / "expected.yaml").write_text("figures: {}")
     with pytest.raises(InputError, match="has tolerance"):
         expectations.Expected(tmp_path, "mini")
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        "3",
+        "[{parameters: {depth: 20}}, 7]",
+        "{clean: {R@10: 1.0}}",
+        "{parameters: {depth: 20}, clean: [1.0]}",
+        "{parameters: {depth: 20}, full: {R@10: high}}",
+    ],
+)
+def test_what_was_pasted_wrongly_is_told_in_one_line(tmp_path, stored):
+    tolerance = "tolerance: {ok: 0.02, okish: 1.0, topics: 1}\n"
+    (tmp_path / "expected.yaml").write_text(f"{tolerance}figures: {{mini: {{c: {stored}}}}}\n")
+    with pytest.raises(InputError, match="mini, c: has parameters, and under clean and full a number by measure"):
+        expectations.Expected(tmp_path, "mini")
+    (tmp_path / "expected.yaml").write_text(f"{tolerance}figures: {{mini: 3}}\n")
+    with pytest.raises(InputError, match="mini: has figures by condition"):
+        expectations.Expected(tmp_path, "mini")
+
+
+@pytest.mark.parametrize("values", ["{H@20: high}", "[H@20]", "62.9"])
+def test_bad_published_figures(tmp_path, values):
+    figure = f"{{dataset: nq, first_stage: bm25, method: first-stage, as: A, source: s, values: {values}}}"
+    (tmp_path / "published.yaml").write_text(f"sources: {{s: S}}\nfigures:\n  - {figure}\n")
+    with pytest.raises(InputError, match=r"published.yaml: a figure has dataset, .* values: {measure: number}"):
+        expectations.published(dataclasses.replace(MATRIX, folder=tmp_path))
 
 
 def test_values_are_read_or_refused(tmp_path):
