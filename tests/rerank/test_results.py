@@ -136,6 +136,22 @@ def test_a_dry_run_says_what_sharing_saves(
     assert [words in told for words in ("if this model allows it", "if nothing is shared")] == [not options] * 2
 
 
+def test_a_dry_run_counts_no_tokens_of_passages_that_are_not_there(
+    command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def tokens() -> str:
+        assert main(command(dry_run=True, missing="skip")) == 0
+        told = capsys.readouterr().err.splitlines()
+        assert ("pairs      12 (6 not in the collection)" in told) == bool(absent)
+        return next(line for line in told if line.startswith("tokens"))
+
+    absent = ""
+    whole = tokens()
+    absent = "".join(f"9 Q0 nowhere{place} 9 0.{place} x\n" for place in range(6))
+    (tmp_path / "first.trec").write_text(RUN + absent, "utf-8")
+    assert tokens() == whole
+
+
 def test_a_dry_run_plans_and_writes_nothing(command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = sorted(tmp_path.iterdir())
     assert main(command(dry_run=True)) == 0
