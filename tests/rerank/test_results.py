@@ -195,6 +195,24 @@ def test_measures_before_and_after_and_passages_shown(
     assert "1 judged topics are not in the run" in told.err and "without judgements" not in told.err
 
 
+def test_a_passage_without_title_or_text_is_shown_as_what_it_has(
+    command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = [("7", "", " "), ("40", "A title", ""), ("41", "", "A\ttext")]
+    (tmp_path / "odd.jsonl").write_text(
+        "".join(json.dumps({"id": i, "title": title, "text": text}) + "\n" for i, title, text in records), "utf-8"
+    )
+    (tmp_path / "first.trec").write_text("".join(f"9 Q0 {i} 1 1 x\n" for i, _, _ in records), "utf-8")
+    assert main(command(corpus=tmp_path / "odd.jsonl", show=1)) == 0
+    shown = capsys.readouterr().out.splitlines()
+    before = next(place for place, line in enumerate(shown) if line.startswith("  before"))
+    assert [line.split(maxsplit=1 + (place == 0))[-1] for place, line in enumerate(shown[before : before + 3])] == [
+        "(empty)",
+        "A title",
+        "A text",
+    ]
+
+
 def test_topics_that_a_table_does_not_count_are_told(
     command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
