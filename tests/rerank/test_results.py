@@ -231,8 +231,10 @@ def test_a_limit_takes_the_first_topics_and_judges_no_others(
     )
     options = {"topics": topics, "limit": 2, "qrels": "answers", "measures": "RR"}
     assert main(command(index=tiny_index, run=None, corpus=None, **options)) == 0
+    told = capsys.readouterr()
+    assert f"searching {tiny_index} with 2 topics of {topics}" in told.err.splitlines()
     # Topic 1 finds nothing and counts 0, topic 2 is found, topic 3 is beyond the limit.
-    assert capsys.readouterr().out.splitlines()[-1].split()[-1] == "0.5000"
+    assert told.out.splitlines()[-1].split()[-1] == "0.5000"
     assert {row[0] for row in lines(tmp_path / "out.trec")} == {"2"}
 
 
