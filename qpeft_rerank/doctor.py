@@ -177,7 +177,10 @@ CHECKS: tuple[Callable[[], Iterator[Line]], ...] = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the findings on stdout; return 0, or 2 if one of them needs a fix."""
-    parser = console.Parser(prog="python -m qpeft_rerank.doctor", description=__doc__)
+    parser = console.Parser(
+        prog="python -m qpeft_rerank.doctor",
+        description="Tell what works on this machine, and the fix for what does not. Exit status 2 if something is to fix.",
+    )
     parser.parse_args(argv)
     return console.run(_doctor)
 

@@ -77,6 +77,8 @@ class Job:
         exactness.settle(args, team.count if team else 1)
         if self.index is not None:
             lucene.check_index(self.index)
+        if args.run is None and self.index is None:
+            raise InputError("--corpus holds passages but no ranking; add --run FILE, or search an --index")
         if args.topics is None and self.index is None:
             raise InputError("a run's topics have no text of their own; add --topics FILE or NAME")
         self.topics_name: str = args.topics or sources.topics_of_index(str(self.index))
@@ -211,18 +213,17 @@ class Job:
     def _first_stage(self, topics: dict[str, Topic]) -> Run:
         if self.args.run is not None:
             return read_run(self.args.run)
-        if self.index is None:
-            raise InputError("--corpus holds passages but no ranking; add --run FILE, or search an --index")
-        say(f"searching {self.index} with {len(topics):,} topics of {self.topics_name}")
+        index_name = str(self.index)  # there is one where no run is given
+        topics = self._limited(topics)
+        say(f"searching {index_name} with {len(topics):,} topics of {self.topics_name}")
         # What is searched knows how it spells the docids that it found: passages are fetched from it, not from another.
         passages = self.passages
-        index = passages if isinstance(passages, LuceneIndex) else lucene.open_index(self.index, self.args.language)
-        topics = self._limited(topics)
+        index = passages if isinstance(passages, LuceneIndex) else lucene.open_index(index_name, self.args.language)
         hits = self.args.hits or max(_HITS, self.args.depth)
         found = index.search(topics, hits=hits, threads=self.args.threads or 1, order=self.topics_name)
         run = {topic: listed for topic, listed in found if listed}
         if not run:
-            raise InputError(f"index {self.index} finds nothing for any topic of {self.topics_name}")
+            raise InputError(f"index {index_name} finds nothing for any topic of {self.topics_name}")
         sources.say_unfound(topics, run)
         return run
 

@@ -80,13 +80,19 @@ def plan_lines(
         padded += total_tokens(planned.plan)
         cut += sum(sequence.truncated for sequence in planned.sequences)
         batches += len(planned.plan)
-    scale = pairs / max(counted, 1)
+    looked_at = count_pairs(sample, args.depth)
+    # By all that were looked at: passages that the collection lacks take no tokens anywhere in the run.
+    scale = pairs / max(looked_at, 1)
+    notes = [f"tokens counted on {counted:,}"] if looked_at < pairs else []
+    if absent := looked_at - counted:
+        notes.append(f"{absent * scale:,.0f} not in the collection")
+    noted = f" ({', '.join(notes)})" if notes else ""
     yield f"model      {source.name} ({shape.body / 1e6:,.0f}M parameters and {shape.head / 1e6:,.0f}M of head)"
     yield f"           {source.folder}, {precision} on {device}"
     yield f"prompt     {template.name}"
     yield f"passages   {passages.name}"
     yield f"topics     {len(run):,}"
-    yield f"pairs      {pairs:,}{'' if counted == pairs else f' (tokens counted on {counted:,})'}"
+    yield f"pairs      {pairs:,}{noted}"
     yield f"tokens     {tokens * scale:,.0f}, of which scored {scored * scale:,.0f}; cut passages {cut * scale:,.0f}"
     # Whether a model is read without padding is known of a loaded one alone.
     padding = f"padding at most {whole / max(tokens, 1) - 1:.1%}"

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
-from qpeft_rerank.collection.passages import Passages
+from qpeft_rerank.collection.passages import Passage, Passages
 from qpeft_rerank.errors import InputError
 from qpeft_rerank.results import RerankedRun
 from qpeft_rerank.trec.measures import Evaluation, evaluate, parse_measure
@@ -68,11 +68,16 @@ def before_and_after(
         for name, ranking in (("before", old), ("after", new)):
             for rank, docid in enumerate(ranking[:_TOP], 1):
                 passage = texts.get(docid)
-                text = " ".join(f"{passage.title}: {passage.text}".split()) if passage else "(not in the collection)"
-                text = text.removeprefix(": ")
+                text = _in_one_line(passage) if passage else "(not in the collection)"
                 mark = "*" if qrels.get(topic, {}).get(docid, 0) > 0 else " "
                 moved = f"({old.index(docid) + 1})" if name == "after" else ""
                 short = text if len(text) <= _WIDTH else text[: _WIDTH - 1] + "…"
                 yield f"  {name if rank == 1 else '':7}{mark}{rank} {moved:5}{short}"
     if count > 0:
         yield ""
+
+
+def _in_one_line(passage: Passage) -> str:
+    """What a passage has of title and text, white space made single spaces."""
+    parts = (" ".join(part.split()) for part in (passage.title, passage.text))
+    return ": ".join(filter(None, parts)) or "(empty)"

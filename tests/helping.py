@@ -24,4 +24,5 @@ def helps_at_once(modules: list[str]) -> None:
     command = [sys.executable, "-c", CODE, *modules]
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert "``" not in done.stdout, "a docstring's markup"
     assert [line.split()[3] for line in done.stdout.splitlines() if line.startswith("usage: ")] == modules

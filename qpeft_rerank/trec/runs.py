@@ -145,15 +145,19 @@ def format_run(run: Mapping[str, Sequence[Scored]], tag: str) -> Iterator[str]:
 
     Pairs are put in :func:`trec_order` first, so the written rank is the one that trec_eval uses
     whatever the order given; nine significant digits give every float32 back exactly.
-    :class:`InputError` for a score that is not finite, a docid twice, and an id that is no word.
+    :class:`InputError` for what is no run, a score that is not finite, a docid twice, and an id that is no word.
     """
     _check_word(tag, "the run's tag")
+    if not isinstance(run, Mapping):
+        raise InputError(f"run: is {type(run).__name__}; give a mapping from topics to (docid, score) pairs")
     for topic, scored in run.items():
         _check_word(topic, "topic id")
         try:
             ordered = trec_order([entry[:2] for entry in scored])
         except InputError as error:
             raise InputError(f"topic {topic}, {error}") from None
+        except (TypeError, ValueError, OverflowError):  # docids alone, scores that are texts, or beyond all floats
+            raise InputError(f"topic {topic}: give (docid, score) pairs, or hits, of strings and numbers") from None
         _check_docids(topic, [docid for docid, _ in ordered])
         for rank, (docid, score) in enumerate(ordered, 1):
             yield f"{topic} Q0 {docid} {rank} {score:.9g} {tag}\n"

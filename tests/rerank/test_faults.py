@@ -18,6 +18,8 @@ from tests.rerank.first_stage import RUN
         ({"topics": None}, "add --topics"),
         ({"corpus": None}, "add --corpus FILE or --index NAME"),
         ({"run": None}, "add --run FILE"),
+        ({"run": None, "topics": None}, "add --run FILE"),
+        ({"run": None, "topics": "absent.tsv"}, "add --run FILE"),
         ({"model": "no/such-model"}, "no/such-model"),
         ({"model": "embeded"}, "embedded"),
         ({"prompt": "plane"}, "plain, qpeft, upr"),

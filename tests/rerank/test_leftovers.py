@@ -1,5 +1,7 @@
 """A job that stops while it writes its results: the same command goes on."""
 
+import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,13 @@ class Stop(BaseException):
 
 
 @pytest.mark.parametrize("place", range(3))
+@pytest.mark.parametrize("query", ["a query", "one\n\nof \u2028 <several>\nlines"])
 def test_stopped_between_its_outputs_it_goes_on(
-    command, tmp_path: Path, place: int, monkeypatch: pytest.MonkeyPatch
+    command, tmp_path: Path, place: int, query: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    topics = tmp_path / "topics.jsonl"
+    topics.write_text("".join(json.dumps({"id": topic, "question": query}) + "\n" for topic in ("10", "9")), "utf-8")
+    command = partial(command, topics=topics)
     files = [tmp_path / name for name in ("scores.jsonl.gz", "page.html", "out.trec")]
     options = {"scores": files[0], "explain": files[1]}
     assert main(command(**options)) == 0

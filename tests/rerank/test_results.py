@@ -136,6 +136,22 @@ def test_a_dry_run_says_what_sharing_saves(
     assert [words in told for words in ("if this model allows it", "if nothing is shared")] == [not options] * 2
 
 
+def test_a_dry_run_counts_no_tokens_of_passages_that_are_not_there(
+    command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def tokens() -> str:
+        assert main(command(dry_run=True, missing="skip")) == 0
+        told = capsys.readouterr().err.splitlines()
+        assert ("pairs      12 (6 not in the collection)" in told) == bool(absent)
+        return next(line for line in told if line.startswith("tokens"))
+
+    absent = ""
+    whole = tokens()
+    absent = "".join(f"9 Q0 nowhere{place} 9 0.{place} x\n" for place in range(6))
+    (tmp_path / "first.trec").write_text(RUN + absent, "utf-8")
+    assert tokens() == whole
+
+
 def test_a_dry_run_plans_and_writes_nothing(command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = sorted(tmp_path.iterdir())
     assert main(command(dry_run=True)) == 0
@@ -179,6 +195,24 @@ def test_measures_before_and_after_and_passages_shown(
     assert "1 judged topics are not in the run" in told.err and "without judgements" not in told.err
 
 
+def test_a_passage_without_title_or_text_is_shown_as_what_it_has(
+    command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = [("7", "", " "), ("40", "A title", ""), ("41", "", "A\ttext")]
+    (tmp_path / "odd.jsonl").write_text(
+        "".join(json.dumps({"id": i, "title": title, "text": text}) + "\n" for i, title, text in records), "utf-8"
+    )
+    (tmp_path / "first.trec").write_text("".join(f"9 Q0 {i} 1 1 x\n" for i, _, _ in records), "utf-8")
+    assert main(command(corpus=tmp_path / "odd.jsonl", show=1)) == 0
+    shown = capsys.readouterr().out.splitlines()
+    before = next(place for place, line in enumerate(shown) if line.startswith("  before"))
+    assert [line.split(maxsplit=1 + (place == 0))[-1] for place, line in enumerate(shown[before : before + 3])] == [
+        "(empty)",
+        "A title",
+        "A text",
+    ]
+
+
 def test_topics_that_a_table_does_not_count_are_told(
     command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -197,8 +231,10 @@ def test_a_limit_takes_the_first_topics_and_judges_no_others(
     )
     options = {"topics": topics, "limit": 2, "qrels": "answers", "measures": "RR"}
     assert main(command(index=tiny_index, run=None, corpus=None, **options)) == 0
+    told = capsys.readouterr()
+    assert f"searching {tiny_index} with 2 topics of {topics}" in told.err.splitlines()
     # Topic 1 finds nothing and counts 0, topic 2 is found, topic 3 is beyond the limit.
-    assert capsys.readouterr().out.splitlines()[-1].split()[-1] == "0.5000"
+    assert told.out.splitlines()[-1].split()[-1] == "0.5000"
     assert {row[0] for row in lines(tmp_path / "out.trec")} == {"2"}
 
 

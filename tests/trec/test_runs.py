@@ -6,12 +6,14 @@ import random
 import struct
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from qpeft_rerank.errors import InputError
+from qpeft_rerank.results import RerankedRun
 from qpeft_rerank.trec.runs import Hit, format_run, locate, read_run, trec_order, write_run
 
 WORDS = st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1, max_size=6)
@@ -107,11 +109,18 @@ def test_scores_that_no_one_can_rank_are_refused_by_name(tmp_path: Path, score: 
         ({"q": [("a", 1.0), ("a", 2.0)]}, "t", "topic q: docid a occurs twice"),
         ({1: [("a", 1.0)]}, "t", "topic id 1 is int; give a string"),
         ({"q": [("a", 1.0), (7, 2.0)]}, "t", "topic q: docid 7 is int; give a string"),
+        ({"q": [("a", 1.0), (7, 1.0)]}, "t", "topic q: give .* of strings and numbers"),
+        ({"q": [("a", "1.0")]}, "t", "topic q: give .* of strings and numbers"),
+        ({"q": [("a", None)]}, "t", "topic q: give .* of strings and numbers"),
+        ({"q": [("a", 10**400)]}, "t", "topic q: give .* of strings and numbers"),
+        ({"q": ["doc"]}, "t", "topic q: give .* of strings and numbers"),
+        ({"q": {"a": 1.0}}, "t", "topic q: give .* of strings and numbers"),
+        ({"q": None}, "t", "topic q: give .* of strings and numbers"),
+        ([("a", 1.0)], "t", "run: is list; give a mapping"),
+        (RerankedRun({"q": [("a", 1.0)]}), "t", "run: is RerankedRun; give a mapping"),
     ],
 )
-def test_a_run_that_could_not_be_read_is_not_written(
-    run: dict[str, list[tuple[str, float]]], tag: str, what: str
-) -> None:
+def test_a_run_that_could_not_be_read_is_not_written(run: Any, tag: str, what: str) -> None:
     with pytest.raises(InputError, match=what):
         list(format_run(run, tag))
 
