@@ -18,7 +18,8 @@ CAPTION = (
     "Means over the data sets of which they are known, as the steps' commands took, loading included, on the machine that "
     "ran them, where each had its share of the processors if several ran at a time; – where nothing is trained, or where "
     "time and memory are known of no data set: a command was stopped and went on, several rerankers were scored "
-    "together, trainings shared a --prefix-cache, or a first stage's run was made elsewhere. Memory is the greatest resident size of the command's process (without a GPU's own). Questions: those "
+    "together, trainings shared a --prefix-cache, or a first stage's run was made elsewhere. Memory is the greatest "
+    "resident size of the command's process (without a GPU's own). Questions: those "
     "trained on. Learning: parameters that training changes."
 )
 COLUMNS = ("Method", "Questions", "Learning", "Training, s", "Training, GB", "Seconds a question", "Reranking, GB")
