@@ -1,5 +1,6 @@
 """What a reranking job shows a person: measures side by side, passages before and after."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
@@ -14,6 +15,7 @@ from qpeft_rerank.trec.topics import Topic
 DEFAULT_MEASURES = ("Success@1", "Success@5", "Success@10", "RR@10")
 _TOP = 3
 _WIDTH = 100
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def measures(asked: Sequence[str] | None, judged: bool) -> list[str]:
@@ -62,13 +64,14 @@ def before_and_after(
     for topic, hits in islice(run.items(), max(count, 0)):
         query = topics[topic]
         yield ""
-        yield f"{topic}: {query.text}" + (f"  [{' / '.join(query.answers[:3])}]" if query.answers else "")
+        answers = _in_one_line(" / ".join(query.answers[:3]))
+        yield f"{topic}: {_in_one_line(query.text)}" + (f"  [{answers}]" if answers else "")
         old, new = [hit.docid for hit in hits], [docid for docid, _ in reranked[topic]]
         texts = passages.fetch(list({*old[:_TOP], *new[:_TOP]}))
         for name, ranking in (("before", old), ("after", new)):
             for rank, docid in enumerate(ranking[:_TOP], 1):
                 passage = texts.get(docid)
-                text = _in_one_line(passage) if passage else "(not in the collection)"
+                text = _told(passage) if passage else "(not in the collection)"
                 mark = "*" if qrels.get(topic, {}).get(docid, 0) > 0 else " "
                 moved = f"({old.index(docid) + 1})" if name == "after" else ""
                 short = text if len(text) <= _WIDTH else text[: _WIDTH - 1] + "…"
@@ -77,7 +80,11 @@ def before_and_after(
         yield ""
 
 
-def _in_one_line(passage: Passage) -> str:
-    """What a passage has of title and text, white space made single spaces."""
-    parts = (" ".join(part.split()) for part in (passage.title, passage.text))
-    return ": ".join(filter(None, parts)) or "(empty)"
+def _told(passage: Passage) -> str:
+    """What a passage has of title and text."""
+    return ": ".join(filter(None, map(_in_one_line, (passage.title, passage.text)))) or "(empty)"
+
+
+def _in_one_line(text: str) -> str:
+    """White space made single spaces, and so what a terminal would obey: a collection's texts are anybody's."""
+    return " ".join(_CONTROLS.sub(" ", text).split())

@@ -227,13 +227,15 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
     """The adapter's configuration: the dataset's, then what was given by name."""
     from qpeft_rerank.training.presets import adapter_options
 
-    options = adapter_options(args.adapter, args.dataset)
+    options, named = adapter_options(args.adapter, args.dataset), console.settings(args.option)
     for name, owner in (("k", "qpeft-r"), ("heads", "qpeft-a")):
         value = getattr(args, name)
         if value is not None and args.adapter != owner:
             raise InputError(f"--{name} belongs to {owner}, not to {args.adapter}")
+        if value is not None and name in named:
+            raise InputError(f"--{name} {value} and --option {name}={named[name]}: give one of them")
         options |= {name: value} if value is not None else {}
-    return options | console.settings(args.option)
+    return options | named
 
 
 def _recipe(args: argparse.Namespace) -> "Recipe":

@@ -198,7 +198,7 @@ def test_measures_before_and_after_and_passages_shown(
 def test_a_passage_without_title_or_text_is_shown_as_what_it_has(
     command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    records = [("7", "", " "), ("40", "A title", ""), ("41", "", "A\ttext")]
+    records = [("7", "", " "), ("40", "A title", ""), ("41", "", "A\ttext\x1b[2J")]
     (tmp_path / "odd.jsonl").write_text(
         "".join(json.dumps({"id": i, "title": title, "text": text}) + "\n" for i, title, text in records), "utf-8"
     )
@@ -209,7 +209,7 @@ def test_a_passage_without_title_or_text_is_shown_as_what_it_has(
     assert [line.split(maxsplit=1 + (place == 0))[-1] for place, line in enumerate(shown[before : before + 3])] == [
         "(empty)",
         "A title",
-        "A text",
+        "A text [2J",  # the sign by which a terminal would have been cleared is a space
     ]
 
 

@@ -122,6 +122,7 @@ def test_questions_without_a_usable_negative_are_told(files, model_folder, capsy
         (["--heads", "3"], "3 heads do not divide"),
         (["--heads", "2", "--adapter", "qpeft-r"], "--heads belongs to qpeft-a"),
         (["--option", "k"], "--option k: write NAME=VALUE"),
+        (["--heads", "2", "--option", "heads=4"], "--heads 2 and --option heads=4: give one of them"),
         (["--option", "colour=1"], "no option 'colour'"),
         (["--adapter", "lora", "--option", "colour=1"], "--adapter lora"),
         (["--adapter", "prompt-tuning", "--option", "num_virtual_tokens=1000"], "its 1000 virtual tokens fill the"),
