@@ -2,6 +2,7 @@
 
 import pandas
 import pytest
+from matplotlib.axes import Axes
 
 from eval.conditions import Condition
 from eval.design import load_matrix
@@ -23,14 +24,13 @@ def test_no_two_methods_of_the_matrix_look_alike():
 
 @pytest.mark.parametrize("values", [[0, 0.3, 0.9], [0.9, 0, 0.3]])
 def test_a_line_goes_to_the_right_whatever_the_order_of_values(monkeypatch, values):
-    axes = pytest.importorskip("matplotlib.axes", reason="figures need matplotlib")
-    drawn, plot = [], axes.Axes.plot
+    drawn, plot = [], Axes.plot
 
     def seen(self, x, y, **how):
         drawn.append((list(x), list(y)))
         return plot(self, x, y, **how)
 
-    monkeypatch.setattr(axes.Axes, "plot", seen)
+    monkeypatch.setattr(Axes, "plot", seen)
     dataset, stage, method = MATRIX.datasets["nq"], MATRIX.first_stages["bm25"], MATRIX.methods["qpeft-a"]
     conditions = [Condition(dataset, stage, method, "margin", value) for value in values]
     rows = [
