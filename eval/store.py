@@ -19,7 +19,7 @@ from eval.versions import versions
 from qpeft_rerank import __version__
 from qpeft_rerank.adapters.find import CONFIG, WEIGHTS
 from qpeft_rerank.errors import InputError
-from qpeft_rerank.files import write_whole
+from qpeft_rerank.files import taken, write_whole
 from qpeft_rerank.likelihood.identity import file_digest
 from qpeft_rerank.training.workfolder import clear_finished
 
@@ -166,10 +166,8 @@ class Store:
             "versions": self.record(step).get("versions", []),
         }
         path = step.folder(self.work) / _RECORD
-        try:
+        with taken(path):
             write_whole(path, (json.dumps(described | values, indent=2) + "\n").encode())
-        except OSError as error:
-            raise InputError(f"{path}: cannot be written ({error.strerror}); free some space and go on") from None
 
     @contextmanager
     def alone(self) -> Iterator[None]:

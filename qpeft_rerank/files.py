@@ -60,9 +60,19 @@ def append(file: IO[bytes], path: Path, data: bytes) -> None:
 
     :raises InputError: if the system does not take it.
     """
-    try:
+    with taken(path):
         while data:
             data = data[os.write(file.fileno(), data) :]
+
+
+@contextmanager
+def taken(path: Path) -> Iterator[None]:
+    """Inside the context a file is written by a job that goes on where it stopped.
+
+    :raises InputError: if the system does not take it, with the file, which its own error may not name.
+    """
+    try:
+        yield
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}); free some space and go on") from None
 
